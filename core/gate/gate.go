@@ -1,0 +1,105 @@
+// Package gate holds the two documents that pass between the chat core and a
+// policy: the question (Input) and the answer (Decision). Their JSON names are
+// the contract with every policy repository: fields are only ever added.
+//
+// A Decision depends on its Input and on the policy's revision and on nothing
+// else, so times reach the policy as booleans and waits, never as a clock.
+// docs/policy.md documents every field. The package imports the standard
+// library and core/chat alone; values are immutable once handed over and may
+// be read from any goroutine.
+package gate
+
+import "parley/core/chat"
+
+// The actions a policy is asked about. A policy must treat an action it does
+// not know as it treats any other: its default decides.
+const (
+	Connect     = "connect"
+	RoomCreate  = "room.create"
+	RoomJoin    = "room.join"
+	HistoryRead = "history.read"
+	MembersRead = "members.read"
+	MessageSend = "message.send"
+)
+
+// Input is the question: may this subject do this action to this resource?
+// The words are those of the AuthZEN Authorization API 1.0.
+type Input struct {
+	Subject  Subject  `json:"subject"`
+	Action   Action   `json:"action"`
+	Resource Resource `json:"resource"`
+	Context  Context  `json:"context"`
+}
+
+// Subject is who asks.
+type Subject struct {
+	Type  string   `json:"type"`  // "guest" or "user"
+	ID    string   `json:"id"`    // the user name
+	Roles []string `json:"roles"` // global roles, sorted; [] when none
+
+	// Facts of the room in question; zero outside a room.
+	RoomRole string `json:"room_role"` // "owner", "moderator", "member" or ""
+	Banned   bool   `json:"banned"`    // banned from the room at this moment
+	Muted    bool   `json:"muted"`     // muted in the room at this moment
+}
+
+// Action is what is asked for.
+type Action struct {
+	Name string `json:"name"` // one of the constants above
+}
+
+// Resource is what it would be done to.
+type Resource struct {
+	Type       string `json:"type"`        // "room", or "server" for connect
+	ID         string `json:"id"`          // the room's name, "" for the server
+	Exists     bool   `json:"exists"`      // false only for room.create
+	Mode       string `json:"mode"`        // "open", "announce", "read-only", "archived"
+	Visibility string `json:"visibility"`  // "public" or "private"
+	SlowModeS  int    `json:"slow_mode_s"` // the room's setting in seconds, 0 = off
+}
+
+// Context is everything else the decision may depend on.
+type Context struct {
+	Transport string `json:"transport"`   // "ws", "tcp" or "admin"
+	Network   string `json:"network"`     // "loopback", "private" or "public"
+	TextBytes int    `json:"text_bytes"`  // size of the message; 0 for other actions
+	SlowWaitS int    `json:"slow_wait_s"` // seconds the room's slow mode still asks this user to wait, rounded up; 0 = none
+}
+
+// Decision is the answer.
+type Decision struct {
+	Allow       bool
+	Reasons     []chat.Reason
+	Obligations Obligations
+	// Revision names the policy that decided, e.g. "default", "dir:3f2a…" or
+	// "git:9c1e…".
+	Revision string
+	// Failed says that the policy could not decide (undefined, error,
+	// malformed, timeout). Allow is then false and the one Reason has code
+	// "policy_error".
+	Failed bool
+	// Cached says that the answer came from the decision cache.
+	Cached bool
+}
+
+// Obligations are conditions under which an allowed action goes ahead. A nil
+// pointer or slice means that the policy did not speak of it.
+type Obligations struct {
+	// RateLimit bounds this user's messages to this room.
+	RateLimit *RateLimit `json:"rate_limit,omitempty"`
+	// SlowModeS asks for that many seconds between this user's messages here.
+	SlowModeS *int `json:"slow_mode_s,omitempty"`
+	// Plugins names the plugins that judge this message; nil means all, an
+	// empty list none.
+	Plugins []string `json:"plugins,omitempty"`
+	// History bounds how many past entries may be read; 0 means none.
+	History *int `json:"history,omitempty"`
+	// TextBytes bounds the message further than the server's own limit.
+	TextBytes *int `json:"text_bytes,omitempty"`
+}
+
+// RateLimit allows Count events in each window of PerS seconds.
+type RateLimit struct {
+	Count int `json:"count"`
+	PerS  int `json:"per_s"`
+}

@@ -1,0 +1,168 @@
+// Package journal is the ordered log of every room: the history, the order
+// all nodes agree on, and the durable state that changes with it.
+//
+// A Journal gives each room one dense sequence 1, 2, 3, ... inside an epoch.
+// Append is the single way in: it looks up the nonce, gives the next seq,
+// stores the entry and its state changes in one atomic step and returns when
+// the entry is durable. Readers never see an entry that is not.
+//
+// Implementations are in core/journal/disk (one node, bbolt) and
+// core/journal/redis (many nodes); both pass core/journal/journaltest. Every
+// method may be called from any goroutine.
+package journal
+
+import (
+	"context"
+	"errors"
+
+	"parley/core/chat"
+)
+
+// Kind says what an entry records. Kinds are part of the wire protocol: an
+// entry reaches clients as an event whose type is the kind.
+type Kind string
+
+// The kinds of entry.
+const (
+	KindMessage  Kind = "message"
+	KindSettings Kind = "settings" // the room's settings changed (also its first entry)
+	KindRole     Kind = "role"     // a user's role in the room changed
+	KindBan      Kind = "ban"      // a user was banned, muted, or freed of either
+)
+
+// Entry is one record of a room's log. It is immutable once appended.
+type Entry struct {
+	Seq   uint64         `json:"seq"`             // assigned by Append; 1 is the first
+	ID    chat.MessageID `json:"id"`              // assigned by the caller, unique for ever
+	Kind  Kind           `json:"kind"`            //
+	From  chat.UserID    `json:"from,omitempty"`  // author, or who made the change
+	Time  int64          `json:"ts"`              // Unix ms on the node that accepted it
+	Nonce string         `json:"nonce,omitempty"` // the author's, for idempotency
+	Text  string         `json:"text,omitempty"`  // the message as people may see it
+	// Outcome and Reasons are what the author was told.
+	Outcome chat.Outcome  `json:"outcome,omitempty"`
+	Reasons []chat.Reason `json:"reasons,omitempty"`
+	// Changes are the state this entry sets or deletes. Folding the Changes
+	// of a room's entries in seq order gives the room's state.
+	Changes []Change `json:"changes,omitempty"`
+}
+
+// Change sets one key of a room's state, or deletes it when Value is nil.
+// Keys are short ASCII strings that core/state defines ("settings",
+// "role/ann", "ban/bob"); the journal does not interpret them.
+type Change struct {
+	Key   string `json:"key"`
+	Value []byte `json:"value,omitempty"` // nil deletes
+}
+
+// Bounds that every implementation enforces with ErrTooLarge.
+const (
+	MaxEntryBytes  = 256 << 10 // encoded entry; text is bounded far below by limits.text_bytes
+	MaxChanges     = 64        // changes of one entry
+	MaxChangeKey   = 160       // bytes; "ban/" and the longest user name fit twice
+	MaxChangeValue = 16 << 10  // bytes
+)
+
+// Receipt is what an append answers, and answers again for the same nonce.
+type Receipt struct {
+	Epoch   string
+	Seq     uint64
+	ID      chat.MessageID
+	Outcome chat.Outcome
+	Reasons []chat.Reason
+	// Repeat says that the nonce was known: nothing was appended and the rest
+	// of the receipt is the original answer.
+	Repeat bool
+}
+
+// Position names a place in a room's log. Replay after it is possible only
+// where all three match what the journal holds; Seq 0 with ID "" is the start.
+type Position struct {
+	Epoch string         `json:"epoch"`
+	Seq   uint64         `json:"seq"`
+	ID    chat.MessageID `json:"id,omitempty"`
+}
+
+// Request is one append.
+type Request struct {
+	Room  chat.RoomID
+	Entry Entry // Seq is ignored
+	// Create demands that the room's log is empty; else ErrExists.
+	Create bool
+	// Known is the highest position the caller has seen of this room; its
+	// zero value means none. A store whose own top is lower, or differs in
+	// epoch, has lost entries: it opens a new epoch before appending (Create
+	// and the nonce window then apply to the new epoch).
+	Known Position
+}
+
+// Info describes a room as the journal holds it.
+type Info struct {
+	Top   Position // Seq 0 when the log is empty
+	First uint64   // the oldest seq still held; Top.Seq+1 when none is
+	State map[string][]byte
+}
+
+// Watcher hears of entries appended to one room, by this node or any other.
+// Its methods are called from the journal's goroutines, must not block and
+// must not call the journal. Deliveries may repeat, and under a lossy
+// transport they may be out of order or missing; the receiver orders by seq
+// and reads what is missing with Read.
+type Watcher interface {
+	// Appended delivers one durable entry. The entry must not be modified.
+	Appended(epoch string, e *Entry)
+	// Doubt says that deliveries may have been missed (a link was
+	// re-established, a probe stayed away): compare with Info and Read.
+	Doubt()
+}
+
+// Journal is an ordered log per room.
+type Journal interface {
+	// Append stores one entry. Errors: ErrExists, ErrTooLarge,
+	// ErrUnavailable (nothing is known to be stored unless the nonce later
+	// says otherwise: the outcome is unknown), ErrOverloaded (nothing was
+	// stored), ctx errors (outcome unknown).
+	Append(ctx context.Context, r Request) (Receipt, error)
+	// Lookup answers for a nonce inside the window: the original receipt with
+	// Repeat set, or ok == false.
+	Lookup(ctx context.Context, room chat.RoomID, user chat.UserID, nonce string) (r Receipt, ok bool, err error)
+	// Read returns at most limit entries with seq > after in rising order,
+	// and the epoch they belong to. Fewer than limit means the top was
+	// reached or the batch reached its byte bound (MaxBatchBytes); compare
+	// with Info or read on until none comes. Entries older than retention are
+	// skipped: the first entry's seq tells. A record that fails its checksum
+	// is never returned: ErrDamaged names it.
+	Read(ctx context.Context, room chat.RoomID, after uint64, limit int) (epoch string, es []Entry, err error)
+	// ReadBefore returns at most limit entries with seq < before, in rising
+	// order (the newest ones below before); before 0 means from the top.
+	ReadBefore(ctx context.Context, room chat.RoomID, before uint64, limit int) (epoch string, es []Entry, err error)
+	// Info returns the room's top, first seq and state, consistent with one
+	// another. An unknown room has an empty log, a fresh or empty epoch and
+	// no state; asking does not create it.
+	Info(ctx context.Context, room chat.RoomID) (Info, error)
+	// Rooms lists the rooms the journal holds, sorted, beginning after the
+	// given one, at most limit.
+	Rooms(ctx context.Context, after chat.RoomID, limit int) ([]chat.RoomID, error)
+	// Watch delivers entries of a room to w until cancel is called; entries
+	// appended after Watch returned are delivered (or announced by Doubt).
+	// Cancel may be called twice and from w's methods not at all.
+	Watch(ctx context.Context, room chat.RoomID, w Watcher) (cancel func(), err error)
+	// Healthy reports why the journal cannot append at present, or nil.
+	Healthy(ctx context.Context) error
+	// Close flushes and stops. Appends under way finish or fail; later ones
+	// answer ErrUnavailable. It may be called twice.
+	Close() error
+}
+
+// MaxBatchBytes bounds the encoded size of what one Read returns, except that
+// one entry is always returned.
+const MaxBatchBytes = 256 << 10
+
+// Errors that callers branch on.
+var (
+	ErrExists      = errors.New("journal: room exists")
+	ErrTooLarge    = errors.New("journal: entry too large")
+	ErrUnavailable = errors.New("journal: unavailable")
+	ErrOverloaded  = errors.New("journal: overloaded")
+	ErrDamaged     = errors.New("journal: damaged record")
+)
