@@ -1,0 +1,241 @@
+// Package wire is protocol v1: the commands a client sends, the events a
+// server sends, and the one encoded buffer that serves every member of a room
+// on both transports. docs/protocol.md is the specification, the golden
+// vectors in testdata are its contract.
+//
+// Decode turns one bounded frame into a Command that has passed every check
+// that needs no knowledge of the server. Nothing here keeps state; everything
+// may be called from any goroutine.
+package wire
+
+import (
+	"parley/core/chat"
+	"parley/core/journal"
+)
+
+// Subprotocol is the WebSocket subprotocol of protocol v1 (RFC 6455 §1.9).
+const Subprotocol = "parley.v1.json"
+
+// Type names a command or an event.
+type Type string
+
+// The commands a client may send.
+const (
+	Hello   Type = "hello"
+	Join    Type = "join"
+	Leave   Type = "leave"
+	Send    Type = "send"
+	History Type = "history"
+	Members Type = "members"
+	Ping    Type = "ping"
+	Pong    Type = "pong"
+)
+
+// The events a server sends besides "history", "members", "ping" and "pong".
+// Entries of a room's log use their journal.Kind as type.
+const (
+	Welcome  Type = "welcome"
+	Joined   Type = "joined"
+	Left     Type = "left"
+	Ack      Type = "ack"
+	Error    Type = "error"
+	Presence Type = "presence"
+	Reset    Type = "reset"
+	Close    Type = "close" // TCP only: what a WebSocket close frame says
+)
+
+// Bounds of a command that no configuration changes.
+const (
+	MaxCommandID = 64 // bytes of the client's "id"
+	MaxRooms     = 1000
+	MaxToken     = 8 << 10
+	MaxHistory   = 1000 // entries of one history answer; limits.history_entries is lower
+)
+
+// Command is any command of protocol v1: the union of all fields. Which ones
+// a type needs is in docs/protocol.md and checked by Decode.
+type Command struct {
+	Type Type   `json:"type" jsonschema:"enum=hello,enum=join,enum=leave,enum=send,enum=history,enum=members,enum=ping,enum=pong"`
+	ID   string `json:"id,omitempty" jsonschema:"maxLength=64,description=echoed by the reply"`
+
+	// hello
+	Token  string  `json:"token,omitempty" jsonschema:"description=a JWT"`
+	Guest  *string `json:"guest,omitempty" jsonschema:"description=the wished guest name; empty lets the server choose"`
+	Secret string  `json:"secret,omitempty" jsonschema:"description=the resume secret of an earlier guest welcome"`
+	Device string  `json:"device,omitempty" jsonschema:"maxLength=128,description=client name and version"`
+
+	// join, leave, send, history, members
+	Room  chat.RoomID       `json:"room,omitempty"`
+	Since *journal.Position `json:"since,omitempty" jsonschema:"description=join: resume after this position"`
+	Rooms []JoinRoom        `json:"rooms,omitempty" jsonschema:"description=join: many rooms at once"`
+
+	// send
+	Nonce string `json:"nonce,omitempty" jsonschema:"maxLength=64"`
+	Text  string `json:"text,omitempty"`
+
+	// history: entries before or after a seq
+	Before uint64 `json:"before,omitempty"`
+	After  uint64 `json:"after,omitempty"`
+	Limit  int    `json:"limit,omitempty"`
+
+	// ping, pong
+	TS int64 `json:"ts,omitempty" jsonschema:"description=echoed by the pong"`
+}
+
+// JoinRoom is one room of a join command.
+type JoinRoom struct {
+	Room  chat.RoomID       `json:"room"`
+	Since *journal.Position `json:"since,omitempty"`
+}
+
+// WelcomeEvent answers hello.
+type WelcomeEvent struct {
+	Type              Type        `json:"type"`
+	ID                string      `json:"id,omitempty"`
+	Protocol          int         `json:"protocol"` // 1
+	User              chat.UserID `json:"user"`
+	Class             chat.Class  `json:"class"`
+	Roles             []string    `json:"roles,omitempty"`
+	Session           string      `json:"session"`
+	Secret            string      `json:"secret,omitempty"` // guests: resume secret
+	HeartbeatMS       int64       `json:"heartbeat_ms"`
+	ReconnectJitterMS int64       `json:"reconnect_jitter_ms"`
+	Limits            Limits      `json:"limits"`
+}
+
+// Limits tells a client what it may send; 0 = no limit.
+type Limits struct {
+	FrameBytes         int `json:"frame_bytes"`
+	TextBytes          int `json:"text_bytes"`
+	CommandsPerSecond  int `json:"commands_per_second"`
+	RoomsPerConnection int `json:"rooms_per_connection"`
+	HistoryEntries     int `json:"history_entries"`
+}
+
+// JoinedEvent answers join, once for each room. Entries after the position
+// follow; see docs/delivery.md for Recovered.
+type JoinedEvent struct {
+	Type      Type           `json:"type"`
+	ID        string         `json:"id,omitempty"`
+	Room      chat.RoomID    `json:"room"`
+	Epoch     string         `json:"epoch"`
+	Seq       uint64         `json:"seq"`               // the room's top
+	LastID    chat.MessageID `json:"last_id,omitempty"` // id of the entry at seq
+	Recovered bool           `json:"recovered"`         // entries after since follow, without a gap
+	Title     string         `json:"title,omitempty"`
+	Mode      string         `json:"mode"`
+	SlowModeS int            `json:"slow_mode_s,omitempty"`
+	Count     int            `json:"count"` // members here now, this connection included
+}
+
+// LeftEvent answers leave, and tells a member that it was made to leave.
+type LeftEvent struct {
+	Type Type        `json:"type"`
+	ID   string      `json:"id,omitempty"`
+	Room chat.RoomID `json:"room"`
+}
+
+// AckEvent answers send: the message is durable.
+type AckEvent struct {
+	Type      Type           `json:"type"`
+	ID        string         `json:"id,omitempty"`
+	Room      chat.RoomID    `json:"room"`
+	Epoch     string         `json:"epoch"`
+	Seq       uint64         `json:"seq"`
+	MessageID chat.MessageID `json:"message_id"`
+	Outcome   chat.Outcome   `json:"outcome"`
+	Reasons   []chat.Reason  `json:"reasons,omitempty"`
+	Repeat    bool           `json:"repeat,omitempty"` // the nonce was known; this is the first answer again
+}
+
+// ErrorEvent answers a command that was refused, or says why the connection
+// is about to be closed.
+type ErrorEvent struct {
+	Type         Type          `json:"type"`
+	ID           string        `json:"id,omitempty"`
+	Room         chat.RoomID   `json:"room,omitempty"`
+	Code         chat.Code     `json:"code"`
+	Text         string        `json:"text"`
+	Reasons      []chat.Reason `json:"reasons,omitempty"`
+	Retryable    bool          `json:"retryable"`
+	RetryAfterMS int64         `json:"retry_after_ms,omitempty"`
+}
+
+// EntryEvent is one entry of a room's log: live, replayed, or inside history.
+type EntryEvent struct {
+	Type    Type           `json:"type"` // a journal.Kind
+	Room    chat.RoomID    `json:"room"`
+	Seq     uint64         `json:"seq"`
+	ID      chat.MessageID `json:"id"`
+	From    chat.UserID    `json:"from,omitempty"`
+	TS      int64          `json:"ts"` // Unix ms
+	Nonce   string         `json:"nonce,omitempty"`
+	Text    string         `json:"text,omitempty"`
+	Outcome chat.Outcome   `json:"outcome,omitempty"` // only "redacted" is spelled out
+	Reasons []chat.Reason  `json:"reasons,omitempty"`
+	// Changes are the state changes of entries that are not messages.
+	Changes []ChangeEvent `json:"changes,omitempty"`
+}
+
+// ChangeEvent is one changed key of a room's state; an absent value means
+// that the key was deleted.
+type ChangeEvent struct {
+	Key   string `json:"key"`
+	Value any    `json:"value,omitempty"`
+}
+
+// HistoryEvent answers history.
+type HistoryEvent struct {
+	Type    Type         `json:"type"`
+	ID      string       `json:"id,omitempty"`
+	Room    chat.RoomID  `json:"room"`
+	Epoch   string       `json:"epoch"`
+	Entries []EntryEvent `json:"entries"` // rising seq
+	More    bool         `json:"more"`    // there are further entries in the asked direction
+}
+
+// MembersEvent answers members. Above the naming bound Users is absent.
+type MembersEvent struct {
+	Type  Type          `json:"type"`
+	ID    string        `json:"id,omitempty"`
+	Room  chat.RoomID   `json:"room"`
+	Count int           `json:"count"`
+	Users []chat.UserID `json:"users,omitempty"` // sorted
+}
+
+// PresenceEvent says that somebody came or went. It has no seq, is not in the
+// log, and may be skipped for a slow reader. Above the naming bound it names
+// nobody and only the count is meant.
+type PresenceEvent struct {
+	Type  Type        `json:"type"`
+	Room  chat.RoomID `json:"room"`
+	Event string      `json:"event"` // "join", "leave" or "count"
+	User  chat.UserID `json:"user,omitempty"`
+	Count int         `json:"count"`
+}
+
+// ResetEvent says that what follows does not continue what came before:
+// forget the room's position, read history again.
+type ResetEvent struct {
+	Type   Type           `json:"type"`
+	Room   chat.RoomID    `json:"room"`
+	Epoch  string         `json:"epoch"`
+	Seq    uint64         `json:"seq"`
+	LastID chat.MessageID `json:"last_id,omitempty"`
+}
+
+// PingEvent is a ping or a pong.
+type PingEvent struct {
+	Type Type   `json:"type"`
+	ID   string `json:"id,omitempty"`
+	TS   int64  `json:"ts,omitempty"`
+}
+
+// CloseEvent is the last line a TCP client gets.
+type CloseEvent struct {
+	Type         Type   `json:"type"`
+	Code         int    `json:"code"`
+	Reason       string `json:"reason"`
+	Reconnect    bool   `json:"reconnect"`
+	RetryAfterMS int64  `json:"retry_after_ms,omitempty"`
+}
