@@ -14,6 +14,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"parley/core/chat"
 )
@@ -92,7 +93,14 @@ type Request struct {
 	// Known is the highest position the caller has seen of this room; its
 	// zero value means none. A store whose own top is lower, or differs in
 	// epoch, has lost entries: it opens a new epoch before appending (Create
-	// and the nonce window then apply to the new epoch).
+	// and the nonce window then apply to the new epoch). The entries of the
+	// old epoch are gone; the room's state stays, for a room that forgot its
+	// bans would be worse than one whose log does not explain them.
+	//
+	// The store remembers the epochs a room has left, that of a Known it
+	// could not match included (the last 16 at least). A Known in one of
+	// those means that the caller is behind, not the store: it changes
+	// nothing. So callers that lost the same entries share one new epoch.
 	Known Position
 }
 
@@ -131,10 +139,14 @@ type Journal interface {
 	// reached or the batch reached its byte bound (MaxBatchBytes); compare
 	// with Info or read on until none comes. Entries older than retention are
 	// skipped: the first entry's seq tells. A record that fails its checksum
-	// is never returned: ErrDamaged names it.
+	// is never returned: the entries before it are, and the read that would
+	// begin with it answers a *DamagedError, which names its seq. Read on
+	// behind it with after = that seq. A limit below 1 reads nothing.
 	Read(ctx context.Context, room chat.RoomID, after uint64, limit int) (epoch string, es []Entry, err error)
 	// ReadBefore returns at most limit entries with seq < before, in rising
-	// order (the newest ones below before); before 0 means from the top.
+	// order (the newest ones below before); before 0 means from the top. Going
+	// down it meets a damaged record as Read does going up: read on with
+	// before = its seq.
 	ReadBefore(ctx context.Context, room chat.RoomID, before uint64, limit int) (epoch string, es []Entry, err error)
 	// Info returns the room's top, first seq and state, consistent with one
 	// another. An unknown room has an empty log, a fresh or empty epoch and
@@ -145,7 +157,8 @@ type Journal interface {
 	Rooms(ctx context.Context, after chat.RoomID, limit int) ([]chat.RoomID, error)
 	// Watch delivers entries of a room to w until cancel is called; entries
 	// appended after Watch returned are delivered (or announced by Doubt).
-	// Cancel may be called twice and from w's methods not at all.
+	// Once cancel has returned w is not called again; it waits for a call
+	// under way. Cancel may be called twice and from w's methods not at all.
 	Watch(ctx context.Context, room chat.RoomID, w Watcher) (cancel func(), err error)
 	// Healthy reports why the journal cannot append at present, or nil.
 	Healthy(ctx context.Context) error
@@ -157,6 +170,22 @@ type Journal interface {
 // MaxBatchBytes bounds the encoded size of what one Read returns, except that
 // one entry is always returned.
 const MaxBatchBytes = 256 << 10
+
+// DamagedError names a record that the store holds but cannot vouch for. It
+// matches ErrDamaged.
+type DamagedError struct {
+	Room   chat.RoomID
+	Seq    uint64 // the damaged or missing record
+	Detail string // what is wrong with it, for the log
+}
+
+// Error implements error.
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("journal: damaged record %d of room %s: %s", e.Seq, e.Room, e.Detail)
+}
+
+// Is reports whether target is ErrDamaged.
+func (e *DamagedError) Is(target error) bool { return target == ErrDamaged }
 
 // Errors that callers branch on.
 var (
