@@ -74,12 +74,12 @@ type Command struct {
 	Text  string `json:"text,omitempty"`
 
 	// history: entries before or after a seq
-	Before uint64 `json:"before,omitempty"`
-	After  uint64 `json:"after,omitempty"`
-	Limit  int    `json:"limit,omitempty"`
+	Before uint64 `json:"before,omitzero"`
+	After  uint64 `json:"after,omitzero"`
+	Limit  int    `json:"limit,omitzero"`
 
 	// ping, pong
-	TS int64 `json:"ts,omitempty" jsonschema:"description=echoed by the pong"`
+	TS int64 `json:"ts,omitzero" jsonschema:"description=echoed by the pong"`
 }
 
 // JoinRoom is one room of a join command.
@@ -124,7 +124,7 @@ type JoinedEvent struct {
 	Recovered bool           `json:"recovered"`         // entries after since follow, without a gap
 	Title     string         `json:"title,omitempty"`
 	Mode      string         `json:"mode"`
-	SlowModeS int            `json:"slow_mode_s,omitempty"`
+	SlowModeS int            `json:"slow_mode_s,omitzero"`
 	Count     int            `json:"count"` // members here now, this connection included
 }
 
@@ -145,7 +145,7 @@ type AckEvent struct {
 	MessageID chat.MessageID `json:"message_id"`
 	Outcome   chat.Outcome   `json:"outcome"`
 	Reasons   []chat.Reason  `json:"reasons,omitempty"`
-	Repeat    bool           `json:"repeat,omitempty"` // the nonce was known; this is the first answer again
+	Repeat    bool           `json:"repeat,omitzero"` // the nonce was known; this is the first answer again
 }
 
 // ErrorEvent answers a command that was refused, or says why the connection
@@ -158,7 +158,7 @@ type ErrorEvent struct {
 	Text         string        `json:"text"`
 	Reasons      []chat.Reason `json:"reasons,omitempty"`
 	Retryable    bool          `json:"retryable"`
-	RetryAfterMS int64         `json:"retry_after_ms,omitempty"`
+	RetryAfterMS int64         `json:"retry_after_ms,omitzero"`
 }
 
 // EntryEvent is one entry of a room's log: live, replayed, or inside history.
@@ -181,7 +181,7 @@ type EntryEvent struct {
 // that the key was deleted.
 type ChangeEvent struct {
 	Key   string `json:"key"`
-	Value any    `json:"value,omitempty"`
+	Value any    `json:"value,omitzero"`
 }
 
 // HistoryEvent answers history.
@@ -228,7 +228,7 @@ type ResetEvent struct {
 type PingEvent struct {
 	Type Type   `json:"type"`
 	ID   string `json:"id,omitempty"`
-	TS   int64  `json:"ts,omitempty"`
+	TS   int64  `json:"ts,omitzero"`
 }
 
 // CloseEvent is the last line a TCP client gets.
@@ -237,5 +237,5 @@ type CloseEvent struct {
 	Code         int    `json:"code"`
 	Reason       string `json:"reason"`
 	Reconnect    bool   `json:"reconnect"`
-	RetryAfterMS int64  `json:"retry_after_ms,omitempty"`
+	RetryAfterMS int64  `json:"retry_after_ms,omitzero"`
 }
