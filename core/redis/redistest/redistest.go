@@ -1,0 +1,250 @@
+// Package redistest starts a real redis-server for tests: on a free loopback
+// port, with its files in a directory of the test, ended with the test. The
+// server can be stopped, killed, paused and restarted on the same port with or
+// without its data, which is what the failure tests of every package built on
+// core/redis need.
+//
+// Methods are for the test's goroutine only; they end the test when the server
+// does not do what was asked.
+package redistest
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// startTimeout bounds how long a server may take until it accepts
+// connections; loading a large append-only file is the slow case.
+const startTimeout = 30 * time.Second
+
+// Options say how the server keeps its data. The zero value keeps none.
+type Options struct {
+	AppendOnly  bool     // appendonly yes: data survives Stop, Kill and Restart
+	AppendFsync string   // "always", "everysec" or "no"; "" is always
+	Dir         string   // data directory; "" is a new t.TempDir()
+	MaxMemory   string   // e.g. "4mb", with maxmemory-policy noeviction; "" is no bound
+	Args        []string // more redis-server arguments, e.g. "--requirepass", "secret"
+}
+
+// Server is one redis-server on one port.
+type Server struct {
+	t    testing.TB
+	opts Options
+	port int
+
+	cmd    *exec.Cmd
+	ended  chan struct{} // closed when the process was waited for
+	output *tail
+	paused bool
+}
+
+// Start starts a server and waits until it accepts connections. The test's
+// cleanup kills it.
+func Start(t testing.TB, o Options) *Server {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Fatal("this test needs a redis-server on the PATH: apt-get install redis-server")
+	}
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	s := &Server{t: t, opts: o}
+	t.Cleanup(s.Kill)
+	const attempts = 5 // another process may take the free port first
+	for try := 1; ; try++ {
+		s.port = freePort(t)
+		err := s.start()
+		if err == nil {
+			return s
+		}
+		if try == attempts || !strings.Contains(err.Error(), "Address already in use") {
+			t.Fatalf("start redis-server: %v", err)
+		}
+	}
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("find a free port: %v", err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// start runs the process and returns once it says that it is ready.
+func (s *Server) start() error {
+	fsync := s.opts.AppendFsync
+	if fsync == "" {
+		fsync = "always"
+	}
+	onOff := map[bool]string{true: "yes", false: "no"}
+	args := []string{
+		"--port", fmt.Sprint(s.port), "--bind", "127.0.0.1", "--dir", s.opts.Dir,
+		"--unixsocket", "", "--daemonize", "no", "--logfile", "", "--save", "",
+		"--appendonly", onOff[s.opts.AppendOnly], "--appendfsync", fsync,
+	}
+	if s.opts.MaxMemory != "" {
+		args = append(args, "--maxmemory", s.opts.MaxMemory, "--maxmemory-policy", "noeviction")
+	}
+	cmd := exec.Command("redis-server", append(args, s.opts.Args...)...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	s.cmd, s.ended, s.output, s.paused = cmd, make(chan struct{}), &tail{}, false
+	ready := make(chan struct{})
+	go s.follow(cmd, out, s.output, ready, s.ended)
+
+	select {
+	case <-ready:
+		return nil
+	case <-s.ended:
+		return fmt.Errorf("it ended at once and said: %s", s.output)
+	case <-time.After(startTimeout):
+		s.Kill()
+		return fmt.Errorf("not ready after %v; it said: %s", startTimeout, s.output)
+	}
+}
+
+// follow reads the server's log, announces readiness, and waits for the
+// process. It owns output until ended is closed.
+func (s *Server) follow(cmd *exec.Cmd, log io.Reader, output *tail, ready, ended chan struct{}) {
+	defer close(ended)
+	lines := bufio.NewScanner(log)
+	for lines.Scan() {
+		output.add(lines.Text())
+		if ready != nil && strings.Contains(lines.Text(), "Ready to accept connections") {
+			close(ready)
+			ready = nil
+		}
+	}
+	_ = cmd.Wait()
+}
+
+// tail keeps the last lines a server printed.
+type tail struct{ lines []string }
+
+func (t *tail) add(line string) {
+	t.lines = append(t.lines, line)
+	if len(t.lines) > 20 {
+		t.lines = t.lines[1:]
+	}
+}
+
+// String joins the lines. It may be called after the process has ended.
+func (t *tail) String() string { return strings.Join(t.lines, "\n") }
+
+// Addr is the server's host:port; it stays the same over restarts.
+func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+
+// URL is the server's address as core/redis wants it.
+func (s *Server) URL() string { return "redis://" + s.Addr() }
+
+// Dir is the directory that holds the server's data.
+func (s *Server) Dir() string { return s.opts.Dir }
+
+// Stop ends the server with SIGTERM, so that it writes what it still owes to
+// its files, and waits for its end.
+func (s *Server) Stop() { s.t.Helper(); s.end(syscall.SIGTERM) }
+
+// Kill ends the server with SIGKILL and waits for its end. Killing a server
+// that has ended is nothing.
+func (s *Server) Kill() { s.t.Helper(); s.end(syscall.SIGKILL) }
+
+func (s *Server) end(sig syscall.Signal) {
+	s.t.Helper()
+	if s.ended == nil {
+		return
+	}
+	if s.paused && sig != syscall.SIGKILL {
+		s.Resume()
+	}
+	select {
+	case <-s.ended:
+		return
+	default:
+	}
+	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		s.t.Errorf("signal redis-server: %v", err)
+	}
+	select {
+	case <-s.ended:
+	case <-time.After(startTimeout):
+		s.t.Errorf("redis-server has not ended %v after %v", startTimeout, sig)
+	}
+}
+
+// Restart starts an ended server again on the same port, with whatever data
+// its directory holds.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.Kill()
+	if err := s.start(); err != nil {
+		s.t.Fatalf("restart redis-server: %v", err)
+	}
+}
+
+// Wipe deletes the data of an ended server, so that Restart begins empty.
+func (s *Server) Wipe() {
+	s.t.Helper()
+	s.Kill()
+	names, err := filepath.Glob(filepath.Join(s.opts.Dir, "*"))
+	if err != nil {
+		s.t.Fatalf("wipe redis data: %v", err)
+	}
+	for _, name := range names {
+		if err := os.RemoveAll(name); err != nil {
+			s.t.Fatalf("wipe redis data: %v", err)
+		}
+	}
+}
+
+// Pause freezes the server with SIGSTOP: connections stay open and nothing
+// answers, as with a hung machine.
+func (s *Server) Pause() {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		s.t.Fatalf("pause redis-server: %v", err)
+	}
+	s.paused = true
+}
+
+// Resume lets a paused server go on; it then answers what has piled up.
+func (s *Server) Resume() {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		s.t.Fatalf("resume redis-server: %v", err)
+	}
+	s.paused = false
+}
+
+// Do sends one command over a connection of its own and returns the reply as
+// text: a status, number or string as it is, an array as its elements joined
+// by newlines. An error reply ends the test.
+func (s *Server) Do(args ...string) string {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	reply, err := do(ctx, s.Addr(), args)
+	if err != nil {
+		s.t.Fatalf("redis %s: %v", strings.Join(args, " "), err)
+	}
+	return reply
+}
