@@ -1,0 +1,224 @@
+package config
+
+import (
+	"io"
+	"log/slog"
+	"time"
+
+	"parley/core/chat"
+	"parley/core/state"
+)
+
+// Config is the whole configuration of a server. The doc tag of each field is
+// its documentation; zero says what 0 or the empty text means and that it is
+// allowed; min, max, enum and check bound the value (see schema.go).
+type Config struct {
+	Listen  string   `yaml:"listen" check:"addr" doc:"Address of the HTTP listener: WebSocket at /v1/ws, web client at /."`
+	TCP     TCP      `yaml:"tcp" doc:"Protocol v1 as one JSON object a line, usable by hand with nc."`
+	Admin   Admin    `yaml:"admin" doc:"The operator's HTTP API, on a listener of its own."`
+	DataDir string   `yaml:"data_dir" check:"path" doc:"Folder for everything the server keeps: rooms, keys, tokens, the last good policy. Created when missing."`
+	Origins []string `yaml:"origins" check:"origin" zero:"same host only" doc:"Web origins allowed to open a WebSocket, besides the server's own host."`
+	Rooms   []Room   `yaml:"rooms" zero:"none" doc:"Rooms created at start when they do not exist. An existing room keeps its settings."`
+
+	Auth     Auth     `yaml:"auth" doc:"Who may connect."`
+	Plugins  Plugins  `yaml:"plugins" doc:"Moderation plugins: WebAssembly modules that judge each message."`
+	Policy   Policy   `yaml:"policy" doc:"Rego rules that decide who may do what. Without dir and git.url the built-in policy decides."`
+	Redis    Redis    `yaml:"redis" doc:"The shared store of a cluster."`
+	Journal  Journal  `yaml:"journal" doc:"The log of each room: history, order and resume."`
+	Limits   Limits   `yaml:"limits" doc:"Bounds on what clients may ask of the server."`
+	Liveness Liveness `yaml:"liveness" doc:"How dead connections are found: heartbeats and TCP KeepAlive together."`
+	Runtime  Runtime  `yaml:"runtime" doc:"The Go runtime. Where GOMAXPROCS, GOGC or GOMEMLIMIT is set in the environment, that variable wins."`
+	Log      Log      `yaml:"log" doc:"The server's own log, on standard error."`
+	Shutdown Shutdown `yaml:"shutdown" doc:"What happens on SIGTERM."`
+}
+
+// TCP configures the newline-delimited listener.
+type TCP struct {
+	Listen string `yaml:"listen" check:"addr" zero:"off" doc:"Address of the TCP listener."`
+}
+
+// Admin configures the operator's listener.
+type Admin struct {
+	Listen string `yaml:"listen" check:"addr" zero:"off" doc:"Address of the admin listener. Keep it on loopback or a private network."`
+}
+
+// Room is a room that is ensured at start.
+type Room struct {
+	ID         chat.RoomID      `yaml:"id" check:"room" doc:"Name of the room."`
+	Title      string           `yaml:"title" check:"title" zero:"the id is shown" doc:"Title for people."`
+	Mode       state.Mode       `yaml:"mode" enum:"open|announce|read-only|archived" doc:"Who may write: everyone, moderators, nobody, nobody for good."`
+	Visibility state.Visibility `yaml:"visibility" enum:"public|private" doc:"Who may find and join the room."`
+	SlowModeS  int              `yaml:"slow_mode_s" min:"0" max:"21600" zero:"off" doc:"Seconds between two messages of one user."`
+}
+
+// Settings returns the room's settings as core/state knows them.
+func (r Room) Settings() state.Settings {
+	return state.Settings{Title: r.Title, Mode: r.Mode, Visibility: r.Visibility, SlowModeS: r.SlowModeS}
+}
+
+// Auth configures who may connect.
+type Auth struct {
+	Guests bool `yaml:"guests" doc:"Whether people may connect with a name and no token."`
+	JWT    JWT  `yaml:"jwt" doc:"Signed tokens (RFC 7519)."`
+}
+
+// JWT configures token verification.
+type JWT struct {
+	Algorithm string `yaml:"algorithm" enum:"HS256|EdDSA|" zero:"tokens are refused" doc:"The one signature algorithm that is accepted."`
+	KeyFile   string `yaml:"key_file" zero:"data_dir/jwt.key, made at first start (HS256 only)" doc:"The key: 32 or more random bytes for HS256, a PEM public key for EdDSA."`
+	Audience  string `yaml:"audience" zero:"not checked" doc:"The aud claim a token must carry."`
+	Issuer    string `yaml:"issuer" zero:"not checked" doc:"The iss claim a token must carry."`
+}
+
+// Plugins configures the plugin host.
+type Plugins struct {
+	Dir         string `yaml:"dir" zero:"no plugins" doc:"Folder watched for NAME.wasm with an optional NAME.json."`
+	Fuel        int64  `yaml:"fuel" min:"1000" max:"100000000000" doc:"Most fuel one decision may burn; a plugin's manifest may ask for less. One unit is about one WebAssembly instruction."`
+	MemoryBytes Size   `yaml:"memory_bytes" min:"64KiB" max:"1GiB" doc:"Most memory one instance may have; a plugin's manifest may ask for less."`
+	Max         int    `yaml:"max" min:"1" max:"64" doc:"Most plugins that judge one message."`
+	OnError     string `yaml:"on_error" enum:"open|closed|hold" doc:"What becomes of a message when a plugin fails and its manifest does not say: let through, refuse, hold for review."`
+}
+
+// Policy configures where the rules come from.
+type Policy struct {
+	Dir string `yaml:"dir" zero:"not used" doc:"Folder with Rego files, reloaded when one changes."`
+	Git Git    `yaml:"git" doc:"A Git repository that is polled for new rules."`
+}
+
+// Git names a policy repository.
+type Git struct {
+	URL      string        `yaml:"url" check:"giturl" secret:"true" zero:"not used" doc:"Repository to poll: https, ssh, git or file URL, or a local folder."`
+	Ref      string        `yaml:"ref" check:"gitref" doc:"Branch or tag to follow."`
+	Path     string        `yaml:"path" check:"relpath" zero:"the whole repository" doc:"Folder of the policy inside the repository."`
+	Interval time.Duration `yaml:"interval" min:"1s" max:"24h" doc:"Time between polls."`
+}
+
+// Redis configures the shared store.
+type Redis struct {
+	URL string `yaml:"url" check:"redisurl" secret:"true" zero:"the embedded store, one node" doc:"Redis that the nodes of a cluster share: redis://, rediss:// or unix:// URL."`
+}
+
+// Journal configures the rooms' logs.
+type Journal struct {
+	RetentionEntries int           `yaml:"retention_entries" min:"100" zero:"no limit" doc:"Entries kept per room; the oldest go first."`
+	RetentionAge     time.Duration `yaml:"retention_age" min:"1m" zero:"no limit" doc:"Age at which entries are dropped."`
+	NonceWindow      time.Duration `yaml:"nonce_window" min:"10s" max:"24h" doc:"How long a resend of the same nonce gets the first answer again instead of a second message."`
+	CommitWindow     time.Duration `yaml:"commit_window" min:"0s" max:"100ms" zero:"commit at once" doc:"How long the embedded store gathers messages into one disk write under load."`
+}
+
+// Limits bounds what clients may ask for.
+type Limits struct {
+	FrameBytes         Size          `yaml:"frame_bytes" min:"1KiB" max:"16MiB" zero:"no limit" doc:"Largest frame or line a client may send, after decompression."`
+	TextBytes          Size          `yaml:"text_bytes" min:"1" max:"128KiB" zero:"no limit of its own" doc:"Longest text of a message."`
+	Connections        int           `yaml:"connections" min:"0" zero:"no limit" doc:"Connections to this node."`
+	ConnectionsPerIP   int           `yaml:"connections_per_ip" min:"0" zero:"no limit" doc:"Connections from one IP address (from one /64 for IPv6)."`
+	ConnectionsPerUser int           `yaml:"connections_per_user" min:"0" zero:"no limit" doc:"Connections of one user to this node."`
+	AcceptsPerSecond   int           `yaml:"accepts_per_second" min:"0" zero:"no limit" doc:"New connections accepted per second."`
+	HandshakeTimeout   time.Duration `yaml:"handshake_timeout" min:"100ms" max:"10m" zero:"no limit" doc:"Time a new connection has to finish its upgrade and say hello."`
+	CommandsPerSecond  int           `yaml:"commands_per_second" min:"0" zero:"no limit" doc:"Commands of one connection per second, on average."`
+	CommandsBurst      int           `yaml:"commands_burst" min:"1" doc:"Commands one connection may send at once before the average counts."`
+	RoomsPerConnection int           `yaml:"rooms_per_connection" min:"0" zero:"no limit" doc:"Rooms one connection may have joined."`
+	LagBytes           Size          `yaml:"lag_bytes" min:"64KiB" zero:"no limit" doc:"Bytes a slow reader may fall behind before it is closed as slow_consumer."`
+	LagSeconds         int           `yaml:"lag_seconds" min:"1" max:"3600" zero:"no limit" doc:"Seconds a slow reader may stand still before it is closed as slow_consumer."`
+	HistoryEntries     int           `yaml:"history_entries" min:"1" max:"1000" doc:"Entries one history command may return."`
+}
+
+// Liveness configures how dead peers are found.
+type Liveness struct {
+	Ping              time.Duration `yaml:"ping" min:"1s" max:"1h" zero:"off" doc:"Time between two heartbeats to a connection."`
+	Pong              time.Duration `yaml:"pong" min:"100ms" max:"10m" doc:"Time a client has to answer a heartbeat."`
+	KeepAliveIdle     time.Duration `yaml:"keepalive_idle" min:"1s" max:"2h" zero:"TCP KeepAlive off" doc:"Silence after which the kernel probes a connection."`
+	KeepAliveInterval time.Duration `yaml:"keepalive_interval" min:"1s" max:"10m" doc:"Time between two probes of the kernel."`
+	KeepAliveCount    int           `yaml:"keepalive_count" min:"1" max:"127" doc:"Unanswered probes after which the kernel gives a connection up."`
+	UserTimeout       time.Duration `yaml:"user_timeout" min:"1s" max:"1h" zero:"the system's own" doc:"Time sent bytes may stay unacknowledged before the kernel gives a connection up (TCP_USER_TIMEOUT, Linux)."`
+}
+
+// Runtime configures the Go runtime.
+type Runtime struct {
+	GOGC         int  `yaml:"gogc" min:"10" max:"10000" zero:"Go's own default" doc:"Heap growth in percent between two garbage collections."`
+	MemoryLimit  Size `yaml:"memory_limit" min:"32MiB" auto:"true" zero:"no limit" doc:"Soft memory limit of the Go runtime. auto is 90 % of the cgroup's limit, where there is one."`
+	AutoMaxProcs bool `yaml:"automaxprocs" doc:"Whether GOMAXPROCS follows the CPU quota of the cgroup, looked up at start and each minute."`
+}
+
+// Log configures the server's log.
+type Log struct {
+	Level  string `yaml:"level" enum:"debug|info|warn|error" doc:"Least severe record that is written."`
+	Format string `yaml:"format" enum:"text|json" doc:"Form of a record."`
+}
+
+// Handler returns a slog handler that writes to w as configured.
+func (l Log) Handler(w io.Writer) slog.Handler {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
+		level = slog.LevelInfo // a Config that Load did not make
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	if l.Format == "json" {
+		return slog.NewJSONHandler(w, opts)
+	}
+	return slog.NewTextHandler(w, opts)
+}
+
+// Shutdown configures the end of the process.
+type Shutdown struct {
+	Drain           time.Duration `yaml:"drain" min:"0s" max:"10m" zero:"at once" doc:"Time in which clients are told to reconnect elsewhere and open work is finished."`
+	ReconnectJitter time.Duration `yaml:"reconnect_jitter" min:"0s" max:"10m" zero:"at once" doc:"Clients told to reconnect spread over this time."`
+}
+
+// Defaults returns the configuration of a server nobody has configured: one
+// node on loopback, guests welcome, data below the working directory.
+func Defaults() Config {
+	return Config{
+		Listen:  "127.0.0.1:8080",
+		TCP:     TCP{Listen: "127.0.0.1:7070"},
+		Admin:   Admin{Listen: "127.0.0.1:9090"},
+		DataDir: "./data",
+		Rooms: []Room{
+			{ID: "lobby", Title: "Lobby", Mode: state.ModeOpen, Visibility: state.Public},
+			{ID: "announcements", Title: "Announcements", Mode: state.ModeAnnounce, Visibility: state.Public},
+		},
+		Auth: Auth{Guests: true, JWT: JWT{Algorithm: "HS256"}},
+		Plugins: Plugins{
+			Fuel:        50_000_000, // a Go guest burns 4-13 million on 120 bytes
+			MemoryBytes: 16 << 20,   // a Go guest's heap
+			Max:         8,
+			OnError:     "closed",
+		},
+		Policy: Policy{Git: Git{Ref: "main", Interval: 5 * time.Second}},
+		Journal: Journal{
+			RetentionEntries: 100_000,
+			NonceWindow:      10 * time.Minute, // longer than any client keeps resending
+			CommitWindow:     2 * time.Millisecond,
+		},
+		Limits: Limits{
+			FrameBytes:         64 << 10, // one pasted log; larger content belongs in an upload
+			TextBytes:          4096,
+			ConnectionsPerIP:   12_000, // one loopback address may run the 10,000-client benchmark
+			ConnectionsPerUser: 100,
+			HandshakeTimeout:   10 * time.Second,
+			CommandsPerSecond:  20,
+			CommandsBurst:      40,
+			RoomsPerConnection: 200,
+			LagBytes:           4 << 20,
+			LagSeconds:         30,
+			HistoryEntries:     200,
+		},
+		Liveness: Liveness{
+			Ping:              15 * time.Second,
+			Pong:              3 * time.Second,
+			KeepAliveIdle:     60 * time.Second,
+			KeepAliveInterval: 10 * time.Second,
+			KeepAliveCount:    3,
+			UserTimeout:       12 * time.Second,
+		},
+		Runtime:  Runtime{GOGC: 200, MemoryLimit: Auto, AutoMaxProcs: true},
+		Log:      Log{Level: "info", Format: "text"},
+		Shutdown: Shutdown{Drain: 10 * time.Second, ReconnectJitter: 5 * time.Second},
+	}
+}
+
+// defaultRoom is what an item of rooms is decoded over.
+func defaultRoom() Room {
+	s := state.DefaultSettings()
+	return Room{Mode: s.Mode, Visibility: s.Visibility}
+}

@@ -1,0 +1,98 @@
+package config
+
+import (
+	"net"
+	"reflect"
+)
+
+// rule is a condition between keys. Its check returns what is wrong, "" for
+// nothing; it runs only when each key alone is sound.
+type rule struct {
+	keys  []string // the first that the operator has set gets the blame
+	check func(c *Config) string
+}
+
+var ruleset = []rule{
+	{[]string{"auth.guests", "auth.jwt.algorithm"}, func(c *Config) string {
+		if !c.Auth.Guests && c.Auth.JWT.Algorithm == "" {
+			return "guests are off and so are tokens, so nobody could connect; turn one of them on"
+		}
+		return ""
+	}},
+	{[]string{"auth.jwt.key_file", "auth.jwt.algorithm"}, func(c *Config) string {
+		if c.Auth.JWT.Algorithm == "EdDSA" && c.Auth.JWT.KeyFile == "" {
+			return "EdDSA needs auth.jwt.key_file, the PEM public key that tokens are checked with"
+		}
+		return ""
+	}},
+	{[]string{"policy.dir", "policy.git.url"}, func(c *Config) string {
+		if c.Policy.Dir != "" && c.Policy.Git.URL != "" {
+			return "policy.dir and policy.git.url are both set; only one place can hold the rules"
+		}
+		return ""
+	}},
+	{[]string{"limits.text_bytes", "limits.frame_bytes"}, func(c *Config) string {
+		if f := c.Limits.FrameBytes; f > 0 && c.Limits.TextBytes > f {
+			return "limits.text_bytes is larger than limits.frame_bytes, so the longest text could never arrive"
+		}
+		return ""
+	}},
+	{[]string{"limits.commands_burst", "limits.commands_per_second"}, func(c *Config) string {
+		if c.Limits.CommandsPerSecond > 0 && c.Limits.CommandsBurst < c.Limits.CommandsPerSecond {
+			return "limits.commands_burst is smaller than limits.commands_per_second, so that rate could not be reached"
+		}
+		return ""
+	}},
+	{[]string{"liveness.pong", "liveness.ping"}, func(c *Config) string {
+		if c.Liveness.Ping > 0 && c.Liveness.Pong >= c.Liveness.Ping {
+			return "liveness.pong must be shorter than liveness.ping, so that one heartbeat is judged before the next goes out"
+		}
+		return ""
+	}},
+	{[]string{"listen", "tcp.listen"}, sameAddr("listen", "tcp.listen")},
+	{[]string{"listen", "admin.listen"}, sameAddr("listen", "admin.listen")},
+	{[]string{"tcp.listen", "admin.listen"}, sameAddr("tcp.listen", "admin.listen")},
+}
+
+// sameAddr refuses two listeners on one fixed address.
+func sameAddr(a, b string) func(*Config) string {
+	return func(c *Config) string {
+		v := reflect.ValueOf(c).Elem()
+		x := v.FieldByIndex(root.byName[a].index).String()
+		y := v.FieldByIndex(root.byName[b].index).String()
+		if _, port, err := net.SplitHostPort(x); err != nil || port == "0" || x != y {
+			return "" // off, or the system picks the port
+		}
+		return a + " and " + b + " are both " + x + "; give each listener its own address"
+	}
+}
+
+// rules checks the conditions between keys.
+func (l *loader) rules() {
+	for _, r := range ruleset {
+		if l.anyBad(r.keys) {
+			continue
+		}
+		text := r.check(&l.cfg)
+		if text == "" {
+			continue
+		}
+		at := Problem{Source: "configuration", Key: r.keys[0]}
+		for _, k := range r.keys {
+			if o, set := l.origins[k]; set {
+				at = o
+				break
+			}
+		}
+		l.report(at, r.keys[0], "%s", text)
+	}
+}
+
+func (l *loader) anyBad(keys []string) bool {
+	for _, k := range keys {
+		if l.bad[k] {
+			return true
+		}
+	}
+	return false
+}
