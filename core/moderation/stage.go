@@ -1,16 +1,235 @@
 package moderation
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"parley/core/chat"
+	"parley/sdk/abi"
+)
+
+// Config bounds a Stage.
+type Config struct {
+	// InputBytes bounds the encoded input of a decision: the text, its
+	// normalised form and the facts about it.
+	InputBytes int
+}
+
+// Defaults returns the configuration that fits every plugin with default
+// limits.
+func Defaults() Config { return Config{InputBytes: abi.MaxInput} }
+
+// Bounds of Config.InputBytes: room for names, roles and a few words; a
+// plugin's whole default memory.
+const (
+	minInputBytes = 1 << 10
+	maxInputBytes = 1 << 20
 )
 
 // Stage runs the plugins of a room over a message. Any goroutine may use it.
 type Stage struct {
-	source Source
+	cfg     Config
+	source  Source
+	scratch sync.Pool // of *scratch
 }
 
-// Judge lets the plugins decide on m. only restricts them by name: nil means
-// every plugin that wants the room and kind, an empty list none.
+// scratch is what one call works on; it is kept for the next.
+type scratch struct {
+	form  Form
+	text  []byte
+	roles []string
+	input []byte
+	marks []interval
+}
+
+// maxKept bounds the scratch that is kept, so that one long text does not hold
+// on to its memory.
+const maxKept = 64 << 10
+
+// New returns a stage that asks source for the plugins of each message.
+func New(cfg Config, source Source) (*Stage, error) {
+	if cfg.InputBytes < minInputBytes || cfg.InputBytes > maxInputBytes {
+		return nil, fmt.Errorf("moderation: input bytes %d are not within %d and %d", cfg.InputBytes, minInputBytes, maxInputBytes)
+	}
+	s := &Stage{cfg: cfg, source: source}
+	s.scratch.New = func() any { return new(scratch) }
+	return s, nil
+}
+
+// Judge lets the plugins decide on m, one after another on the caller's
+// goroutine. only restricts them by name: nil means every plugin that wants
+// the room and kind, an empty list none. A name in only that no plugin has is
+// a failed plugin that fails closed: whoever asked for its judgement does not
+// want the message passed without.
+//
+// The error is a *chat.Error when m.Text is not valid UTF-8 (bad_request) or
+// too long for plugins (text_too_long), before any plugin ran; it is ctx's
+// when that ends between two plugins. A message no plugin wants costs nothing.
 func (s *Stage) Judge(ctx context.Context, m *Message, only []string) (Result, error) {
-	return Result{Text: m.Text}, ctx.Err()
+	judges := s.source.Judges()
+	if !slices.IsSortedFunc(judges, byName) {
+		judges = slices.SortedFunc(slices.Values(judges), byName)
+	}
+	asked := count(judges, m, only)
+	missing := absent(judges, only)
+	if asked == 0 && len(missing) == 0 {
+		return Result{Text: m.Text}, ctx.Err()
+	}
+	sc := s.scratch.Get().(*scratch)
+	defer s.put(sc)
+	if err := sc.encode(m, s.cfg.InputBytes); err != nil {
+		return Result{Text: m.Text}, err
+	}
+	text, _ := abi.FieldBytes(sc.input, abi.FieldText) // encoded just now
+	normalized, _ := abi.FieldBytes(sc.input, abi.FieldNormalized)
+
+	mg := merger{form: &sc.form, marks: sc.marks[:0]}
+	mg.res.Records = make([]Record, 0, asked+len(missing))
+	start := time.Now()
+	for _, j := range judges {
+		if !wanted(j, m, only) {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return Result{Text: m.Text}, err
+		}
+		v, r, fuel, err := decide(j, sc.input, text, normalized)
+		end := time.Now()
+		mg.add(Record{
+			Plugin: j.Name(), Digest: j.Digest(), Verdict: v, Code: r.Code, Score: r.Score,
+			Fuel: fuel, Time: end.Sub(start), Err: err,
+		}, j.OnError(), &r)
+		start = end
+	}
+	for _, name := range missing {
+		mg.add(Record{Plugin: name, Verdict: abi.Error, Err: errMissing}, abi.Deny, &abi.Result{})
+	}
+	sc.marks = mg.marks
+	return mg.result(m.Text), nil
+}
+
+var errMissing = errors.New("moderation: the policy asks for a plugin that is not loaded")
+
+func byName(a, b Judge) int { return cmp.Compare(a.Name(), b.Name()) }
+
+func wanted(j Judge, m *Message, only []string) bool {
+	return (only == nil || slices.Contains(only, j.Name())) && j.Wants(m.Room, m.Kind)
+}
+
+func count(judges []Judge, m *Message, only []string) int {
+	n := 0
+	for _, j := range judges {
+		if wanted(j, m, only) {
+			n++
+		}
+	}
+	return n
+}
+
+// absent returns the names in only that no judge has, sorted, each once.
+func absent(judges []Judge, only []string) []string {
+	var names []string
+	for _, name := range only {
+		if !slices.ContainsFunc(judges, func(j Judge) bool { return j.Name() == name }) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// decide asks one judge and turns whatever breaks the contract into an error.
+func decide(j Judge, input, text, normalized []byte) (v abi.Verdict, r abi.Result, fuel uint64, err error) {
+	defer func() {
+		if p := recover(); p != nil { // the plugin boundary: one broken host call must not end the node
+			v, r, err = abi.Error, abi.Result{}, fmt.Errorf("moderation: judge panicked: %v", p)
+		}
+	}()
+	v, r, fuel, err = j.Decide(input, text, normalized)
+	if err == nil {
+		err = check(v, &r, text, normalized)
+	}
+	if err != nil {
+		return abi.Error, abi.Result{}, fuel, err
+	}
+	return v, r, fuel, nil
+}
+
+// check refuses results that masking could not follow. The wazero host has
+// checked more (abi.DecodeResult); a judge in process may not have.
+func check(v abi.Verdict, r *abi.Result, text, normalized []byte) error {
+	switch v {
+	case abi.Allow, abi.Flag, abi.Hold, abi.Deny:
+		return nil
+	case abi.Redact:
+	case abi.Error:
+		return errors.New("moderation: the plugin could not judge")
+	default:
+		return fmt.Errorf("moderation: unknown verdict %d", uint8(v))
+	}
+	if len(r.Spans) == 0 || len(r.Spans) > abi.MaxSpans {
+		return fmt.Errorf("moderation: redact with %d spans, 1 to %d are allowed", len(r.Spans), abi.MaxSpans)
+	}
+	for _, sp := range r.Spans {
+		field := text
+		if sp.Field == abi.FieldNormalized {
+			field = normalized
+		}
+		end := uint64(sp.Start) + uint64(sp.Length)
+		if sp.Field > abi.FieldNormalized || sp.Length == 0 || end > uint64(len(field)) {
+			return fmt.Errorf("moderation: span [%d,%d) lies outside field %d", sp.Start, end, sp.Field)
+		}
+	}
+	return nil
+}
+
+// encode normalises m.Text and writes the input for the plugins.
+func (sc *scratch) encode(m *Message, limit int) error {
+	if !utf8.ValidString(m.Text) {
+		return chat.Errorf(chat.CodeBadRequest, "the text is not valid UTF-8; send it encoded as UTF-8")
+	}
+	roles := sc.joinRoles(m.Roles)
+	rest := limit - abi.InputHeaderSize - abi.NumFields*abi.FieldEntrySize - abi.SignalsSize -
+		len(m.Text) - len(m.User) - len(m.Room) - len(roles) - len(m.Kind)
+	if rest <= 0 {
+		return chat.Errorf(chat.CodeTextTooLong, "the text has %d bytes, too many for the plugins that judge it; shorten it", len(m.Text))
+	}
+	if err := sc.form.set(m.Text, rest); err != nil {
+		return err
+	}
+	sc.text = append(sc.text[:0], m.Text...)
+	sc.input = abi.AppendInput(sc.input[:0], &abi.Input{
+		TimeMS: m.TimeMS, Text: sc.text, Normalized: sc.form.norm,
+		User: string(m.User), Room: string(m.Room), Roles: roles, Kind: m.Kind, Signals: m.Signals,
+	})
+	return nil
+}
+
+// joinRoles returns the roles sorted, each once, '\n' between them.
+func (sc *scratch) joinRoles(roles []string) string {
+	if len(roles) == 1 {
+		return roles[0]
+	}
+	sc.roles = append(sc.roles[:0], roles...)
+	slices.Sort(sc.roles)
+	sc.roles = slices.Compact(sc.roles)
+	return strings.Join(sc.roles, "\n")
+}
+
+// put keeps sc for the next message, without anything of this one's beyond
+// bytes that are overwritten before they are read.
+func (s *Stage) put(sc *scratch) {
+	if cap(sc.input) > maxKept || cap(sc.form.runs) > maxKept/16 {
+		return
+	}
+	sc.form.original = ""
+	clear(sc.roles)
+	s.scratch.Put(sc)
 }
