@@ -1,0 +1,177 @@
+package room
+
+import (
+	"context"
+
+	"parley/core/chat"
+	"parley/core/journal"
+	"parley/core/wire"
+)
+
+// Member is one connection's place in one room's log.
+type Member struct {
+	room *Room
+	peer *Peer
+	slot int // index in the shard's list; owned by the shard, -1 outside
+
+	// Guarded by peer.mu.
+	next   uint64 // the seq it is owed next
+	gen    uint32 // the room's generation that next belongs to
+	eph    uint64 // newest ephemeral frame it was sent
+	parked uint64 // Room.grown when the peer was parked
+	gone   bool
+}
+
+// Room returns the member's room.
+func (m *Member) Room() *Room { return m.room }
+
+// JoinInfo is what a join found.
+type JoinInfo struct {
+	Position  journal.Position // the room's top
+	Recovered bool             // the entries after since follow without a gap
+	Asked     bool             // since was given
+}
+
+func (r *Room) join(ctx context.Context, p *Peer, since *journal.Position, joined func(*Room, JoinInfo) wire.Frame) (*Member, error) {
+	known := since != nil && r.provable(ctx, since)
+	r.mu.Lock()
+	if r.evicted {
+		r.mu.Unlock()
+		return nil, errEvicted
+	}
+	r.refs.Add(1)
+	info := JoinInfo{Position: r.positionLocked(), Asked: since != nil}
+	m := &Member{room: r, peer: p, slot: -1, gen: r.generation, next: r.ring.head + 1, eph: r.ephHead, parked: r.grown}
+	if known && since.Epoch == r.epoch && since.Seq <= r.ring.head {
+		info.Recovered = true
+		m.next = since.Seq + 1
+	}
+	r.mu.Unlock()
+
+	if err := p.admit(m, joined(r, info)); err != nil {
+		r.refs.Add(-1)
+		return nil, err
+	}
+	p.shard.post(op{member: m, join: true})
+	return m, nil
+}
+
+// provable reports whether the log still holds exactly the entry that since
+// names, so that what follows it follows without a gap.
+func (r *Room) provable(ctx context.Context, since *journal.Position) bool {
+	r.mu.Lock()
+	epoch, first := r.epoch, r.firstHeld
+	held := r.ring.holds(since.Seq)
+	var id chat.MessageID
+	if held {
+		id = r.ring.at(since.Seq).id
+	}
+	r.mu.Unlock()
+	switch {
+	case since.Epoch != epoch:
+		return false
+	case since.Seq == 0:
+		return first <= 1
+	case held:
+		return id == since.ID
+	}
+	got, es, err := r.hub.journal.Read(ctx, r.id, since.Seq-1, 1)
+	return err == nil && got == epoch && len(es) == 1 && es[0].Seq == since.Seq && es[0].ID == since.ID
+}
+
+// Leave ends the membership: no frame of the room follows. It may be called
+// twice.
+func (m *Member) Leave() {
+	m.peer.mu.Lock()
+	gone := m.gone
+	m.gone = true
+	delete(m.peer.members, m.room.id)
+	m.peer.mu.Unlock()
+	if !gone {
+		m.peer.shard.post(op{member: m})
+	}
+}
+
+// owed is what a member is to be sent.
+type owed struct {
+	data []byte
+	next uint64
+	eph  uint64
+	// behind says that next lies before the ring: the journal has it.
+	behind bool
+	// reset says that the log was replaced: data is the reset event.
+	reset bool
+	gen   uint32
+	more  bool // the byte bound was reached before the head
+}
+
+// batchBytes bounds what one pass writes to one member of one room.
+const batchBytes = 256 << 10
+
+// collect gathers what is owed from next and eph on, appending to *arena
+// where it is more than one frame. It takes Room.mu.
+func (r *Room) collect(m *Member, line bool, arena *[]byte) owed {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o := owed{next: m.next, eph: m.eph, gen: r.generation}
+	if m.gen != r.generation {
+		p := r.positionLocked()
+		f := wire.Encode(wire.ResetEvent{Type: wire.Reset, Room: r.id, Epoch: p.Epoch, Seq: p.Seq, LastID: p.ID})
+		o.data, o.next, o.eph, o.reset = bytesOf(f, line), p.Seq+1, r.ephHead, true
+		return o
+	}
+	head := r.ring.head
+	if m.next > head && m.eph == r.ephHead {
+		return o
+	}
+	if m.next <= head && m.next < r.ring.first {
+		o.behind = true
+		return o
+	}
+	if m.next == head && m.eph == r.ephHead { // the common case: nothing to join together
+		o.data, o.next = bytesOf(r.ring.at(head).frame, line), head+1
+		return o
+	}
+	start := len(*arena)
+	for o.next <= head {
+		b := bytesOf(r.ring.at(o.next).frame, line)
+		if n := len(*arena) - start; n > 0 && n+len(b) > batchBytes {
+			o.more = true
+			break
+		}
+		*arena = append(*arena, b...)
+		o.next++
+	}
+	if r.ephHead-o.eph > ephemeralSlots {
+		o.eph = r.ephHead - ephemeralSlots
+	}
+	for o.eph < r.ephHead {
+		o.eph++
+		*arena = append(*arena, bytesOf(r.eph[o.eph%ephemeralSlots], line)...)
+	}
+	o.data = (*arena)[start:len(*arena):len(*arena)]
+	return o
+}
+
+// lagLocked returns how many bytes of the room's log the member is behind.
+// The caller holds peer.mu.
+func (m *Member) lagLocked() int64 {
+	r := m.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case m.next > r.ring.head:
+		return 0
+	case r.ring.holds(m.next):
+		s := r.ring.at(m.next)
+		return int64(r.grown - s.end + uint64(s.frame.Len()))
+	}
+	return int64(r.grown - m.parked)
+}
+
+func bytesOf(f wire.Frame, line bool) []byte {
+	if line {
+		return f.Line()
+	}
+	return f.WebSocket()
+}

@@ -1,0 +1,270 @@
+package room
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"parley/core/chat"
+	"parley/core/wire"
+)
+
+// Socket is the connection below a Peer.
+type Socket interface {
+	// TryWrite writes what the connection takes without waiting; 0 and nil
+	// mean that it is full. It is called under the peer's lock.
+	TryWrite(p []byte) (int, error)
+	// Write waits until the connection takes at least one byte, at most
+	// timeout (os.ErrDeadlineExceeded), and returns how many it took. Only
+	// one goroutine calls it at a time, and never beside TryWrite.
+	Write(p []byte, timeout time.Duration) (int, error)
+	// Shutdown ends the sending side so that what was written still arrives,
+	// and lets the reading side end soon. It wakes a waiting Write.
+	Shutdown()
+	// Abort closes both sides at once.
+	Abort()
+}
+
+// ErrClosed is returned by a Peer that was closed.
+var ErrClosed = errors.New("room: connection closed")
+
+// Peer is the sending side of one connection. Its methods may be called from
+// any goroutine.
+type Peer struct {
+	hub   *Hub
+	shard *shard
+	sock  Socket
+	line  bool // newline-delimited, not WebSocket frames
+
+	// Owned by the shard's goroutine.
+	pass uint64
+	owed []*Member
+
+	mu      sync.Mutex
+	tail    []byte // the rest of what was begun
+	ctl     []byte // answers and control frames that wait for the tail
+	parked  bool   // a drainer is at work; only it writes
+	closed  bool
+	code    wire.CloseCode // why, when closed
+	reason  string
+	members map[chat.RoomID]*Member
+	waiting *sync.Cond // readers that wait for ctl to shrink; made when needed
+}
+
+// NewPeer returns the peer of a new connection. line selects
+// newline-delimited JSON instead of WebSocket frames.
+func (h *Hub) NewPeer(sock Socket, line bool) *Peer {
+	i := int(h.nextID.Add(1)) % len(h.shards)
+	return &Peer{hub: h, shard: h.shards[i], sock: sock, line: line}
+}
+
+// Line reports whether the peer speaks newline-delimited JSON.
+func (p *Peer) Line() bool { return p.line }
+
+// Reply sends an answer to the connection. Only the connection's reader
+// goroutine may call it: where answers pile up behind a full socket, it waits,
+// and so the client's next command does.
+func (p *Peer) Reply(f wire.Frame) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.parked && !p.closed && len(p.ctl)+f.Len() > p.hub.cfg.ReplyBytes && len(p.ctl) > 0 {
+		if p.waiting == nil {
+			p.waiting = sync.NewCond(&p.mu)
+		}
+		p.waiting.Wait()
+	}
+	return p.sendLocked(bytesOf(f, p.line))
+}
+
+// Control sends a WebSocket control frame or another small message that must
+// not wait, such as a ping. It is dropped where the bound on waiting answers
+// is reached.
+func (p *Peer) Control(b []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.parked && len(p.ctl)+len(b) > p.hub.cfg.ReplyBytes {
+		return nil
+	}
+	return p.sendLocked(b)
+}
+
+func (p *Peer) sendLocked(b []byte) error {
+	if p.closed {
+		return ErrClosed
+	}
+	if p.parked {
+		p.ctl = append(p.ctl, b...)
+		return nil
+	}
+	return p.writeLocked(b)
+}
+
+// writeLocked writes b now and parks the peer if the socket does not take all
+// of it. The caller has seen that the peer is neither parked nor closed.
+func (p *Peer) writeLocked(b []byte) error {
+	n, err := p.sock.TryWrite(b)
+	p.hub.stats.Bytes.Add(uint64(n))
+	if err != nil {
+		p.abortLocked(wire.CloseInternal, "write: "+err.Error())
+		return err
+	}
+	if n < len(b) {
+		p.tail = append([]byte(nil), b[n:]...)
+		p.parkLocked()
+	}
+	return nil
+}
+
+// parkLocked hands the peer to a drainer.
+func (p *Peer) parkLocked() {
+	p.parked = true
+	p.hub.stats.Parked.Add(1)
+	for _, m := range p.members {
+		m.room.mu.Lock()
+		m.parked = m.room.grown
+		m.room.mu.Unlock()
+	}
+	if !p.hub.spawn(p.drain) {
+		p.abortLocked(wire.CloseRestart, "shutting down")
+	}
+}
+
+// admit registers a member after its joined reply.
+func (p *Peer) admit(m *Member, joined wire.Frame) error {
+	if err := p.Reply(joined); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	if p.members == nil {
+		p.members = make(map[chat.RoomID]*Member, 1)
+	}
+	p.members[m.room.id] = m
+	return nil
+}
+
+// flush writes what the peer's members are owed, in one write. It runs on the
+// shard's goroutine.
+func (p *Peer) flush(s *shard) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.parked || p.closed {
+		return
+	}
+	var out []byte
+	behind, joint := false, false
+	for _, m := range p.owed {
+		if m.gone {
+			continue
+		}
+		o := s.collect(m, p.line)
+		behind = behind || o.behind || o.more
+		m.next, m.eph, m.gen = o.next, o.eph, o.gen
+		switch {
+		case len(o.data) == 0:
+		case out == nil:
+			out = o.data
+		case !joint: // several rooms: one write needs one buffer
+			joint = true
+			s.joint = append(append(s.joint[:0], out...), o.data...)
+			out = s.joint
+		default:
+			s.joint = append(s.joint, o.data...)
+			out = s.joint
+		}
+	}
+	if len(out) > 0 {
+		p.hub.stats.Writes.Add(1)
+		if p.writeLocked(out) != nil {
+			return
+		}
+	}
+	if behind && !p.parked {
+		p.parkLocked()
+	}
+}
+
+// Close tells the client why and ends the connection. The first reason counts.
+func (p *Peer) Close(code wire.CloseCode, reason string, retry time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	if p.parked { // mid-frame: nothing can be said any more
+		p.abortLocked(code, reason)
+		return
+	}
+	var last []byte
+	if p.line {
+		ev := wire.CloseEvent{Type: wire.Close, Code: int(code), Reason: reason, Reconnect: code.Reconnect(), RetryAfterMS: retry.Milliseconds()}
+		last = wire.Encode(ev).Line()
+	} else {
+		last = wire.ControlClose(code, reason)
+	}
+	// What the socket does not take is lost: the connection ends either way.
+	_, _ = p.sock.TryWrite(last)
+	p.endLocked(code, reason)
+	p.sock.Shutdown()
+}
+
+func (p *Peer) abortLocked(code wire.CloseCode, reason string) {
+	if p.closed {
+		return
+	}
+	p.endLocked(code, reason)
+	p.sock.Abort()
+}
+
+func (p *Peer) endLocked(code wire.CloseCode, reason string) {
+	p.closed, p.code, p.reason = true, code, reason
+	p.tail, p.ctl = nil, nil
+	if p.waiting != nil {
+		p.waiting.Broadcast()
+	}
+}
+
+// Closed returns why the peer was closed; ok is false while it is open.
+func (p *Peer) Closed() (code wire.CloseCode, reason string, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.code, p.reason, p.closed
+}
+
+// Detach ends all memberships, for a connection whose reader has ended, and
+// returns the rooms they were in.
+func (p *Peer) Detach() []*Room {
+	p.mu.Lock()
+	if !p.closed {
+		p.endLocked(wire.CloseNormal, "connection ended")
+	}
+	members := p.members
+	p.members = nil
+	var rooms []*Room
+	var ops []op
+	for _, m := range members {
+		if !m.gone {
+			m.gone = true
+			rooms = append(rooms, m.room)
+			ops = append(ops, op{member: m})
+		}
+	}
+	p.mu.Unlock()
+	for _, o := range ops {
+		p.shard.post(o)
+	}
+	return rooms
+}
+
+// closeSlow closes the peer as slow_consumer.
+func (p *Peer) closeSlow(why string) {
+	p.hub.stats.SlowClosed.Add(1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hub.log.Info("connection closed as slow consumer", slog.String("why", why), slog.Int("rooms", len(p.members)))
+	p.abortLocked(wire.CloseSlow, string(chat.CodeSlowConsumer))
+}

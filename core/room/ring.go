@@ -1,0 +1,70 @@
+package room
+
+import (
+	"parley/core/chat"
+	"parley/core/wire"
+)
+
+// slot is one encoded entry of the ring.
+type slot struct {
+	frame wire.Frame
+	id    chat.MessageID
+	end   uint64 // Room.grown after this entry
+}
+
+// ring holds the newest entries of one room, contiguous in seq. It is guarded
+// by Room.mu. It grows by doubling to its bound, so that a room nobody talks
+// in costs nothing, and then forgets the oldest, also when the frames it
+// holds exceed maxBytes.
+type ring struct {
+	slots    []slot // a power of two long, indexed by seq
+	first    uint64 // oldest seq held; head+1 when empty
+	head     uint64 // newest seq; 0 when the log is empty
+	bytes    int
+	maxSlots int
+	maxBytes int
+}
+
+func (r *ring) at(seq uint64) *slot { return &r.slots[seq&uint64(len(r.slots)-1)] }
+
+// holds reports whether seq is in the ring.
+func (r *ring) holds(seq uint64) bool { return seq >= r.first && seq <= r.head }
+
+// restart empties the ring so that head+1 is the next entry.
+func (r *ring) restart(head uint64) {
+	clear(r.slots)
+	r.head, r.first, r.bytes = head, head+1, 0
+}
+
+// push adds the entry head+1.
+func (r *ring) push(s slot) {
+	n := int(r.head + 1 - r.first)
+	if n == len(r.slots) {
+		if n < r.maxSlots {
+			r.grow()
+		} else {
+			r.drop()
+		}
+	}
+	r.head++
+	*r.at(r.head) = s
+	r.bytes += s.frame.Len()
+	for r.bytes > r.maxBytes && r.first < r.head {
+		r.drop()
+	}
+}
+
+func (r *ring) drop() {
+	s := r.at(r.first)
+	r.bytes -= s.frame.Len()
+	*s = slot{}
+	r.first++
+}
+
+func (r *ring) grow() {
+	old := *r
+	r.slots = make([]slot, max(8, 2*len(old.slots)))
+	for seq := old.first; seq <= old.head; seq++ {
+		*r.at(seq) = *old.at(seq)
+	}
+}

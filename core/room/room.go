@@ -1,0 +1,227 @@
+package room
+
+import (
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"parley/core/chat"
+	"parley/core/journal"
+	"parley/core/state"
+	"parley/core/wire"
+)
+
+// maxPending bounds entries that arrived ahead of their turn; beyond it they
+// are dropped and read from the journal.
+const maxPending = 1024
+
+// ephemeralSlots is how many presence frames a room keeps for its pumps. A
+// member further behind skips them: presence is a hint.
+const ephemeralSlots = 64
+
+// Room is one loaded room. Its methods may be called from any goroutine.
+type Room struct {
+	id     chat.RoomID
+	hub    *Hub
+	cancel func()        // ends the journal's watch; set once before ready
+	ready  chan struct{} // closed when loaded or failed
+	err    error         // why loading failed; read after ready
+	local  []roomShard   // one a shard
+	refs   atomic.Int32  // members in shard lists
+	used   atomic.Int64  // Unix ms of the last use, for the sweep
+	st     atomic.Pointer[state.Room]
+
+	mu        sync.Mutex
+	loaded    bool
+	ring      ring
+	epoch     string
+	firstHeld uint64 // oldest seq the journal held when asked last
+	// generation grows whenever the log was replaced under the same name;
+	// members of an older one are sent a reset.
+	generation uint32
+	evicted    bool
+	grown      uint64 // bytes ever pushed
+	pending    map[uint64]early
+	filling    bool // a backfill is under way
+	doubted    bool // and must look again when done
+	eph        [ephemeralSlots]wire.Frame
+	ephHead    uint64
+	spoke      map[chat.UserID]int64 // Unix ms of each user's last message
+}
+
+// early is an entry that arrived ahead of its turn.
+type early struct {
+	epoch string
+	entry *journal.Entry
+}
+
+// roomShard is the part of a room's members that one shard serves.
+type roomShard struct {
+	members []*Member // owned by the shard's goroutine
+	cache   [2]cached // likewise; WebSocket and line framing
+	queued  atomic.Bool
+}
+
+// ID returns the room's name.
+func (r *Room) ID() chat.RoomID { return r.id }
+
+// State returns the room's present state.
+func (r *Room) State() *state.Room { return r.st.Load() }
+
+// Position returns the newest position this node knows.
+func (r *Room) Position() journal.Position {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.positionLocked()
+}
+
+func (r *Room) positionLocked() journal.Position {
+	p := journal.Position{Epoch: r.epoch, Seq: r.ring.head}
+	if r.ring.holds(p.Seq) {
+		p.ID = r.ring.at(p.Seq).id
+	}
+	return p
+}
+
+// Exists reports whether the room's log has, or ever had, entries.
+func (r *Room) Exists() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ring.head > 0
+}
+
+// SinceSpoke returns how long ago the user's last message in this room was
+// accepted, and false if it is not remembered.
+func (r *Room) SinceSpoke(u chat.UserID, now time.Time) (time.Duration, bool) {
+	r.mu.Lock()
+	at, ok := r.spoke[u]
+	r.mu.Unlock()
+	if !ok {
+		return 0, false
+	}
+	return max(0, now.Sub(time.UnixMilli(at))), true
+}
+
+// Appended implements journal.Watcher.
+func (r *Room) Appended(epoch string, e *journal.Entry) {
+	r.mu.Lock()
+	fill := r.acceptLocked(epoch, e)
+	pushed := r.drainPendingLocked()
+	r.mu.Unlock()
+	if fill {
+		r.hub.backfill(r)
+	}
+	if pushed {
+		r.wake()
+	}
+}
+
+// Doubt implements journal.Watcher.
+func (r *Room) Doubt() { r.hub.backfill(r) }
+
+// acceptLocked keeps the entry for its turn and reports whether the journal
+// must be asked for what lies between.
+func (r *Room) acceptLocked(epoch string, e *journal.Entry) (fill bool) {
+	if r.loaded && epoch == r.epoch && e.Seq <= r.ring.head {
+		// A repeat, unless the ring holds another entry at that seq: then the
+		// store has forgotten and begun again, which only the journal can tell.
+		return r.ring.holds(e.Seq) && r.ring.at(e.Seq).id != e.ID
+	}
+	if len(r.pending) >= maxPending {
+		return true
+	}
+	if r.pending == nil {
+		r.pending = make(map[uint64]early)
+	}
+	r.pending[e.Seq] = early{epoch, e}
+	return r.loaded && (epoch != r.epoch || e.Seq != r.ring.head+1)
+}
+
+// drainPendingLocked pushes what has become contiguous.
+func (r *Room) drainPendingLocked() (pushed bool) {
+	if !r.loaded {
+		return false
+	}
+	for len(r.pending) > 0 {
+		p, ok := r.pending[r.ring.head+1]
+		if !ok || p.epoch != r.epoch {
+			break
+		}
+		delete(r.pending, r.ring.head+1)
+		r.pushLocked(p.entry)
+		pushed = true
+	}
+	return pushed
+}
+
+// putLocked encodes one entry and puts it in the ring.
+func (r *Room) putLocked(e *journal.Entry) {
+	f := wire.EncodeEntry(r.id, e)
+	r.grown += uint64(f.Len())
+	r.ring.push(slot{frame: f, id: e.ID, end: r.grown})
+	if e.Kind == journal.KindMessage {
+		r.rememberLocked(e.From, e.Time)
+	}
+}
+
+// pushLocked puts one entry in the ring and folds its changes.
+func (r *Room) pushLocked(e *journal.Entry) {
+	r.putLocked(e)
+	if len(e.Changes) > 0 {
+		next, err := r.st.Load().Apply(e.Changes)
+		if err != nil {
+			r.hub.log.Error("entry's state change cannot be read; room keeps its state", slog.String("room", string(r.id)), slog.Uint64("seq", e.Seq), slog.Any("error", err))
+		}
+		r.st.Store(next)
+	}
+}
+
+// maxSpoke bounds remembered speakers; the oldest half is forgotten.
+const maxSpoke = 4096
+
+func (r *Room) rememberLocked(u chat.UserID, at int64) {
+	if r.spoke == nil {
+		r.spoke = make(map[chat.UserID]int64)
+	}
+	r.spoke[u] = at
+	if len(r.spoke) <= maxSpoke {
+		return
+	}
+	times := make([]int64, 0, len(r.spoke))
+	for _, t := range r.spoke {
+		times = append(times, t)
+	}
+	slices.Sort(times)
+	mid := times[len(times)/2]
+	for u, t := range r.spoke {
+		if t <= mid {
+			delete(r.spoke, u)
+		}
+	}
+}
+
+// Announce sends an ephemeral frame to the members that keep up.
+func (r *Room) Announce(f wire.Frame) {
+	r.mu.Lock()
+	r.ephHead++
+	r.eph[r.ephHead%ephemeralSlots] = f
+	r.mu.Unlock()
+	r.wake()
+}
+
+// wake queues the room at every shard that has members of it. The queued flag
+// of an empty shard is cleared by its pass, which costs nothing else.
+func (r *Room) wake() {
+	if r.refs.Load() == 0 {
+		return
+	}
+	for i := range r.local {
+		if !r.local[i].queued.Swap(true) {
+			r.hub.shards[i].enqueue(r)
+		}
+	}
+}
+
+func (r *Room) touch(now time.Time) { r.used.Store(now.UnixMilli()) }

@@ -1,0 +1,189 @@
+package room
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// shard is one pump: the only goroutine that touches the member lists of its
+// peers' rooms, and the one that moves their cursors while they keep up.
+type shard struct {
+	hub   *Hub
+	index int
+	wakeC chan struct{} // capacity 1
+
+	mu    sync.Mutex
+	rooms []*Room // rooms with news for this shard
+	ops   []op
+
+	// Owned by run.
+	passNo  uint64
+	peers   []*Peer
+	arena   []byte // frames joined for one room
+	joint   []byte // and for several rooms of one peer
+	spareR  []*Room
+	spareOp []op
+}
+
+// op adds or removes a member.
+type op struct {
+	member *Member
+	join   bool
+}
+
+func newShard(h *Hub, i int) *shard {
+	return &shard{hub: h, index: i, wakeC: make(chan struct{}, 1)}
+}
+
+func (s *shard) enqueue(r *Room) {
+	s.mu.Lock()
+	s.rooms = append(s.rooms, r)
+	s.mu.Unlock()
+	s.wake()
+}
+
+func (s *shard) post(o op) {
+	s.mu.Lock()
+	s.ops = append(s.ops, o)
+	s.mu.Unlock()
+	s.wake()
+}
+
+func (s *shard) wake() {
+	select {
+	case s.wakeC <- struct{}{}:
+	default:
+	}
+}
+
+// run passes whenever there is news: at once when the last pass is longer ago
+// than the pace, else when the pace allows.
+func (s *shard) run(ctx context.Context) {
+	pace := time.NewTimer(time.Hour)
+	defer pace.Stop()
+	var last time.Time
+	for {
+		select {
+		case <-s.wakeC:
+		case <-ctx.Done():
+			return
+		}
+		if wait := s.hub.cfg.Pace - time.Since(last); wait > 0 {
+			pace.Reset(wait)
+			select {
+			case <-pace.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+		s.pass()
+		last = time.Now()
+	}
+}
+
+// arenaKeep is the largest arena kept between passes.
+const arenaKeep = 1 << 20
+
+func (s *shard) pass() {
+	s.mu.Lock()
+	rooms, ops := s.rooms, s.ops
+	s.rooms, s.ops = s.spareR[:0], s.spareOp[:0]
+	s.mu.Unlock()
+
+	s.passNo++
+	s.hub.stats.Passes.Add(1)
+	s.arena = s.arena[:0]
+	for _, o := range ops {
+		s.apply(o)
+	}
+	for _, r := range rooms {
+		local := &r.local[s.index]
+		local.queued.Store(false) // before looking at the head, so that later news queues again
+		local.cache = [2]cached{}
+		for _, m := range local.members {
+			s.owe(m)
+		}
+	}
+	for _, p := range s.peers {
+		p.flush(s)
+		clear(p.owed)
+		p.owed = p.owed[:0]
+	}
+	for _, r := range rooms {
+		r.local[s.index].cache = [2]cached{}
+	}
+	clear(rooms)
+	clear(ops)
+	clear(s.peers)
+	s.spareR, s.spareOp, s.peers = rooms[:0], ops[:0], s.peers[:0]
+	if cap(s.arena) > arenaKeep {
+		s.arena = nil
+	}
+	if cap(s.joint) > arenaKeep {
+		s.joint = nil
+	}
+}
+
+// owe notes that the member's peer is to be looked at in this pass.
+func (s *shard) owe(m *Member) {
+	p := m.peer
+	if p.pass != s.passNo {
+		p.pass = s.passNo
+		s.peers = append(s.peers, p)
+	}
+	p.owed = append(p.owed, m)
+}
+
+func (s *shard) apply(o op) {
+	m := o.member
+	local := &m.room.local[s.index]
+	if o.join {
+		m.peer.mu.Lock()
+		gone := m.gone
+		m.peer.mu.Unlock()
+		if gone {
+			m.room.refs.Add(-1)
+			return
+		}
+		m.slot = len(local.members)
+		local.members = append(local.members, m)
+		s.owe(m) // what was appended since the join
+		return
+	}
+	if m.slot < 0 {
+		return
+	}
+	end := len(local.members) - 1
+	last := local.members[end]
+	local.members[m.slot] = last
+	last.slot = m.slot
+	local.members[end] = nil
+	local.members = local.members[:end]
+	m.slot = -1
+	m.room.touch(time.Now())
+	m.room.refs.Add(-1)
+}
+
+// cached is what a pass collected last for a room and a framing: members
+// that stand at the same place share it.
+type cached struct {
+	owed
+	fromNext uint64
+	fromEph  uint64
+	fromGen  uint32
+	valid    bool
+}
+
+// collect is Room.collect with the pass's cache.
+func (s *shard) collect(m *Member, line bool) owed {
+	c := &m.room.local[s.index].cache[0]
+	if line {
+		c = &m.room.local[s.index].cache[1]
+	}
+	if c.valid && c.fromNext == m.next && c.fromEph == m.eph && c.fromGen == m.gen {
+		return c.owed
+	}
+	*c = cached{owed: m.room.collect(m, line, &s.arena), fromNext: m.next, fromEph: m.eph, fromGen: m.gen, valid: true}
+	return c.owed
+}
