@@ -1,0 +1,140 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/metrics"
+	"github.com/open-policy-agent/opa/v1/storage"
+	"github.com/open-policy-agent/opa/v1/topdown"
+
+	"parley/core/gate"
+)
+
+// EntryPoint is the rule that every policy defines.
+const EntryPoint = "data.parley.decision"
+
+// Engine is one compiled policy with its decision cache. Make one with
+// Compile. Any goroutine may use it; it needs no closing.
+type Engine struct {
+	// Set at construction and never changed.
+	revision string
+	files    int
+	tests    int
+	timeout  time.Duration
+	compiler *ast.Compiler
+	queryC   ast.QueryCompiler
+	query    ast.Body // decision = data.parley.decision
+	store    storage.Store
+	txn      storage.Transaction // read-only, as old as the engine: data never changes
+	reads    reading
+	cache    *cache // nil when switched off; synchronises itself
+}
+
+// Revision names the policy, as given to Compile.
+func (e *Engine) Revision() string { return e.revision }
+
+// Reads lists the input fields the policy can read, as "subject.roles"; the
+// decision cache's key is exactly their values.
+func (e *Engine) Reads() []string {
+	out := make([]string, len(e.reads))
+	for i, f := range e.reads {
+		out[i] = f.String()
+	}
+	return out
+}
+
+// Decide answers from the cache, or evaluates and remembers the answer. It
+// always answers: a policy that cannot decide denies with Failed set, and such
+// an answer is never remembered. in is not kept.
+func (e *Engine) Decide(ctx context.Context, in *gate.Input) gate.Decision {
+	d, _ := e.decide(ctx, in)
+	return d
+}
+
+// Evaluate answers without looking into the cache or filling it, and says in
+// err why a failed decision failed. err is for logs and tests, never for a
+// client.
+func (e *Engine) Evaluate(ctx context.Context, in *gate.Input) (d gate.Decision, err error) {
+	return e.evaluate(ctx, in, e.timeout)
+}
+
+func (e *Engine) decide(ctx context.Context, in *gate.Input) (gate.Decision, error) {
+	if e.cache == nil {
+		return e.evaluate(ctx, in, e.timeout)
+	}
+	var buf [256]byte // a usual key; a longer one moves to the heap
+	key := e.reads.appendKey(buf[:0], in)
+	if len(key) > maxKeyBytes {
+		return e.evaluate(ctx, in, e.timeout)
+	}
+	hash := e.cache.hash(key)
+	if d := e.cache.get(hash, key); d != nil {
+		return *d, nil
+	}
+	d, err := e.evaluate(ctx, in, e.timeout)
+	if err == nil {
+		e.cache.put(hash, key, d)
+	}
+	return d, err
+}
+
+func (e *Engine) evaluate(ctx context.Context, in *gate.Input, timeout time.Duration) (gate.Decision, error) {
+	v, err := e.eval(ctx, in, timeout)
+	if err == nil {
+		var d gate.Decision
+		if d, err = decode(v); err == nil {
+			d.Revision = e.revision
+			return d, nil
+		}
+		err = fmt.Errorf("%s is malformed: %w", EntryPoint, err)
+	}
+	return gate.Decision{Reasons: failedReasons, Revision: e.revision, Failed: true}, err
+}
+
+// errSlow is the cause of a decision that took longer than it may.
+var errSlow = errors.New("the evaluation took too long")
+
+// eval evaluates the entry point over the fields the policy can read.
+//
+// The deadline is a timer that sets OPA's cancel flag, because a context with
+// a deadline would cost a goroutine for each evaluation. OPA looks at the flag
+// before every expression; the builtins that could run on are not available.
+func (e *Engine) eval(ctx context.Context, in *gate.Input, timeout time.Duration) (v ast.Value, err error) {
+	defer func() { // OPA is a boundary: a fault in it denies one request and no more
+		if p := recover(); p != nil {
+			err = fmt.Errorf("evaluate %s: panic: %v", EntryPoint, p)
+		}
+	}()
+	cancel := topdown.NewCancel()
+	timer := time.AfterFunc(timeout, cancel.Cancel)
+	defer timer.Stop()
+	if ctx.Done() != nil {
+		defer context.AfterFunc(ctx, cancel.Cancel)()
+	}
+	results, err := topdown.NewQuery(e.query).
+		WithQueryCompiler(e.queryC).
+		WithCompiler(e.compiler).
+		WithStore(e.store).
+		WithTransaction(e.txn).
+		WithInput(e.reads.document(in)).
+		WithCancel(cancel).
+		WithMetrics(metrics.NoOp()).
+		WithStrictBuiltinErrors(true). // a rule that cannot be computed must not pass for one that does not hold
+		Run(ctx)
+	switch {
+	case topdown.IsCancel(err) && ctx.Err() == nil:
+		return nil, fmt.Errorf("evaluate %s: %w: more than %v", EntryPoint, errSlow, timeout)
+	case err != nil:
+		return nil, fmt.Errorf("evaluate %s: %w", EntryPoint, err)
+	case len(results) != 1:
+		return nil, fmt.Errorf("%s is undefined for this input; give it a default", EntryPoint)
+	}
+	return results[0][resultVar].Value, nil
+}
+
+// resultVar is the variable the prepared query binds.
+const resultVar = ast.Var("decision")

@@ -1,0 +1,200 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"parley/core/gate"
+)
+
+// Live is the policy in use: one Engine behind an atomic pointer, the counters
+// that outlive it, and what an operator wants to know of both. Make one with
+// NewLive. Any goroutine may use it.
+type Live struct {
+	log *slog.Logger // set at construction
+
+	current  atomic.Pointer[loaded]
+	counters [stripes]counters // any goroutine
+	swaps    atomic.Uint64
+	refused  atomic.Uint64
+
+	mu          sync.Mutex
+	lastRefusal *Refusal  // guarded by mu
+	lastFailure *Failure  // guarded by mu
+	lastLogged  time.Time // guarded by mu
+	unlogged    uint64    // failures since lastLogged; guarded by mu
+}
+
+// loaded is an Engine and how it came here.
+type loaded struct {
+	engine *Engine
+	source string
+	at     time.Time
+}
+
+// stripes spreads the counters over cache lines, so that counting does not
+// make the cores wait for each other.
+const stripes = 16
+
+type counters struct {
+	hits, evals, failures atomic.Uint64
+	_                     [40]byte // to 64 bytes, one cache line
+}
+
+// failureLogEvery bounds how often failed decisions are logged. The log then
+// says how many went before.
+const failureLogEvery = time.Second
+
+// NewLive returns a Live that decides by first, which came from source (for
+// people: "built-in", "dir /etc/parley/policy").
+func NewLive(first *Engine, source string, log *slog.Logger) *Live {
+	l := &Live{log: log}
+	l.current.Store(&loaded{engine: first, source: source, at: time.Now()})
+	return l
+}
+
+// Decide answers by the engine of this moment. See Engine.Decide.
+func (l *Live) Decide(ctx context.Context, in *gate.Input) gate.Decision {
+	d, err := l.current.Load().engine.decide(ctx, in)
+	c := &l.counters[rand.Uint32()%stripes]
+	switch {
+	case d.Cached:
+		c.hits.Add(1)
+	case err == nil:
+		c.evals.Add(1)
+	default:
+		c.evals.Add(1)
+		c.failures.Add(1)
+		l.failed(in, d.Revision, err)
+	}
+	return d
+}
+
+// Engine returns the engine of this moment.
+func (l *Live) Engine() *Engine { return l.current.Load().engine }
+
+// Swap makes e the engine of every later Decide; decisions under way finish on
+// the old one. It forgets the last refusal: what is live now is what the
+// source holds.
+func (l *Live) Swap(e *Engine, source string) {
+	l.mu.Lock()
+	old := l.current.Swap(&loaded{engine: e, source: source, at: time.Now()})
+	l.lastRefusal = nil
+	l.mu.Unlock()
+	l.swaps.Add(1)
+	l.log.Info("policy is live", "revision", e.revision, "before", old.engine.revision,
+		"source", source, "files", e.files, "tests", e.tests)
+}
+
+// Refuse records and logs that a revision from source was not taken; the
+// engine in use stays.
+func (l *Live) Refuse(source, revision string, err error) {
+	r := &Refusal{At: time.Now(), Source: source, Revision: revision}
+	if !errors.As(err, &r.Problems) {
+		r.Problems = Problems{{Reason: clip(err.Error(), maxReasonBytes)}}
+	}
+	l.mu.Lock()
+	l.lastRefusal = r
+	l.mu.Unlock()
+	l.refused.Add(1)
+	l.log.Error("POLICY REFUSED, the one in use stays", "revision", revision, "source", source,
+		"in_use", l.Engine().revision, "problems", r.Problems.Error())
+}
+
+// failed notes a decision that the policy could not make.
+func (l *Live) failed(in *gate.Input, revision string, err error) {
+	now := time.Now()
+	f := &Failure{
+		At: now, Revision: revision, Action: in.Action.Name, Subject: in.Subject.ID,
+		Resource: in.Resource.ID, Cause: clip(err.Error(), maxReasonBytes),
+	}
+	l.mu.Lock()
+	l.lastFailure = f
+	l.unlogged++
+	n := l.unlogged
+	due := now.Sub(l.lastLogged) >= failureLogEvery
+	if due {
+		l.lastLogged, l.unlogged = now, 0
+	}
+	l.mu.Unlock()
+	if due {
+		l.log.Error("policy could not decide, refused", "revision", revision, "action", f.Action,
+			"subject", f.Subject, "resource", f.Resource, "cause", f.Cause, "count", n)
+	}
+}
+
+// Status is what an operator sees of the policy.
+type Status struct {
+	Revision string    `json:"revision"`
+	Source   string    `json:"source"`
+	LoadedAt time.Time `json:"loaded_at"`
+	Files    int       `json:"files"`
+	Tests    int       `json:"tests"` // that passed before it went live
+	Reads    []string  `json:"reads"` // input fields the policy can read
+	// Refused is the newest revision that was not taken; nil when the source
+	// holds what is live.
+	Refused *Refusal `json:"refused,omitempty"`
+	// Failure is the newest decision the policy could not make.
+	Failure *Failure `json:"failure,omitempty"`
+	Stats   Stats    `json:"stats"`
+}
+
+// Refusal says which revision was refused and why.
+type Refusal struct {
+	At       time.Time `json:"at"`
+	Source   string    `json:"source"`
+	Revision string    `json:"revision,omitempty"`
+	Problems Problems  `json:"problems"`
+}
+
+// Failure is one decision that ended in policy_error.
+type Failure struct {
+	At       time.Time `json:"at"`
+	Revision string    `json:"revision"`
+	Action   string    `json:"action"`
+	Subject  string    `json:"subject"`
+	Resource string    `json:"resource"`
+	Cause    string    `json:"cause"`
+}
+
+// Stats counts since the start of the process, across engines.
+type Stats struct {
+	Hits         uint64 `json:"cache_hits"`
+	Evals        uint64 `json:"evals"`    // answers that were not in the cache
+	Failures     uint64 `json:"failures"` // evals that ended in policy_error
+	Swaps        uint64 `json:"swaps"`
+	Refused      uint64 `json:"refused"`
+	CacheEntries int    `json:"cache_entries"` // of the engine in use
+	CacheSlots   int    `json:"cache_slots"`
+}
+
+// Stats returns the counters.
+func (l *Live) Stats() Stats {
+	s := Stats{Swaps: l.swaps.Load(), Refused: l.refused.Load()}
+	for i := range l.counters {
+		s.Hits += l.counters[i].hits.Load()
+		s.Evals += l.counters[i].evals.Load()
+		s.Failures += l.counters[i].failures.Load()
+	}
+	c := l.Engine().cache
+	s.CacheEntries, s.CacheSlots = c.len(), c.slots()
+	return s
+}
+
+// Status returns a copy nothing else changes.
+func (l *Live) Status() Status {
+	cur := l.current.Load()
+	l.mu.Lock()
+	refusal, failure := l.lastRefusal, l.lastFailure // immutable once stored
+	l.mu.Unlock()
+	return Status{
+		Revision: cur.engine.revision, Source: cur.source, LoadedAt: cur.at,
+		Files: cur.engine.files, Tests: cur.engine.tests, Reads: cur.engine.Reads(),
+		Refused: refusal, Failure: failure, Stats: l.Stats(),
+	}
+}
