@@ -122,6 +122,9 @@ type outcome struct {
 
 // ask sends a command and waits for its one reply, which must be a *T.
 func ask[T any](ctx context.Context, c *Conn, cmd wire.Command) (*T, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err // nothing was sent
+	}
 	got := make(chan outcome, 1)
 	forget, err := c.start(cmd, 1, func(ev any, err error) { got <- outcome{ev, err} })
 	if err != nil {
