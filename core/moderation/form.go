@@ -1,6 +1,7 @@
 package moderation
 
 import (
+	"encoding/binary"
 	"sort"
 	"unicode/utf8"
 
@@ -29,7 +30,7 @@ type Form struct {
 	// texts have the same offsets throughout.
 	runs []run
 
-	parts, mapped, composed []byte // scratch of appendCluster
+	buf foldBuffer
 }
 
 type run struct {
@@ -137,42 +138,57 @@ func (f *Form) set(text string, maxBytes int) error {
 	return nil
 }
 
+// appendASCII lowers the letters of s, which is ASCII, eight at a time.
 func (f *Form) appendASCII(s string) {
+	const ones = 0x0101010101010101
 	at := len(f.norm)
 	f.norm = append(f.norm, s...)
-	for i, c := range f.norm[at:] {
-		f.norm[at+i] = lowerASCII(c)
+	b := f.norm[at:]
+	for ; len(b) >= 8; b = b[8:] {
+		w := binary.LittleEndian.Uint64(b)
+		// The high bit of each byte that is >= 'A' and not > 'Z'; a quarter of
+		// it is the difference between the cases.
+		upper := (w + ones*(0x80-'A')) &^ (w + ones*(0x80-'Z'-1)) & (ones * 0x80)
+		binary.LittleEndian.PutUint64(b, w|upper>>2)
+	}
+	for i, c := range b {
+		b[i] = lowerASCII(c)
 	}
 }
 
-// appendCluster appends the normalised form of one cluster: decompose, drop
-// what is invisible, replace look-alikes, compose. (NFKC is NFKD composed, and
-// replacing is defined on decomposed text.)
+// appendCluster appends the normalised form of one cluster.
 func (f *Form) appendCluster(s string) {
-	if r, size := utf8.DecodeRuneInString(s); size == len(s) && norm.NFKD.IsNormalString(s) {
-		if !invisible(r) {
-			f.norm = appendSkeleton(f.norm, r)
-		}
+	if r, size := utf8.DecodeRuneInString(s); size == len(s) {
+		f.norm = append(f.norm, lookup(r).form...)
 		return
 	}
-	f.parts = f.parts[:0]
+	f.buf.fold(s)
+	f.norm = append(f.norm, f.buf.composed...)
+}
+
+// foldBuffer is the memory that folding a cluster works in.
+type foldBuffer struct{ parts, mapped, composed []byte }
+
+// fold leaves the normalised form of one cluster in b.composed: decompose,
+// drop what is invisible, replace look-alikes, compose. (NFKC is NFKD
+// composed, and look-alikes are defined on decomposed text.)
+func (b *foldBuffer) fold(s string) {
+	b.parts = b.parts[:0]
 	for _, r := range s {
 		if !invisible(r) {
-			f.parts = utf8.AppendRune(f.parts, r)
+			b.parts = utf8.AppendRune(b.parts, r)
 		}
 	}
-	f.mapped = norm.NFKD.Append(f.mapped[:0], f.parts...)
-	f.parts = f.parts[:0]
-	for i := 0; i < len(f.mapped); {
-		r, size := utf8.DecodeRune(f.mapped[i:])
+	b.mapped = norm.NFKD.Append(b.mapped[:0], b.parts...)
+	b.parts = b.parts[:0]
+	for i := 0; i < len(b.mapped); {
+		r, size := utf8.DecodeRune(b.mapped[i:])
 		if !invisible(r) {
-			f.parts = appendSkeleton(f.parts, r)
+			b.parts = appendSkeleton(b.parts, r)
 		}
 		i += size
 	}
-	// Composed apart from f.norm, because Append would compose across clusters.
-	f.composed = norm.NFC.Append(f.composed[:0], f.parts...)
-	f.norm = append(f.norm, f.composed...)
+	b.composed = norm.NFC.Append(b.composed[:0], b.parts...)
 }
 
 // clusterEnd returns where the cluster that begins at i ends.
@@ -195,11 +211,18 @@ func runeAt(text string, i int) rune {
 	return r
 }
 
+// asciiPrefix returns how many bytes of s precede the first that is not ASCII.
 func asciiPrefix(s string) int {
-	for i := 0; i < len(s); i++ {
-		if s[i] >= 0x80 {
-			return i
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		if (s[i]|s[i+1]|s[i+2]|s[i+3]|s[i+4]|s[i+5]|s[i+6]|s[i+7])&0x80 != 0 {
+			break
 		}
 	}
-	return len(s)
+	for ; i < len(s); i++ {
+		if s[i] >= 0x80 {
+			break
+		}
+	}
+	return i
 }

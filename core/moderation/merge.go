@@ -1,6 +1,7 @@
 package moderation
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -55,17 +56,10 @@ type merger struct {
 // add takes one plugin's record; onError is what its failure means.
 func (mg *merger) add(rec Record, onError abi.Verdict, r *abi.Result) {
 	mg.res.Records = append(mg.res.Records, rec)
-	v, reason := rec.Verdict, chat.Reason{Source: "plugin:" + rec.Plugin}
+	v := rec.Verdict
 	if rec.Err != nil {
 		if v = onError; v != abi.Allow && v != abi.Hold {
 			v = abi.Deny
-		}
-		reason.Code = ReasonPluginError
-		reason.Text = "The plugin " + rec.Plugin + " failed to judge this message, and is set not to let messages pass then. Try again later."
-	} else if v != abi.Allow {
-		reason.Code = fmt.Sprintf("rule_%d", r.Code)
-		if reason.Text = sanitize(r.Reason); reason.Text == "" {
-			reason.Text = "The plugin " + rec.Plugin + " " + deeds[v] + " this message."
 		}
 	}
 	if v == abi.Allow {
@@ -81,7 +75,24 @@ func (mg *merger) add(rec Record, onError abi.Verdict, r *abi.Result) {
 		mg.res.Verdict, mg.res.Reasons, mg.judge = v, nil, false
 	}
 	mg.judge = mg.judge || rec.Err == nil
-	mg.res.Reasons = append(mg.res.Reasons, reason)
+	mg.res.Reasons = append(mg.res.Reasons, explain(&rec, v, r))
+}
+
+// explain returns the reason for verdict v of a plugin, or of its failure.
+func explain(rec *Record, v abi.Verdict, r *abi.Result) chat.Reason {
+	reason := chat.Reason{Code: ReasonPluginError, Source: "plugin:" + rec.Plugin}
+	switch {
+	case errors.Is(rec.Err, errMissing):
+		reason.Text = "The policy wants the plugin " + rec.Plugin + " to judge this message, but it is not loaded. Tell an operator."
+	case rec.Err != nil:
+		reason.Text = "The plugin " + rec.Plugin + " failed to judge this message, and messages do not pass without it. Try again later."
+	default:
+		reason.Code = fmt.Sprintf("rule_%d", r.Code)
+		if reason.Text = sanitize(r.Reason); reason.Text == "" {
+			reason.Text = "The plugin " + rec.Plugin + " " + deeds[v] + " this message."
+		}
+	}
+	return reason
 }
 
 func (mg *merger) mark(spans []abi.Span) {

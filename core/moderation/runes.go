@@ -1,6 +1,7 @@
 package moderation
 
 import (
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 
@@ -43,20 +44,38 @@ func invisible(r rune) bool {
 	return true
 }
 
+// known is what the tables say of one rune.
+type known struct {
+	r        rune
+	attaches bool
+	form     string // normalised, as a cluster of its own
+}
+
+// cache keeps what was computed for a rune, in the slot of its low bits: asking
+// the tables takes a microsecond, and people keep to a few hundred characters.
+// Its memory is bounded by its size; a slot is replaced as a whole.
+var cache [4096]atomic.Pointer[known]
+
+func lookup(r rune) *known {
+	slot := &cache[uint32(r)%uint32(len(cache))]
+	if k := slot.Load(); k != nil && k.r == r {
+		return k
+	}
+	var b foldBuffer
+	b.fold(string(r))
+	k := &known{
+		r:        r,
+		attaches: invisible(r) || unicode.Is(unicode.M, r) || composesBackwards(r),
+		form:     string(b.composed),
+	}
+	slot.Store(k)
+	return k
+}
+
 // attaches reports whether r is shown as part of the rune before it, or not at
 // all: combining marks, invisible characters, and those that compose with what
 // precedes (Hangul vowels and finals).
-func attaches(r rune) bool {
-	switch {
-	case r < 0x300:
-		return r == 0x00ad
-	// Most text beyond ASCII: Greek and Cyrillic letters, ideographs, Hangul
-	// syllables, emoji. None attaches, and the tables below need not be asked.
-	case 0x370 <= r && r <= 0x482, 0x3400 <= r && r <= 0x9fff, 0xac00 <= r && r <= 0xd7a3, 0x1f000 <= r && r <= 0x1faff:
-		return false
-	}
-	return invisible(r) || unicode.Is(unicode.M, r) || composesBackwards(r)
-}
+func attaches(r rune) bool { return r >= 0x80 && lookup(r).attaches }
 
 func composesBackwards(r rune) bool {
 	var b [4]byte
@@ -75,6 +94,9 @@ func appendSkeleton(dst []byte, r rune) []byte {
 	}
 	if c := negativeLetter(r); c != 0 {
 		return append(dst, c)
+	}
+	if 0x1100 <= r && r <= 0x11ff { // parts of a Hangul syllable; replaced, they would not compose again
+		return utf8.AppendRune(dst, r)
 	}
 	lower, upper := unicode.ToLower(r), unicode.ToUpper(r)
 	look := confusable.GetReplacement(r)

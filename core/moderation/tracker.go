@@ -65,7 +65,7 @@ func (t *Tracker) Observe(room chat.RoomID, user chat.UserID, text string, now t
 	h.WriteString(string(user))
 	pair := h.Sum64()
 	sum := uint32(maphash.String(t.seed, text))
-	bucket := now.Unix()/trackerBucket + 1 // never 0 at any time a clock shows
+	bucket := max(1, now.Unix()/trackerBucket) // 0 marks a free slot
 
 	set := &t.sets[pair&uint64(len(t.sets)-1)]
 	set.mu.Lock()
