@@ -1,0 +1,31 @@
+// Package redis is the journal that many nodes share: journal.Journal on one
+// Redis server.
+//
+// An append is one Lua script, so the entry, its seq, the state it changes,
+// the answer kept for its nonce and its publication are one atomic step, and
+// Redis is the place where the order of a room is made. The stream is the
+// truth. Pub/sub only carries entries to watchers early: a message may be lost
+// with its connection, so whenever a subscription is made anew the watchers
+// are told to doubt what they have and read the rest from the stream.
+//
+// A room's keys share a hash tag:
+//
+//	PREFIX:{ROOM}:log           stream; entry N has id 0-N and one field "e" (see codec.go)
+//	PREFIX:{ROOM}:meta          hash: epoch, top (seq), id (of the top entry), past (epochs that were lost)
+//	PREFIX:{ROOM}:state         hash: the fold of all changes
+//	PREFIX:{ROOM}:nonce:L:U:N   "epoch seq answer" for the nonce N of the user U, whose name has L bytes
+//	PREFIX:{ROOM}:log:EPOCH     what was left of an epoch that lost entries, for a week
+//	PREFIX:{ROOM}:new           channel; "epoch seq entry"
+//	PREFIX:rooms                sorted set of every room, all with score 0
+//
+// PREFIX:rooms has a slot of its own and the script writes it, so Redis
+// Cluster is not supported: one primary, with as many replicas as wanted.
+//
+// Durability is Redis's: with appendfsync always an acknowledged entry
+// survives a power cut, with everysec the last second may not. Either way a
+// lost tail does not hide: an append carries the highest position its node has
+// seen, and a store that does not hold that position opens a new epoch.
+//
+// Rooms and names reach the keys as they are; core/chat's ValidRoom keeps
+// braces out of a room's name, so the journal refuses other names.
+package redis
