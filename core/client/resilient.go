@@ -22,9 +22,9 @@ type ResilientOptions struct {
 	URLs []string
 	// Rooms are joined on every connection, at most wire.MaxRooms.
 	Rooms []chat.RoomID
-	// MinBackoff and MaxBackoff bound the wait before a reconnect; the wait
-	// doubles from one to the other and a random half of it is cut off.
-	// 0 = 100 ms and 10 s.
+	// The wait before a reconnect is random between 0 and a bound that doubles
+	// from MinBackoff to MaxBackoff; 0 = 500 ms and 30 s (docs/protocol.md,
+	// Reconnecting).
 	MinBackoff, MaxBackoff time.Duration
 	// OnConnect and OnDisconnect tell of each connection, between the events
 	// of the one before and the one after, on the goroutine of Run. OnConnect
@@ -56,6 +56,10 @@ type Resilient struct {
 	secret   string
 }
 
+// settled is how long a connection must have lasted before the backoff begins
+// anew: a server that crashes on each connect must not be hammered.
+const settled = 10 * time.Second
+
 // NewResilient prepares a client; it starts nothing.
 func NewResilient(opt ResilientOptions) (*Resilient, error) {
 	if len(opt.URLs) == 0 {
@@ -65,10 +69,10 @@ func NewResilient(opt ResilientOptions) (*Resilient, error) {
 		return nil, fmt.Errorf("%d rooms, at most %d fit into one join", len(opt.Rooms), wire.MaxRooms)
 	}
 	if opt.MinBackoff == 0 {
-		opt.MinBackoff = 100 * time.Millisecond
+		opt.MinBackoff = 500 * time.Millisecond
 	}
 	if opt.MaxBackoff == 0 {
-		opt.MaxBackoff = 10 * time.Second
+		opt.MaxBackoff = 30 * time.Second
 	}
 	return &Resilient{opt: opt, places: newPlaces(), turned: make(chan struct{}), secret: opt.Secret}, nil
 }
@@ -83,6 +87,7 @@ func (r *Resilient) Run(ctx context.Context) error {
 
 func (r *Resilient) run(ctx context.Context) error {
 	for try, next := 0, 0; ; next++ {
+		began := time.Now()
 		welcome, err := r.live(ctx, r.opt.URLs[next%len(r.opt.URLs)])
 		if ctx.Err() != nil {
 			return nil
@@ -90,7 +95,7 @@ func (r *Resilient) run(ctx context.Context) error {
 		if final(err) {
 			return err
 		}
-		if welcome != nil {
+		if welcome != nil && time.Since(began) >= settled {
 			try = 0
 		}
 		if !pause(ctx, r.delay(try, welcome, err)) {
@@ -290,7 +295,7 @@ func (r *Resilient) backoff(try int) time.Duration {
 			break
 		}
 	}
-	return d/2 + rand.N(d/2+1)
+	return rand.N(d + 1)
 }
 
 // pause waits and reports false when ctx ends first.

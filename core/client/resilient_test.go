@@ -208,10 +208,10 @@ func TestDelays(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 100 {
-			if d := r.delay(0, nil, errors.New("x")); d < 50*time.Millisecond || d > 100*time.Millisecond {
+			if d := r.delay(0, nil, errors.New("x")); d > 500*time.Millisecond {
 				t.Fatalf("first backoff: got %v", d)
 			}
-			if d := r.delay(99, nil, errors.New("x")); d < 5*time.Second || d > 10*time.Second {
+			if d := r.delay(99, nil, errors.New("x")); d > 30*time.Second {
 				t.Fatalf("late backoff: got %v", d)
 			}
 			w := &wire.WelcomeEvent{ReconnectJitterMS: 500}
