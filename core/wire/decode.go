@@ -59,7 +59,7 @@ func malformed(err error) *chat.Error {
 		if sem.JSONPointer == "" {
 			return chat.Errorf(chat.CodeBadRequest, "the frame must be one JSON object")
 		}
-		return chat.Errorf(chat.CodeBadRequest, "field %q cannot be a JSON %s", cut(string(sem.JSONPointer), 64), sem.JSONKind)
+		return chat.Errorf(chat.CodeBadRequest, "field %q cannot hold this JSON %s", cut(string(sem.JSONPointer), 64), sem.JSONKind)
 	}
 	return chat.Errorf(chat.CodeBadRequest, "the frame is not a valid JSON object")
 }

@@ -1,0 +1,237 @@
+package wire_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"parley/core/chat"
+	"parley/core/journal"
+	"parley/core/wire"
+)
+
+const goldenDir = "testdata/golden"
+
+// vector is one file of testdata/golden: a frame, and what it means. Clients
+// in other languages read them too, so the names are part of the contract.
+type vector struct {
+	About string `json:"about,omitempty"`
+	// A command, as the client sends it and as the server understands it; or
+	// the error it is answered with.
+	Frame   string          `json:"frame,omitempty"`
+	Command json.RawMessage `json:"command,omitempty"`
+	Error   json.RawMessage `json:"error,omitempty"`
+	// An event: the header of its WebSocket frame in hex, and the payload,
+	// which is also the TCP line.
+	Header string `json:"header,omitempty"`
+	Line   string `json:"line,omitempty"`
+}
+
+const (
+	goldenID    = chat.MessageID("0197c5f0-8001-7d4c-ae5f-6c2a1b3d5e7f")
+	goldenNonce = "6f1c4d0e-0b55-4f0e-9f3e-0a4c8a6f2f11"
+)
+
+// commandVectors lists every command, and every kind of frame that is none.
+var commandVectors = []struct{ name, about, frame string }{
+	{"hello-token", "a user with a token", `{"type":"hello","id":"1","token":"eyJhbGciOiJIUzI1NiJ9.e30.x","device":"bot/1.0"}`},
+	{"hello-guest", "a guest who comes back", `{"type":"hello","id":"1","guest":"ann","secret":"q1l9sE0PZ2Yw","device":"web"}`},
+	{"hello-guest-any", "a guest without a wish", `{"type":"hello","guest":""}`},
+	{"hello-unicode", "names are not only ASCII", `{"type":"hello","guest":"Zoë"}`},
+	{"join", "one room", `{"type":"join","id":"2","room":"lobby"}`},
+	{"join-since", "one room, resumed", `{"type":"join","id":"2","room":"lobby","since":{"epoch":"9f3c01d2","seq":40,"id":"0197c5f0-70aa-7b1c-8a2d-4c0e9f1b3a5d"}}`},
+	{"join-rooms", "many rooms, some resumed", `{"type":"join","id":"2","rooms":[{"room":"lobby","since":{"epoch":"9f3c01d2","seq":0}},{"room":"announcements"}]}`},
+	{"leave", "", `{"type":"leave","id":"3","room":"lobby"}`},
+	{"send", "", `{"type":"send","id":"4","room":"lobby","nonce":"` + goldenNonce + `","text":"hi"}`},
+	{"send-no-nonce", "the server makes a nonce up", `{"type":"send","room":"lobby","text":"hi"}`},
+	{"send-escapes", "every escape of RFC 8259 §7", `{"type":"send","room":"lobby","text":"\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00 é😀"}`},
+	{"history", "the newest entries", `{"type":"history","id":"5","room":"lobby"}`},
+	{"history-before", "", `{"type":"history","id":"5","room":"lobby","before":43,"limit":50}`},
+	{"history-after", "", `{"type":"history","id":"5","room":"lobby","after":12}`},
+	{"members", "", `{"type":"members","id":"6","room":"lobby"}`},
+	{"ping", "", `{"type":"ping","id":"7","ts":1764000000123}`},
+	{"pong", "", `{"type":"pong","ts":1764000000123}`},
+	{"unknown-member", "ignored, so that newer clients may talk to older servers", `{"type":"leave","room":"lobby","colour":{"a":[1]}}`},
+
+	{"bad-empty", "no bytes at all", ``},
+	{"bad-not-json", "", `hello`},
+	{"bad-array", "", `[]`},
+	{"bad-truncated", "", `{"type":"send","room":"lob`},
+	{"bad-trailing", "anything after the object is refused", `{"type":"ping"}{"type":"ping"}`},
+	{"bad-duplicate", "duplicate members are refused", `{"type":"send","room":"lobby","text":"a","text":"b"}`},
+	{"bad-wrong-type", "", `{"type":"send","id":"4","room":7,"text":"x"}`},
+	{"bad-surrogate", "half a surrogate pair is not text", `{"type":"send","room":"lobby","text":"\ud83d"}`},
+	{"bad-no-type", "", `{"id":"1"}`},
+	{"bad-unknown-type", "the reply echoes the id", `{"type":"shout","id":"8"}`},
+	{"bad-id-long", "", `{"type":"ping","id":"` + strings.Repeat("x", 65) + `"}`},
+	{"bad-hello-both", "", `{"type":"hello","id":"1","token":"t","guest":"ann"}`},
+	{"bad-hello-neither", "", `{"type":"hello","id":"1"}`},
+	{"bad-hello-name", "", `{"type":"hello","id":"1","guest":"ann lee"}`},
+	{"bad-hello-device", "", `{"type":"hello","guest":"ann","device":"` + strings.Repeat("d", 129) + `"}`},
+	{"bad-hello-secret", "", `{"type":"hello","guest":"ann","secret":"` + strings.Repeat("s", 257) + `"}`},
+	{"bad-join-nothing", "", `{"type":"join","id":"2"}`},
+	{"bad-join-both", "", `{"type":"join","id":"2","room":"lobby","rooms":[{"room":"lobby"}]}`},
+	{"bad-join-twice", "", `{"type":"join","id":"2","rooms":[{"room":"lobby"},{"room":"lobby"}]}`},
+	{"bad-join-position", "", `{"type":"join","room":"lobby","since":{"epoch":"` + strings.Repeat("e", 65) + `","seq":1}}`},
+	{"bad-room-name", "", `{"type":"leave","id":"3","room":"Lobby"}`},
+	{"bad-room-missing", "", `{"type":"members","id":"3"}`},
+	{"bad-nonce", "", `{"type":"send","id":"4","room":"lobby","nonce":"a b","text":"x"}`},
+	{"bad-send-empty", "", `{"type":"send","id":"4","room":"lobby","text":""}`},
+	{"bad-history-both", "", `{"type":"history","id":"5","room":"lobby","before":4,"after":2}`},
+	{"bad-history-limit", "", `{"type":"history","id":"5","room":"lobby","limit":1001}`},
+	{"bad-seq-negative", "", `{"type":"history","id":"5","room":"lobby","before":-1}`},
+}
+
+func TestGoldenCommands(t *testing.T) {
+	commands := schemaFor(t, "command", false)
+	for _, tc := range commandVectors {
+		t.Run(tc.name, func(t *testing.T) {
+			c, cerr := wire.Decode([]byte(tc.frame))
+			v := vector{About: tc.about, Frame: tc.frame}
+			if cerr != nil {
+				v.Error = wire.Encode(wire.ErrorOf(c.ID, c.Room, cerr)).JSON()
+			} else {
+				v.Command = marshal(t, c)
+				if err := validate(commands, tc.frame); err != nil {
+					t.Errorf("schema refuses what Decode takes: %v", err)
+				}
+			}
+			compare(t, "command-"+tc.name, v)
+			if refused := strings.HasPrefix(tc.name, "bad-"); refused != (cerr != nil) {
+				t.Errorf("got error %v, want refused %v", cerr, refused)
+			}
+		})
+	}
+}
+
+// eventVectors lists every event.
+func eventVectors() []struct {
+	name, about string
+	frame       wire.Frame
+} {
+	entry := &journal.Entry{Seq: 43, ID: goldenID, Kind: journal.KindMessage, From: "ann",
+		Time: 1764000000123, Nonce: goldenNonce, Text: "hi", Outcome: chat.Accepted}
+	redacted := *entry
+	redacted.Text, redacted.Outcome = "you ****", chat.Redacted
+	escapes := *entry
+	escapes.Text = "\"\\/\b\f\n\r\t\x00\x1f\x7f<&>\u2028é😀"
+	settings := &journal.Entry{Seq: 1, ID: goldenID, Kind: journal.KindSettings, From: "mia", Time: 1764000000000,
+		Changes: []journal.Change{{Key: "settings", Value: []byte(`{"mode":"announce","visibility":"public","slow_mode_s":0}`)}}}
+	role := &journal.Entry{Seq: 2, ID: goldenID, Kind: journal.KindRole, From: "mia", Time: 1764000000000,
+		Changes: []journal.Change{{Key: "role/ann", Value: []byte(`"moderator"`)}}}
+	unban := &journal.Entry{Seq: 3, ID: goldenID, Kind: journal.KindBan, From: "mia", Time: 1764000000000,
+		Changes: []journal.Change{{Key: "ban/bob"}}}
+	reasons := []chat.Reason{{Code: "wordlist", Text: "a word on this server's list was masked", Source: "plugin:wordlist"}}
+	long := func(n int) *journal.Entry { e := *entry; e.Text = strings.Repeat("x", n); return &e }
+	denied := chat.Errorf(chat.CodeDenied, "the message was refused")
+	denied.Reasons = []chat.Reason{{Code: "announce_only", Text: "only moderators write in this room", Source: "policy"}}
+	limits := wire.Limits{FrameBytes: 65536, TextBytes: 4096, CommandsPerSecond: 20, RoomsPerConnection: 200, HistoryEntries: 200}
+	return []struct {
+		name, about string
+		frame       wire.Frame
+	}{
+		{"welcome-guest", "", wire.Encode(wire.WelcomeEvent{Type: wire.Welcome, ID: "1", Protocol: 1, User: "ann", Class: chat.ClassGuest, Session: "0197c5f0a1b2", Secret: "q1l9sE0PZ2Yw", HeartbeatMS: 15000, ReconnectJitterMS: 5000, Limits: limits})},
+		{"welcome-user", "", wire.Encode(wire.WelcomeEvent{Type: wire.Welcome, Protocol: 1, User: "mia", Class: chat.ClassUser, Roles: []string{"moderator"}, Session: "0197c5f0a1b3", HeartbeatMS: 15000, ReconnectJitterMS: 5000})},
+		{"joined", "", wire.Encode(wire.JoinedEvent{Type: wire.Joined, ID: "2", Room: "lobby", Epoch: "9f3c01d2", Seq: 43, LastID: goldenID, Title: "Lobby", Mode: "open", Count: 3})},
+		{"joined-recovered", "", wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: "announcements", Epoch: "9f3c01d2", Seq: 43, LastID: goldenID, Recovered: true, Mode: "announce", SlowModeS: 30, Count: 1})},
+		{"joined-empty", "a room without entries", wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: "new", Epoch: "9f3c01d2", Mode: "open", Count: 1})},
+		{"left", "", wire.Encode(wire.LeftEvent{Type: wire.Left, ID: "3", Room: "lobby"})},
+		{"ack", "", wire.EncodeAck("4", "lobby", &journal.Receipt{Epoch: "9f3c01d2", Seq: 43, ID: goldenID, Outcome: chat.Accepted})},
+		{"ack-no-id", "", wire.EncodeAck("", "lobby", &journal.Receipt{Epoch: "9f3c01d2", Seq: 43, ID: goldenID, Outcome: chat.Redacted})},
+		{"ack-redacted", "", wire.EncodeAck("4", "lobby", &journal.Receipt{Epoch: "9f3c01d2", Seq: 43, ID: goldenID, Outcome: chat.Redacted, Reasons: reasons})},
+		{"ack-repeat", "", wire.EncodeAck("4", "lobby", &journal.Receipt{Epoch: "9f3c01d2", Seq: 43, ID: goldenID, Outcome: chat.Accepted, Repeat: true})},
+		{"error-denied", "", wire.Encode(wire.ErrorOf("4", "announcements", denied))},
+		{"error-wait", "", wire.Encode(wire.ErrorOf("4", "lobby", &chat.Error{Code: chat.CodeSlowMode, Text: "this room takes one message in 30 s", Retry: 12_500_000_000}))},
+		{"error-retry", "at once, with backoff", wire.Encode(wire.ErrorOf("4", "lobby", &chat.Error{Code: chat.CodeUnavailable, Text: "the store does not answer", Retry: -1}))},
+		{"message", "", wire.EncodeEntry("lobby", entry)},
+		{"message-redacted", "", wire.EncodeEntry("lobby", &redacted)},
+		{"message-escapes", "", wire.EncodeEntry("lobby", &escapes)},
+		{"message-300", "a two-byte length (RFC 6455 §5.2)", wire.EncodeEntry("lobby", long(300))},
+		{"settings", "", wire.EncodeEntry("lobby", settings)},
+		{"role", "", wire.EncodeEntry("lobby", role)},
+		{"ban-lifted", "a change without a value deletes", wire.EncodeEntry("lobby", unban)},
+		{"history", "", wire.Encode(wire.HistoryEvent{Type: wire.History, ID: "5", Room: "lobby", Epoch: "9f3c01d2", Entries: []wire.EntryEvent{wire.EventOf("lobby", settings), wire.EventOf("lobby", entry)}, More: true})},
+		{"history-empty", "", wire.Encode(wire.HistoryEvent{Type: wire.History, Room: "lobby", Epoch: "9f3c01d2"})},
+		{"members", "", wire.Encode(wire.MembersEvent{Type: wire.Members, ID: "6", Room: "lobby", Count: 2, Users: []chat.UserID{"ann", "Zoë"}})},
+		{"members-many", "above the naming bound", wire.Encode(wire.MembersEvent{Type: wire.Members, Room: "lobby", Count: 512})},
+		{"presence-join", "", wire.Encode(wire.PresenceEvent{Type: wire.Presence, Room: "lobby", Event: "join", User: "bob", Count: 3})},
+		{"presence-leave", "", wire.Encode(wire.PresenceEvent{Type: wire.Presence, Room: "lobby", Event: "leave", User: "bob", Count: 2})},
+		{"presence-count", "", wire.Encode(wire.PresenceEvent{Type: wire.Presence, Room: "lobby", Event: "count", Count: 512})},
+		{"reset", "", wire.Encode(wire.ResetEvent{Type: wire.Reset, Room: "lobby", Epoch: "a41b77e0", Seq: 7, LastID: goldenID})},
+		{"ping", "", wire.Encode(wire.PingEvent{Type: wire.Ping, TS: 1764000000123})},
+		{"pong", "", wire.Encode(wire.PingEvent{Type: wire.Pong, ID: "7", TS: 1764000000123})},
+		{"close", "", wire.Encode(wire.CloseEvent{Type: wire.Close, Code: int(wire.CloseRestart), Reason: "the server restarts", Reconnect: true, RetryAfterMS: 1234})},
+	}
+}
+
+func TestGoldenEvents(t *testing.T) {
+	events := schemaFor(t, "event", true)
+	for _, tc := range eventVectors() {
+		t.Run(tc.name, func(t *testing.T) {
+			ws, line := tc.frame.WebSocket(), tc.frame.Line()
+			compare(t, "event-"+tc.name, vector{About: tc.about,
+				Header: hex.EncodeToString(ws[:len(ws)-len(line)]), Line: string(line)})
+			if err := validate(events, string(tc.frame.JSON())); err != nil {
+				t.Errorf("schema: %v", err)
+			}
+		})
+	}
+}
+
+// TestGoldenFilesAreUsed fails for a file that no vector stands for.
+func TestGoldenFilesAreUsed(t *testing.T) {
+	known := make(map[string]bool)
+	for _, tc := range commandVectors {
+		known["command-"+tc.name+".json"] = true
+	}
+	for _, tc := range eventVectors() {
+		known["event-"+tc.name+".json"] = true
+	}
+	files, err := os.ReadDir(goldenDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if !known[f.Name()] {
+			t.Errorf("%s/%s belongs to no vector", goldenDir, f.Name())
+		}
+	}
+}
+
+// compare holds v against its file, or writes the file.
+func compare(t *testing.T, name string, v vector) {
+	t.Helper()
+	var got bytes.Buffer
+	enc := json.NewEncoder(&got)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(goldenDir, name+".json")
+	if *update {
+		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v; write it with -update", err)
+	}
+	if !bytes.Equal(got.Bytes(), want) {
+		t.Errorf("%s: got\n%s\nwant\n%s\na change here is a change of the protocol", file, got.Bytes(), want)
+	}
+}
+
+func marshal(t testing.TB, v any) []byte {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
