@@ -1,0 +1,323 @@
+package auth
+
+import (
+	"container/list"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"parley/core/chat"
+)
+
+// GuestsConfig configures Guests.
+type GuestsConfig struct {
+	// Key makes resume secrets; nodes that share rooms must share it. At
+	// least 32 bytes, see LoadOrCreateKey.
+	Key []byte
+	// Known names no guest may have; nil: none.
+	Known Known
+	// Fold maps names that people would confuse to one text; nil means lower
+	// case. It must be pure.
+	Fold func(string) string
+	// Grace is how long a name stays its guest's own after the last
+	// connection ended; 0 means DefaultGrace.
+	Grace time.Duration
+	// MaxNames bounds the names held at once, by connections or by grace; 0
+	// means DefaultMaxNames. When it is reached, the names longest in grace
+	// are given up first.
+	MaxNames int
+}
+
+// The defaults of GuestsConfig.
+const (
+	DefaultGrace    = 2 * time.Minute // a train through a tunnel
+	DefaultMaxNames = 200_000         // about 60 MB
+)
+
+// Guests gives distinct names to people without a token. A name is exclusive
+// from Enter until Grace after the last Leave. Time passes when it is called;
+// it needs no goroutine.
+type Guests struct {
+	cfg GuestsConfig
+
+	mu    sync.Mutex // taken before the lock of cfg.Known, never during I/O
+	names map[string]*holding
+	idle  list.List // of *holding without seats, the first to expire in front
+}
+
+// holding is a name in use. Guarded by Guests.mu.
+type holding struct {
+	name   chat.UserID // as its first connection spelt it
+	folded string
+	nonce  [nonceBytes]byte // tells this holder from earlier ones of the name
+	seats  map[*Seat]struct{}
+	since  *list.Element // its place in idle; nil while seated
+	until  time.Time     // end of grace; valid while idle
+}
+
+// Seat is one connection's hold on a guest name.
+type Seat struct {
+	Identity chat.Identity
+	Secret   string // lets the guest come back to the name, see Enter
+	Resumed  bool   // the name was held before with this secret
+
+	guests  *Guests
+	holding *holding
+	evict   func()
+}
+
+// NewGuests returns an empty Guests.
+func NewGuests(cfg GuestsConfig) (*Guests, error) {
+	if len(cfg.Key) < minKeyBytes {
+		return nil, fmt.Errorf("guests: the key has %d bytes, at least %d are needed", len(cfg.Key), minKeyBytes)
+	}
+	if cfg.Fold == nil {
+		cfg.Fold = strings.ToLower
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = DefaultGrace
+	}
+	if cfg.MaxNames == 0 {
+		cfg.MaxNames = DefaultMaxNames
+	}
+	return &Guests{cfg: cfg, names: make(map[string]*holding)}, nil
+}
+
+// Enter seats a guest. An empty name asks for any. A secret from an earlier
+// Seat, given along with that name, gives it back, also while older connections of that guest
+// still hold it and after a restart of the server; a secret that does not fit
+// is treated as none. Errors are *chat.Error: name_taken suggests a free name,
+// bad_request names the rule, overloaded says that MaxNames is reached.
+//
+// The evict function is called at most once, without locks held, when a token
+// user claims the name: the connection must end. It may be nil.
+func (g *Guests) Enter(name chat.UserID, secret string, evict func()) (*Seat, error) {
+	if name != "" && !chat.ValidUser(name) {
+		return nil, chat.Errorf(chat.CodeBadRequest,
+			"a guest name has 1 to %d bytes of letters, digits and -_.@+: and begins with a letter or digit", chat.MaxUserBytes)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sweepLocked(time.Now())
+	if name == "" {
+		name = g.freshLocked()
+	}
+	folded := g.cfg.Fold(string(name))
+	nonce, resume := g.open(folded, secret)
+	h := g.names[folded]
+	switch {
+	case g.cfg.Known != nil && g.cfg.Known.Known(folded):
+		return nil, g.takenLocked(name, "belongs to a registered user")
+	case h != nil && !(resume && hmac.Equal(h.nonce[:], nonce[:])):
+		return nil, g.takenLocked(name, "is in use")
+	case h == nil && !g.makeRoomLocked():
+		e := chat.Errorf(chat.CodeOverloaded, "this server has no place for another guest; try again later")
+		e.Retry = g.cfg.Grace
+		return nil, e
+	}
+	if h == nil {
+		if !resume {
+			rand.Read(nonce[:]) // never fails, see crypto/rand
+		}
+		h = &holding{name: name, folded: folded, nonce: nonce, seats: make(map[*Seat]struct{}, 1)}
+		g.names[folded] = h
+	}
+	return g.seatLocked(h, resume, evict), nil
+}
+
+// seatLocked adds a connection to a holding.
+func (g *Guests) seatLocked(h *holding, resumed bool, evict func()) *Seat {
+	if h.since != nil {
+		g.idle.Remove(h.since)
+		h.since = nil
+	}
+	s := &Seat{
+		Identity: chat.Identity{User: h.name, Class: chat.ClassGuest},
+		Secret:   g.seal(h.folded, h.nonce),
+		Resumed:  resumed,
+		guests:   g,
+		holding:  h,
+		evict:    evict,
+	}
+	h.seats[s] = struct{}{}
+	return s
+}
+
+// Leave gives the seat up. It may be called twice.
+func (s *Seat) Leave() {
+	g, h := s.guests, s.holding
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, seated := h.seats[s]; !seated {
+		return
+	}
+	delete(h.seats, s)
+	if len(h.seats) == 0 {
+		h.until = time.Now().Add(g.cfg.Grace)
+		h.since = g.idle.PushBack(h)
+	}
+}
+
+// Claim takes the name from any guest who holds it, because a token user has
+// proven to own it: their connections are evicted before Claim returns. Enter
+// the user into Known first, so that no guest slips in between.
+func (g *Guests) Claim(user chat.UserID) (evicted int) {
+	folded := g.cfg.Fold(string(user))
+	g.mu.Lock()
+	h := g.names[folded]
+	if h == nil {
+		g.mu.Unlock()
+		return 0
+	}
+	g.dropLocked(h)
+	seats := h.seats
+	h.seats = nil
+	g.mu.Unlock()
+	for s := range seats {
+		if s.evict != nil {
+			s.evict()
+		}
+	}
+	return len(seats)
+}
+
+// Len returns how many names are held by connections and how many by grace.
+func (g *Guests) Len() (seated, idle int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sweepLocked(time.Now())
+	return len(g.names) - g.idle.Len(), g.idle.Len()
+}
+
+// sweepLocked forgets names whose grace has ended.
+func (g *Guests) sweepLocked(now time.Time) {
+	for e := g.idle.Front(); e != nil; e = g.idle.Front() {
+		h := e.Value.(*holding)
+		if now.Before(h.until) {
+			return
+		}
+		g.dropLocked(h)
+	}
+}
+
+// makeRoomLocked sees to it that one more name can be held.
+func (g *Guests) makeRoomLocked() bool {
+	for len(g.names) >= g.cfg.MaxNames {
+		e := g.idle.Front()
+		if e == nil {
+			return false
+		}
+		g.dropLocked(e.Value.(*holding))
+	}
+	return true
+}
+
+func (g *Guests) dropLocked(h *holding) {
+	delete(g.names, h.folded)
+	if h.since != nil {
+		g.idle.Remove(h.since)
+		h.since = nil
+	}
+}
+
+// freeLocked reports whether a guest could have the name now.
+func (g *Guests) freeLocked(name string) bool {
+	folded := g.cfg.Fold(name)
+	return g.names[folded] == nil && (g.cfg.Known == nil || !g.cfg.Known.Known(folded))
+}
+
+// freshLocked makes up a free name, "guest-k3fa".
+func (g *Guests) freshLocked() chat.UserID {
+	const length = 4 // 31^4 = 923,521 names; longer ones follow when many are held
+	for n := length; ; n++ {
+		for range 4 {
+			if name := "guest-" + randomLetters(n); g.freeLocked(name) {
+				return chat.UserID(name)
+			}
+		}
+	}
+}
+
+// takenLocked builds the name_taken error with a free name in its sentence.
+func (g *Guests) takenLocked(name chat.UserID, why string) *chat.Error {
+	return chat.Errorf(chat.CodeNameTaken, "the name %q %s; %q is free", name, why, g.suggestLocked(name))
+}
+
+// suggestLocked finds a free name like the one asked for.
+func (g *Guests) suggestLocked(name chat.UserID) string {
+	for n := 2; n < 20; n++ {
+		if s := withSuffix(string(name), fmt.Sprintf("-%d", n)); g.freeLocked(s) {
+			return s
+		}
+	}
+	if s := withSuffix(string(name), "-"+randomLetters(4)); g.freeLocked(s) {
+		return s
+	}
+	return string(g.freshLocked())
+}
+
+// withSuffix appends, shortening the name where it would grow too long.
+func withSuffix(name, suffix string) string {
+	cut := min(len(name), chat.MaxUserBytes-len(suffix))
+	for cut > 0 && cut < len(name) && !utf8.RuneStart(name[cut]) {
+		cut--
+	}
+	return name[:cut] + suffix
+}
+
+// randomLetters returns n letters and digits that cannot be mistaken for one
+// another when read aloud or copied by hand.
+func randomLetters(n int) string {
+	const alphabet = "abcdefghjkmnpqrstuvwxyz23456789"
+	b := make([]byte, n)
+	rand.Read(b) // never fails, see crypto/rand
+	for i := range b {
+		b[i] = alphabet[int(b[i])%len(alphabet)] // the slight bias does not matter for names
+	}
+	return string(b)
+}
+
+// A resume secret is base64url(nonce || HMAC-SHA256(key, "guest" 0 nonce
+// folded name)): bound to the name, made again from the key after a restart,
+// and different for each guest who had the name.
+const (
+	nonceBytes  = 16
+	secretBytes = nonceBytes + sha256.Size
+	// MaxSecretBytes is the length of a resume secret.
+	MaxSecretBytes = secretBytes * 4 / 3
+)
+
+func (g *Guests) mac(folded string, nonce [nonceBytes]byte) []byte {
+	m := hmac.New(sha256.New, g.cfg.Key)
+	m.Write([]byte("guest\x00"))
+	m.Write(nonce[:])
+	m.Write([]byte(folded))
+	return m.Sum(nil)
+}
+
+// seal makes the secret of a holding.
+func (g *Guests) seal(folded string, nonce [nonceBytes]byte) string {
+	return base64.RawURLEncoding.EncodeToString(append(nonce[:], g.mac(folded, nonce)...))
+}
+
+// open checks a secret for a name and returns its nonce.
+func (g *Guests) open(folded, secret string) (nonce [nonceBytes]byte, ok bool) {
+	if len(secret) != MaxSecretBytes {
+		return nonce, false
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(secret)
+	if err != nil || len(raw) != secretBytes {
+		return nonce, false
+	}
+	nonce = [nonceBytes]byte(raw[:nonceBytes])
+	if !hmac.Equal(raw[nonceBytes:], g.mac(folded, nonce)) {
+		return [nonceBytes]byte{}, false
+	}
+	return nonce, true
+}

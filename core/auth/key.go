@@ -1,0 +1,130 @@
+package auth
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+const (
+	minKeyBytes = 32      // RFC 7518 section 3.2: at least as long as the hash
+	maxKeyFile  = 4 << 10 // an Ed25519 PEM has 113 bytes
+)
+
+// LoadOrCreateKey reads the secret at path, or makes one there: 32 random
+// bytes in base64url on one line, readable by the owner only, written and
+// synced under another name first, so that a crash leaves no half key and two
+// processes starting together agree on one. The folder is created when
+// missing. The key is the file's content without trailing line breaks and has
+// at least 32 bytes.
+func LoadOrCreateKey(path string) ([]byte, error) {
+	key, err := LoadKey(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret) // never fails, see crypto/rand
+	text := base64.RawURLEncoding.EncodeToString(secret) + "\n"
+	if err := createExclusive(path, []byte(text)); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("create key %s: %w", path, err)
+	}
+	return LoadKey(path)
+}
+
+// LoadKey reads a secret as LoadOrCreateKey does, but never makes one.
+func LoadKey(path string) ([]byte, error) {
+	data, err := readSmall(path)
+	if err != nil {
+		return nil, err
+	}
+	key := bytes.TrimRight(data, "\r\n")
+	if len(key) < minKeyBytes {
+		return nil, fmt.Errorf("key %s has %d bytes, at least %d are needed", path, len(key), minKeyBytes)
+	}
+	return key, nil
+}
+
+// LoadPublicKey reads an Ed25519 public key in PEM ("PUBLIC KEY", RFC 8410).
+func LoadPublicKey(path string) (ed25519.PublicKey, error) {
+	data, err := readSmall(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, fmt.Errorf("key %s holds no PEM block", path)
+	}
+	if block.Type != "PUBLIC KEY" {
+		return nil, fmt.Errorf("key %s holds a %q, want a \"PUBLIC KEY\"", path, block.Type)
+	}
+	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("parse key %s: %w", path, err)
+	}
+	key, ok := parsed.(ed25519.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("key %s is of type %T, want Ed25519", path, parsed)
+	}
+	return key, nil
+}
+
+// readSmall reads a file of at most maxKeyFile bytes.
+func readSmall(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open key: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	if len(data) > maxKeyFile {
+		return nil, fmt.Errorf("key %s is larger than %d bytes", path, maxKeyFile)
+	}
+	return data, nil
+}
+
+// createExclusive makes path with the whole of data or not at all; it answers
+// fs.ErrExist when another process was first. The file system must know hard
+// links.
+func createExclusive(path string, data []byte) (err error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(dir, filepath.Base(path)+".*.new") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
+	_, err = tmp.Write(data)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if err = errors.Join(err, tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(tmp.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes the names in a folder durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
