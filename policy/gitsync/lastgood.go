@@ -1,0 +1,135 @@
+package gitsync
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"parley/policy"
+)
+
+// lastGoodName is the file in StateDir that holds the last good policy.
+const lastGoodName = "policy-last-good.json"
+
+// maxLastGoodBytes bounds that file: policy.MaxBytes in base64, with room.
+const maxLastGoodBytes = 2*policy.MaxBytes + 1<<20
+
+// lastGood is the file's content. One file, so that it is there wholly or not
+// at all.
+type lastGood struct {
+	Format   int          `json:"format"` // 1
+	Identity string       `json:"identity"`
+	Commit   string       `json:"commit"`
+	SavedAt  time.Time    `json:"saved_at"`
+	Files    policy.Files `json:"files"`  // contents in base64
+	Digest   string       `json:"digest"` // SHA-256 of this document with an empty digest
+}
+
+func (g lastGood) digest() (string, error) {
+	g.Digest = ""
+	b, err := json.Marshal(g)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// save writes the last good policy so that a crash at any moment leaves the
+// old file or the new one: write aside, sync, rename, sync the folder.
+func save(dir string, g lastGood) (err error) {
+	if g.Digest, err = g.digest(); err != nil {
+		return fmt.Errorf("encode last good policy: %w", err)
+	}
+	b, err := json.Marshal(g)
+	if err != nil {
+		return fmt.Errorf("encode last good policy: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("save last good policy: %w", err)
+	}
+	f, err := os.CreateTemp(dir, lastGoodName+".tmp-*")
+	if err != nil {
+		return fmt.Errorf("save last good policy: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("save last good policy: %w", err), os.Remove(f.Name()))
+		}
+	}()
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(dir, lastGoodName))
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes a rename in dir survive a power cut.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	err = d.Sync()
+	return errors.Join(err, d.Close())
+}
+
+// load returns the last good policy of what c follows; fs.ErrNotExist when
+// there is none.
+func (c Config) load() (*lastGood, error) {
+	name := filepath.Join(c.StateDir, lastGoodName)
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("load last good policy: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxLastGoodBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("load last good policy: %w", err)
+	}
+	g, err := decodeLastGood(b)
+	if err != nil {
+		return nil, fmt.Errorf("load last good policy %s: %w", name, err)
+	}
+	if g.Identity != c.identity() {
+		return nil, fmt.Errorf("load last good policy %s: it belongs to another repository, ref or path: %w", name, fs.ErrNotExist)
+	}
+	return g, nil
+}
+
+func decodeLastGood(b []byte) (*lastGood, error) {
+	if len(b) > maxLastGoodBytes {
+		return nil, fmt.Errorf("it has more than %d bytes", maxLastGoodBytes)
+	}
+	var g lastGood
+	if err := json.Unmarshal(b, &g); err != nil {
+		return nil, err
+	}
+	if g.Format != 1 {
+		return nil, fmt.Errorf("it has format %d, this version reads 1", g.Format)
+	}
+	want, err := g.digest()
+	if err != nil {
+		return nil, err
+	}
+	if g.Digest != want {
+		return nil, errors.New("its digest does not match: the file is damaged")
+	}
+	return &g, g.Files.Check()
+}

@@ -1,0 +1,192 @@
+// Package source decides where the rules come from and keeps them live: the
+// Git repository when policy.git.url is set, else the folder when policy.dir
+// is, else the policy built into the binary. It is the one thing the wiring of
+// the server needs of all this.
+//
+// Open loads and checks a policy; Run follows the source until its context
+// ends. Decide, Status, Stats and Trigger may be called from any goroutine.
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+
+	"parley/core/gate"
+	"parley/policy"
+	"parley/policy/folder"
+	"parley/policy/gitsync"
+	"parley/policy/rego"
+)
+
+// Config says where the rules come from.
+type Config struct {
+	Dir     string         // policy.dir; "" for none
+	Git     gitsync.Config // policy.git; URL "" for none
+	Options policy.Options
+}
+
+// Defaults returns a Config for the built-in policy.
+func Defaults() Config {
+	return Config{Git: gitsync.Defaults(), Options: policy.Defaults()}
+}
+
+// Source is the live policy and what feeds it. Make one with Open.
+type Source struct {
+	cfg  Config
+	log  *slog.Logger
+	name string // of what feeds it, for people
+	live *policy.Live
+	git  *gitsync.Syncer // nil unless Git feeds it
+	dir  *folder.Source  // nil unless a folder feeds it
+
+	early string // revision refused before anything was live; used by Open alone
+}
+
+// Open loads the first policy. A folder that cannot be taken is an error: the
+// operator is there to see it. A repository falls back to the last good policy
+// on disk, then to the built-in one, and says so in the log.
+func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Source, err error) {
+	s := &Source{cfg: cfg, log: log}
+	switch {
+	case cfg.Git.URL != "" && cfg.Dir != "":
+		return nil, errors.New("policy.dir and policy.git.url are both set; only one place can hold the rules")
+	case cfg.Git.URL != "":
+		err = s.openGit(ctx)
+	case cfg.Dir != "":
+		err = s.openDir(ctx)
+	default:
+		err = s.openDefault(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Source) openDefault(ctx context.Context) error {
+	e, err := s.cfg.Options.Compile(ctx, rego.Files(), rego.Revision)
+	if err != nil {
+		return fmt.Errorf("load the built-in policy: %w", err)
+	}
+	s.take(e, "built-in")
+	return nil
+}
+
+func (s *Source) openDir(ctx context.Context) (err error) {
+	s.name = "dir " + s.cfg.Dir
+	s.dir, err = folder.New(s.cfg.Dir, folder.Hooks{Apply: s.apply, Refuse: s.refuse}, s.log)
+	if err != nil {
+		return err
+	}
+	if err := s.dir.Load(ctx); err != nil {
+		return fmt.Errorf("load policy.dir %s: %w", s.cfg.Dir, err)
+	}
+	return nil
+}
+
+// openGit starts from disk, which is quick and needs nobody; else from the
+// remote; else from the built-in policy.
+func (s *Source) openGit(ctx context.Context) (err error) {
+	s.git, err = gitsync.New(s.cfg.Git, gitsync.Hooks{Apply: s.apply, Refuse: s.refuse}, s.log)
+	if err != nil {
+		return err
+	}
+	s.name = "git " + s.git.Status().URL
+	restored := s.git.Restore(ctx)
+	if restored == nil {
+		s.log.Warn("policy restored from disk until the repository answers", "revision", s.live.Engine().Revision())
+		return nil
+	}
+	if !errors.Is(restored, fs.ErrNotExist) {
+		s.log.Error("the last good policy on disk cannot be used", "err", restored)
+	}
+	synced := s.git.Sync(ctx)
+	if synced == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("load policy.git: %w", ctx.Err())
+	}
+	if err := s.openDefault(ctx); err != nil {
+		return err
+	}
+	s.log.Error("THE BUILT-IN POLICY DECIDES: the repository gave none and there is no last good one on disk", "source", s.name)
+	s.live.Refuse(s.name, s.early, synced)
+	return nil
+}
+
+// apply compiles and checks files and takes them live.
+func (s *Source) apply(ctx context.Context, files policy.Files, revision string) error {
+	e, err := s.cfg.Options.Compile(ctx, files, revision)
+	if err != nil {
+		return err
+	}
+	s.take(e, s.name)
+	return nil
+}
+
+func (s *Source) take(e *policy.Engine, from string) {
+	if s.live == nil { // still within Open: nobody else knows s
+		s.live = policy.NewLive(e, from, s.log)
+		return
+	}
+	s.live.Swap(e, from)
+}
+
+func (s *Source) refuse(revision string, err error) {
+	if s.live == nil { // the first policy of a repository: openGit says what follows
+		s.early = revision
+		return
+	}
+	s.live.Refuse(s.name, revision, err)
+}
+
+// Run follows the source until ctx ends and returns nil then.
+func (s *Source) Run(ctx context.Context) error {
+	switch {
+	case s.git != nil:
+		return s.git.Run(ctx)
+	case s.dir != nil:
+		return s.dir.Run(ctx)
+	}
+	<-ctx.Done() // the built-in policy never changes
+	return nil
+}
+
+// Decide answers by the policy of this moment. See policy.Engine.Decide.
+func (s *Source) Decide(ctx context.Context, in *gate.Input) gate.Decision {
+	return s.live.Decide(ctx, in)
+}
+
+// Live returns the policy in use.
+func (s *Source) Live() *policy.Live { return s.live }
+
+// Trigger asks a repository for news at once; other sources see changes by
+// themselves.
+func (s *Source) Trigger() {
+	if s.git != nil {
+		s.git.Trigger()
+	}
+}
+
+// Status is the answer of /v1/policy/status.
+type Status struct {
+	policy.Status
+	Git *gitsync.Status `json:"git,omitempty"`
+}
+
+// Status returns what an operator sees.
+func (s *Source) Status() Status {
+	out := Status{Status: s.live.Status()}
+	if s.git != nil {
+		git := s.git.Status()
+		out.Git = &git
+	}
+	return out
+}
+
+// Stats returns the counters.
+func (s *Source) Stats() policy.Stats { return s.live.Stats() }
