@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,5 +73,68 @@ func TestPauseHoldsAnswersBack(t *testing.T) {
 	}
 	if got, err := answers.ReadString('\n'); err != nil || got != "+PONG\r\n" {
 		t.Fatalf("after resume: got %q, %v", got, err)
+	}
+}
+
+func TestProxy(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	p := redistest.StartProxy(t, s.Addr())
+	dial := func() (net.Conn, *bufio.Reader) {
+		c, err := net.Dial("tcp", strings.TrimPrefix(p.URL(), "redis://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c, bufio.NewReader(c)
+	}
+	ask := func(c net.Conn, r *bufio.Reader, wait time.Duration) (string, error) {
+		if err := c.SetDeadline(time.Now().Add(wait)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprint(c, "INCR n\r\n"); err != nil {
+			return "", err
+		}
+		return r.ReadString('\n')
+	}
+	const long = 10 * time.Second
+	c, r := dial()
+	if got, err := ask(c, r, long); got != ":1\r\n" {
+		t.Fatalf("through the proxy: got %q, %v", got, err)
+	}
+	p.Silence()
+	if got, err := ask(c, r, 50*time.Millisecond); err == nil {
+		t.Errorf("silenced: got %q", got)
+	}
+	c, r = dial()
+	if got, err := ask(c, r, long); got != ":3\r\n" {
+		t.Errorf("a new connection: got %q, %v, want the third number", got, err)
+	}
+	p.Cut()
+	if got, err := ask(c, r, long); err == nil {
+		t.Errorf("cut: got %q", got)
+	}
+	s.Kill()
+	c, r = dial()
+	if got, err := ask(c, r, long); err == nil {
+		t.Errorf("without a server: got %q", got)
+	}
+}
+
+func TestReplyTypes(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{Args: []string{"--databases", "3"}})
+	s.Do("RPUSH", "list", "a", "b")
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"LRANGE", "list", "0", "-1"}, "a\nb"},
+		{[]string{"LLEN", "list"}, "2"},
+		{[]string{"GET", "none"}, ""},
+		{[]string{"CONFIG", "GET", "databases"}, "databases\n3"},
+		{[]string{"CONFIG", "GET", "dir"}, "dir\n" + s.Dir()},
+	} {
+		if got := s.Do(tt.args...); got != tt.want {
+			t.Errorf("%v: got %q, want %q", tt.args, got, tt.want)
+		}
 	}
 }
