@@ -25,7 +25,7 @@ func Encode(event any) Frame {
 // EncodeEntry makes the frame of one log entry. It is the hot path: written
 // out by hand, one allocation, and equal to Encode(EventOf(room, e)).
 func EncodeEntry(room chat.RoomID, e *journal.Entry) Frame {
-	if len(e.Changes) > 0 || len(e.Reasons) > 0 {
+	if len(e.Changes) > 0 {
 		return Encode(EventOf(room, e))
 	}
 	const fixed = maxHeader + 96 // header, punctuation, names and numbers
@@ -96,7 +96,7 @@ func appendString(b []byte, s string) []byte {
 // EventOf is the event of one log entry, for history answers.
 func EventOf(room chat.RoomID, e *journal.Entry) EntryEvent {
 	ev := EntryEvent{Type: Type(e.Kind), Room: room, Seq: e.Seq, ID: e.ID, From: e.From,
-		TS: e.Time, Nonce: e.Nonce, Text: e.Text, Reasons: e.Reasons}
+		TS: e.Time, Nonce: e.Nonce, Text: e.Text}
 	if e.Outcome == chat.Redacted {
 		ev.Outcome = e.Outcome
 	}

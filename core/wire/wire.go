@@ -162,6 +162,7 @@ type ErrorEvent struct {
 }
 
 // EntryEvent is one entry of a room's log: live, replayed, or inside history.
+// Why a message was redacted is told to its author only, in the ack.
 type EntryEvent struct {
 	Type    Type           `json:"type"` // a journal.Kind
 	Room    chat.RoomID    `json:"room"`
@@ -172,7 +173,6 @@ type EntryEvent struct {
 	Nonce   string         `json:"nonce,omitempty"`
 	Text    string         `json:"text,omitempty"`
 	Outcome chat.Outcome   `json:"outcome,omitempty"` // only "redacted" is spelled out
-	Reasons []chat.Reason  `json:"reasons,omitempty"`
 	// Changes are the state changes of entries that are not messages.
 	Changes []ChangeEvent `json:"changes,omitempty"`
 }
