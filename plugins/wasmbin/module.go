@@ -1,5 +1,7 @@
 package wasmbin
 
+import "encoding/binary"
+
 // The section numbers (WebAssembly 2.0, section 5.5.2).
 const (
 	SectionCustom byte = iota
@@ -130,4 +132,15 @@ func (m *Module) Signature(index uint32) (FuncType, bool) {
 		return m.Types[m.Funcs[index-n]], true
 	}
 	return FuncType{}, false
+}
+
+// Encode returns the module as a file again, without custom sections.
+func (m *Module) Encode() []byte {
+	out := append([]byte(nil), header...)
+	for _, s := range m.Sections {
+		out = append(out, s.ID)
+		out = binary.AppendUvarint(out, uint64(len(s.Body)))
+		out = append(out, s.Body...)
+	}
+	return out
 }

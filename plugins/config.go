@@ -1,0 +1,104 @@
+package plugins
+
+import (
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"parley/core/watch"
+	"parley/plugins/wasmbin"
+	"parley/sdk/abi"
+)
+
+// Config says where plugins lie and what they may use. The limits are
+// defaults; a manifest may set others within the hard ones below.
+type Config struct {
+	Dir      string // folder of NAME.wasm and NAME.json; "" means no plugins
+	CacheDir string // for compiled modules; "" compiles at every start
+
+	Fuel          uint64 // of one decision
+	GoFuel        uint64 // the same, for guests that import WASI: metering overcharges Go several times
+	MemoryBytes   int    // multiple of 64 KiB
+	GoMemoryBytes int    // the same, for guests that import WASI
+	InputBytes    int    // of one encoded input
+	OutputBytes   int    // of one encoded result
+
+	MaxPlugins int // files in Dir
+	PoolSize   int // instances of one plugin, and so its decisions at a time
+
+	FaultLimit  int           // that many faults within FaultWindow mark a plugin faulty
+	FaultWindow time.Duration //
+
+	Module wasmbin.Limits // of module files
+	Watch  watch.Config   // Dir is filled in
+}
+
+// Hard limits of what a manifest may ask for.
+const (
+	maxFuel        = 1_000_000_000 // about 0.15 s of one core
+	maxMemoryBytes = 64 << 20
+	maxInputBytes  = 1 << 20
+	maxOutputBytes = 1 << 20
+	pageBytes      = 64 << 10 // of WebAssembly memory
+)
+
+// Budgets that are the same for every plugin.
+const (
+	// setupFuel is for each of _initialize, configure and the other calls at
+	// load. A Go runtime with encoding/json needs 17 million to start.
+	setupFuel = 500_000_000
+	// stackWords bounds the call stack, in words of 8 bytes: 1 MiB, which is
+	// 16,000 calls of the smallest function.
+	stackWords = 128 << 10
+)
+
+// Defaults returns a Config with everything but Dir and CacheDir set.
+func Defaults() Config {
+	return Config{
+		Fuel:          1_000_000,
+		GoFuel:        50_000_000,
+		MemoryBytes:   1 << 20,
+		GoMemoryBytes: 16 << 20,
+		InputBytes:    abi.MaxInput,
+		OutputBytes:   abi.MaxOutput,
+		MaxPlugins:    64,
+		PoolSize:      runtime.GOMAXPROCS(0), // guests are not preempted, more would only queue
+		FaultLimit:    5,
+		FaultWindow:   time.Minute,
+		Module:        wasmbin.Defaults(),
+		Watch:         watch.Defaults(),
+	}
+}
+
+// check names the first field that cannot be.
+func (c *Config) check() error {
+	for _, f := range []struct {
+		name      string
+		got, most uint64
+	}{
+		{"fuel", c.Fuel, maxFuel},
+		{"go_fuel", c.GoFuel, maxFuel},
+		{"memory_bytes", uint64(c.MemoryBytes), maxMemoryBytes},
+		{"go_memory_bytes", uint64(c.GoMemoryBytes), maxMemoryBytes},
+		{"input_bytes", uint64(c.InputBytes), maxInputBytes},
+		{"output_bytes", uint64(c.OutputBytes), maxOutputBytes},
+		{"max_plugins", uint64(c.MaxPlugins), 10_000},
+		{"pool_size", uint64(c.PoolSize), 1_000},
+		{"fault_limit", uint64(c.FaultLimit), 1_000},
+		{"fault_window", uint64(c.FaultWindow), uint64(24 * time.Hour)},
+	} {
+		if f.got == 0 || f.got > f.most {
+			return fmt.Errorf("plugins: %s is %d, want 1 to %d", f.name, int64(f.got), f.most)
+		}
+	}
+	return nil
+}
+
+// dir returns a folder inside the cache folder, or "" without one.
+func (c *Config) cache(name string) string {
+	if c.CacheDir == "" {
+		return ""
+	}
+	return filepath.Join(c.CacheDir, name)
+}

@@ -1,0 +1,236 @@
+package plugins
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+
+	"parley/plugins/wasmbin"
+)
+
+// Folders inside the cache folder.
+const (
+	cachePrepared = "prepared" // rewritten modules
+	cacheCompiled = "compiled" // wazero's machine code
+	// maxCacheBytes bounds both together; the oldest go first.
+	maxCacheBytes = 512 << 20
+)
+
+// Host compiles modules and owns what all of them share: wazero's runtime and
+// its cache on disk. Use it through a Catalog, or alone where one module is to
+// be judged by hand.
+type Host struct {
+	cfg     Config
+	log     *slog.Logger
+	runtime wazero.Runtime
+	cache   wazero.CompilationCache // nil without CacheDir
+
+	closing  sync.Once
+	closeErr error
+}
+
+// NewHost returns a Host without plugins. It starts nothing; Close frees it.
+func NewHost(cfg Config, log *slog.Logger) (*Host, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	h := &Host{cfg: cfg, log: log}
+	rc := wazero.NewRuntimeConfigCompiler().
+		WithCoreFeatures(api.CoreFeaturesV2).
+		WithMemoryLimitPages(maxMemoryBytes / pageBytes).
+		WithDebugInfoEnabled(false)
+	if cfg.CacheDir != "" {
+		for _, name := range []string{cachePrepared, cacheCompiled} {
+			if err := os.MkdirAll(cfg.cache(name), 0o700); err != nil {
+				return nil, fmt.Errorf("plugins: make cache folder: %w", err)
+			}
+		}
+		pruneCache(cfg.CacheDir, maxCacheBytes)
+		cache, err := wazero.NewCompilationCacheWithDir(cfg.cache(cacheCompiled))
+		if err != nil {
+			return nil, fmt.Errorf("plugins: open cache %s: %w", cfg.CacheDir, err)
+		}
+		h.cache = cache
+		rc = rc.WithCompilationCache(cache)
+	}
+	ctx := context.Background()
+	h.runtime = wazero.NewRuntimeWithConfig(ctx, rc)
+	if err := instantiateWASI(ctx, h.runtime); err != nil {
+		_ = h.Close() // nothing runs yet
+		return nil, fmt.Errorf("plugins: define stubs: %w", err)
+	}
+	return h, nil
+}
+
+// Close frees all modules. No decision may be running or come after it. It may
+// be called twice.
+func (h *Host) Close() error {
+	h.closing.Do(func() {
+		ctx := context.Background()
+		h.closeErr = h.runtime.Close(ctx)
+		if h.cache != nil {
+			h.closeErr = errors.Join(h.closeErr, h.cache.Close(ctx))
+		}
+	})
+	return h.closeErr
+}
+
+// limits completes a manifest's limits with the defaults.
+func (h *Host) limits(l Limits, wasi bool) Limits {
+	d := Limits{h.cfg.Fuel, h.cfg.MemoryBytes, h.cfg.InputBytes, h.cfg.OutputBytes}
+	if wasi {
+		d.Fuel, d.MemoryBytes = h.cfg.GoFuel, h.cfg.GoMemoryBytes
+	}
+	if l.Fuel == 0 {
+		l.Fuel = d.Fuel
+	}
+	if l.MemoryBytes == 0 {
+		l.MemoryBytes = d.MemoryBytes
+	}
+	if l.InputBytes == 0 {
+		l.InputBytes = d.InputBytes
+	}
+	if l.OutputBytes == 0 {
+		l.OutputBytes = d.OutputBytes
+	}
+	return l
+}
+
+// Load builds a plugin from a module and its manifest: every step that the
+// package comment lists. name is the plugin's name. The error says what is
+// wrong with the module; nothing remains of it then.
+func (h *Host) Load(ctx context.Context, name string, file []byte, manifest Manifest) (*Plugin, error) {
+	started := time.Now()
+	if !validName(name) {
+		return nil, fmt.Errorf("%q is not a plugin name: want %s", name, nameRule)
+	}
+	if manifest.Name != "" && manifest.Name != name {
+		return nil, fmt.Errorf("its manifest names it %q, its file %q", manifest.Name, name)
+	}
+	sum := sha256.Sum256(file)
+	digest := hex.EncodeToString(sum[:])
+	if manifest.SHA256 != "" && manifest.SHA256 != digest {
+		return nil, fmt.Errorf("its SHA-256 is %s, its manifest says %s", digest, manifest.SHA256)
+	}
+	prep, err := h.prepare(ctx, file, manifest.Limits)
+	if err != nil {
+		return nil, err
+	}
+	compiled, err := h.compile(ctx, prep.Wasm)
+	if err != nil {
+		return nil, fmt.Errorf("compile: %w", firstLine(err))
+	}
+	p := newPlugin(h, name, digest, manifest, prep, compiled)
+	if err := p.setUp(ctx); err != nil {
+		return nil, errors.Join(err, compiled.Close(ctx))
+	}
+	// The code lives as long as anyone may still decide with it: a message
+	// keeps the set of plugins it began with, past the swap that replaced it.
+	runtime.AddCleanup(p, func(c wazero.CompiledModule) { _ = c.Close(context.Background()) }, compiled)
+	p.loadedAt = time.Now()
+	p.log.Info("plugin loaded", "version", manifest.Version, "digest", digest[:12], "took", p.loadedAt.Sub(started).Round(time.Millisecond))
+	return p, nil
+}
+
+// validate has wazero check the types of the original. The interpreter's
+// front end is used because it stops short of machine code.
+func (h *Host) validate(ctx context.Context, m *wasmbin.Module) (err error) {
+	defer recovered("validate", &err)
+	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().
+		WithCoreFeatures(api.CoreFeaturesV2).
+		WithMemoryLimitPages(maxMemoryBytes/pageBytes).
+		WithDebugInfoEnabled(false))
+	defer func() { err = errors.Join(err, r.Close(ctx)) }()
+	if _, err := r.CompileModule(ctx, m.Encode()); err != nil {
+		return fmt.Errorf("not a valid module: %w", firstLine(err))
+	}
+	return nil
+}
+
+// compile turns a rewritten module into machine code, from the cache if it is
+// there.
+func (h *Host) compile(ctx context.Context, wasm []byte) (c wazero.CompiledModule, err error) {
+	defer recovered("compile", &err)
+	ctx = experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0))
+	c, err = h.runtime.CompileModule(ctx, wasm)
+	if err == nil || h.cache == nil || !strings.Contains(err.Error(), "compilationcache") {
+		return c, err
+	}
+	// A damaged file in the cache. Which one is wazero's secret, so all go.
+	h.log.Warn("cache of compiled plugins is damaged, building it anew", "dir", h.cfg.CacheDir, "err", err)
+	emptyDir(h.cfg.cache(cacheCompiled))
+	return h.runtime.CompileModule(ctx, wasm)
+}
+
+// recovered turns a panic of the compiler into an error: a module that breaks
+// it must not end the server.
+func recovered(what string, err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("%s: the compiler failed on this module: %v\n%s", what, r, debug.Stack())
+	}
+}
+
+// firstLine keeps an error's first line; wazero appends stack traces.
+func firstLine(err error) error {
+	text, _, found := strings.Cut(err.Error(), "\n")
+	if !found {
+		return err
+	}
+	return errors.New(text)
+}
+
+// emptyDir removes the files below dir and keeps its folders, one of which
+// wazero made for itself.
+func emptyDir(dir string) {
+	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			_ = os.Remove(path) // what stays is compiled over
+		}
+		return nil
+	})
+}
+
+// pruneCache removes the oldest files until the rest fits.
+func pruneCache(dir string, most int64) {
+	type entry struct {
+		path string
+		info fs.FileInfo
+	}
+	var files []entry
+	total := int64(0)
+	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return nil // unreadable: nothing to prune there
+		}
+		if info, err := e.Info(); err == nil {
+			files = append(files, entry{path, info})
+			total += info.Size()
+		}
+		return nil
+	})
+	slices.SortFunc(files, func(a, b entry) int { return a.info.ModTime().Compare(b.info.ModTime()) })
+	for _, f := range files {
+		if total <= most {
+			return
+		}
+		if os.Remove(f.path) == nil {
+			total -= f.info.Size()
+		}
+	}
+}

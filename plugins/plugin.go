@@ -1,0 +1,249 @@
+package plugins
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+
+	"parley/core/chat"
+	"parley/sdk/abi"
+)
+
+// Plugin is one loaded version of one plugin. It satisfies moderation.Judge.
+type Plugin struct {
+	// Set at construction.
+	host     *Host
+	log      *slog.Logger
+	name     string
+	digest   string
+	manifest Manifest
+	limits   Limits
+	prep     *prepared
+	code     wazero.CompiledModule
+	stderr   *stderrLog
+	loadedAt time.Time
+	snap     *snapshot // set by setUp
+	pool     pool
+
+	// Counters.
+	decisions, faults, fuel atomic.Uint64
+	failures                failures
+}
+
+func newPlugin(h *Host, name, digest string, m Manifest, prep *prepared, code wazero.CompiledModule) *Plugin {
+	p := &Plugin{
+		host:     h,
+		log:      h.log.With("plugin", name),
+		name:     name,
+		digest:   digest,
+		manifest: m,
+		limits:   h.limits(m.Limits, prep.WASI),
+		prep:     prep,
+		code:     code,
+	}
+	prep.Wasm = nil // the machine code is what counts from here on
+	p.stderr = &stderrLog{log: p.log, limit: &allowance{every: time.Second}}
+	p.failures.limit, p.failures.window = h.cfg.FaultLimit, h.cfg.FaultWindow
+	p.failures.logged.every = 10 * time.Second
+	p.pool.init(h.cfg.PoolSize)
+	return p
+}
+
+// Name returns the plugin's name.
+func (p *Plugin) Name() string { return p.name }
+
+// Digest returns the SHA-256 of the module file, in hex.
+func (p *Plugin) Digest() string { return p.digest }
+
+// OnError says what a failure of the plugin means: abi.Allow, abi.Deny or
+// abi.Hold.
+func (p *Plugin) OnError() abi.Verdict { return p.manifest.OnError }
+
+// Wants reports whether the plugin judges that kind of text in that room.
+func (p *Plugin) Wants(room chat.RoomID, kind string) bool {
+	if p.manifest.Kinds != nil && !slices.Contains(p.manifest.Kinds, kind) {
+		return false
+	}
+	if p.manifest.Rooms == nil {
+		return true
+	}
+	for _, pattern := range p.manifest.Rooms {
+		if ok, _ := path.Match(pattern, string(room)); ok { // checked when decoded
+			return true
+		}
+	}
+	return false
+}
+
+// Decide judges one input that abi.AppendInput encoded; text and normalized
+// are the two of its fields that spans may name. It returns the verdict, its
+// result (zero for Allow) and the fuel used. On an error the verdict is
+// abi.Error and the plugin's OnError applies; the plugin itself is as good as
+// before. It waits while PoolSize decisions of this plugin are running.
+func (p *Plugin) Decide(input, text, normalized []byte) (abi.Verdict, abi.Result, uint64, error) {
+	if len(input) > p.limits.InputBytes {
+		// Not the guest's fault: it never saw the input.
+		return abi.Error, abi.Result{}, 0, fmt.Errorf("plugin %s: input of %d bytes, at most %d (limits.input_bytes)", p.name, len(input), p.limits.InputBytes)
+	}
+	in, err := p.pool.get(p)
+	if err != nil {
+		p.fault(err)
+		return abi.Error, abi.Result{}, 0, err
+	}
+	v, r, fuel, err := in.decide(input, text, normalized)
+	p.pool.put(in, err == nil && in.reset())
+	p.decisions.Add(1)
+	p.fuel.Add(fuel)
+	if err != nil {
+		err = fmt.Errorf("plugin %s: %w", p.name, err)
+		p.fault(err)
+		v, r = abi.Error, abi.Result{}
+	}
+	runtime.KeepAlive(p) // its code must outlive the call
+	return v, r, fuel, err
+}
+
+// fault counts a failure and logs it, though not each of a flood.
+func (p *Plugin) fault(err error) {
+	p.faults.Add(1)
+	if p.failures.add(err, time.Now()) {
+		p.log.Error("plugin failed", "digest", p.digest[:12], "faults", p.faults.Load(), "err", err)
+	}
+}
+
+// setUp brings up the first instance, tests it and takes the snapshot that
+// every decision begins with.
+func (p *Plugin) setUp(ctx context.Context) error {
+	in, err := p.instantiate(ctx)
+	if err != nil {
+		return err
+	}
+	snap, err := in.initialize(p)
+	if err != nil {
+		return errors.Join(err, in.close())
+	}
+	p.snap = snap
+	in.snap = snap
+	in.reset()
+	p.pool.add(in)
+	return nil
+}
+
+// retire frees the idle instances and those in use as their decisions end. The
+// plugin still decides for who holds it, with an instance for each decision.
+func (p *Plugin) retire() { p.pool.retire() }
+
+// pool is a bounded stack of idle instances. Last in, first out keeps the one
+// whose memory is in the processor's cache busy.
+type pool struct {
+	slots chan struct{} // one for each instance in use
+
+	mu      sync.Mutex
+	idle    []*instance
+	retired bool
+}
+
+func (l *pool) init(size int) {
+	l.slots = make(chan struct{}, size)
+	l.idle = make([]*instance, 0, size)
+}
+
+// get takes an idle instance or makes one.
+func (l *pool) get(p *Plugin) (*instance, error) {
+	l.slots <- struct{}{}
+	l.mu.Lock()
+	if n := len(l.idle); n > 0 {
+		in := l.idle[n-1]
+		l.idle = l.idle[:n-1]
+		l.mu.Unlock()
+		return in, nil
+	}
+	l.mu.Unlock()
+	in, err := p.another()
+	if err != nil {
+		<-l.slots
+		return nil, fmt.Errorf("plugin %s: make another instance: %w", p.name, err)
+	}
+	return in, nil
+}
+
+// put gives an instance back; one that is not clean is closed.
+func (l *pool) put(in *instance, clean bool) {
+	if !clean || !l.add(in) {
+		_ = in.close() // closing memory and tables cannot fail in a way that matters
+	}
+	<-l.slots
+}
+
+// add makes an instance idle, unless the pool is retired.
+func (l *pool) add(in *instance) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.retired {
+		return false
+	}
+	l.idle = append(l.idle, in)
+	return true
+}
+
+func (l *pool) retire() {
+	l.mu.Lock()
+	l.retired = true
+	idle := l.idle
+	l.idle = nil
+	l.mu.Unlock()
+	for _, in := range idle {
+		_ = in.close()
+	}
+}
+
+// allowance lets one through in each period.
+type allowance struct {
+	every time.Duration
+	last  atomic.Int64 // Unix ns
+}
+
+func (a *allowance) take() bool {
+	now, last := time.Now().UnixNano(), a.last.Load()
+	return now-last >= int64(a.every) && a.last.CompareAndSwap(last, now)
+}
+
+// failures remembers the latest faults.
+type failures struct {
+	limit  int
+	window time.Duration
+	logged allowance
+
+	mu     sync.Mutex
+	recent []time.Time // the last limit faults, oldest first
+	last   error
+}
+
+// add records a fault and reports whether to log it.
+func (f *failures) add(err error, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.recent) == f.limit {
+		f.recent = append(f.recent[:0], f.recent[1:]...)
+	}
+	f.recent = append(f.recent, now)
+	f.last = err
+	return f.logged.take()
+}
+
+// faulty reports whether the limit was reached within the window, and the
+// last fault.
+func (f *failures) faulty(now time.Time) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.recent) == f.limit && now.Sub(f.recent[0]) <= f.window, f.last
+}
