@@ -16,7 +16,7 @@ var epochCases = []testCase{
 	{"a known top of a room the store lost opens a new epoch", knownLost},
 	{"callers that lost the same epoch share the new one", knownShared},
 	{"a new epoch keeps the room's state", epochState},
-	{"a repeat is answered before the epoch is judged", knownRepeat},
+	{"a resend that knows the same lost position is a repeat", knownRepeat},
 	{"create succeeds in the new epoch", knownCreate},
 	{"the new epoch survives a reopen", epochReopen},
 }

@@ -1,6 +1,6 @@
 -- Appends one entry to a room. Everything below happens or nothing does: the
--- first write (HSET) is one that Redis refuses at maxmemory, and after a first
--- write it refuses none.
+-- first write (HSET or XADD) is one that Redis refuses at maxmemory, and after
+-- a first write it refuses none.
 --
 -- KEYS 1 log, 2 meta, 3 state, 4 rooms, 5 nonce (absent without a nonce)
 -- ARGV 1 entry, 2 its id, 3 answer to keep for the nonce, 4 nonce window in ms,
@@ -63,12 +63,12 @@ if fresh then
 end
 
 local seq = string.format('%.0f', top + 1)
-redis.call('HSET', KEYS[2], 'top', seq, 'id', ARGV[2])
 if ARGV[10] == '0' then
   redis.call('XADD', KEYS[1], '0-' .. seq, 'e', ARGV[1])
 else
   redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[10], '0-' .. seq, 'e', ARGV[1])
 end
+redis.call('HSET', KEYS[2], 'top', seq, 'id', ARGV[2])
 for i = 13, #ARGV, 2 do
   if ARGV[i + 1] == '' then
     redis.call('HDEL', KEYS[3], ARGV[i])

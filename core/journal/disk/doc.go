@@ -1,0 +1,42 @@
+// Package disk is the journal of a single node: one bbolt file, one goroutine
+// that commits.
+//
+// # Durability
+//
+// Append returns after fdatasync: everything queued goes into one bbolt
+// transaction (group commit), so many writers share one sync. Readers never
+// see an entry before its sync has returned, although bbolt would show it: a
+// read is capped by what the committer has published.
+//
+// # Layout
+//
+// bbolt has no checksums, so every record ends in a CRC32C (Castagnoli) over
+// its key and its body; see record.go. Keys are flat, and numbers big-endian:
+//
+//	meta        migration/0001        name and checksum of a migration
+//	rooms       room                  generation, top, first
+//	epochs      room                  generation, epoch, epochs left behind
+//	entries     room 0 gen seq        one entry
+//	state       room 0 key            one key of a room's state
+//	nonces      number                receipts in commit order
+//	garbage     room 0 gen            a generation that is being deleted
+//	quarantine  room 0 gen seq        a record that failed its checksum
+//
+// A generation counts a room's epochs, so that the entries of a new epoch
+// never meet those of the old one, which are deleted bit by bit.
+//
+// # Damage
+//
+// A record that fails its checksum, or that is missing from the dense
+// sequence, is never served: the read that meets it answers a
+// *journal.DamagedError, the record is logged once and entered in the
+// quarantine bucket, and reading goes on behind it. A page that bbolt cannot
+// follow is a panic there and an error here.
+//
+// # Goroutines
+//
+// Every method of Journal may be called from any goroutine. Open starts the
+// committer; Close waits for it. Watchers are called by the committer, in
+// commit order, before the Append that caused it returns; no lock is held
+// meanwhile.
+package disk

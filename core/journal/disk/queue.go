@@ -1,0 +1,168 @@
+package disk
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"parley/core/chat"
+	"parley/core/journal"
+)
+
+// pending is one append on its way. Its caller owns it until it is queued,
+// the committer from then on; the caller gets it back with done. A caller
+// that gives up first marks it abandoned and forgets it.
+type pending struct {
+	req       journal.Request
+	repair    bool      // no append: check the head of req.Room
+	rec       []byte    // version and body of the entry; the committer seals it
+	body      int       // length of rec before it is sealed
+	hash      nonceHash // of room, user and nonce
+	abandoned atomic.Bool
+	done      chan struct{} // one slot
+
+	// Set by the committer.
+	receipt journal.Receipt
+	err     error
+	gen     uint32   // generation the entry went to
+	added   bool     // an entry was staged
+	twin    *pending // staged in the same commit with the same nonce
+}
+
+var pendings = sync.Pool{New: func() any { return &pending{done: make(chan struct{}, 1)} }}
+
+func newPending(r journal.Request) *pending {
+	p := pendings.Get().(*pending)
+	p.req = r
+	return p
+}
+
+// maxKeptRecord bounds the buffer a pooled pending keeps; a rare long entry
+// must not stay in memory.
+const maxKeptRecord = 8 << 10
+
+// release gives p back to the pool. Nobody else may hold it.
+func (p *pending) release() {
+	rec, done := p.rec, p.done
+	if cap(rec) > maxKeptRecord {
+		rec = nil
+	}
+	*p = pending{rec: rec[:0], done: done}
+	pendings.Put(p)
+}
+
+// queue is what waits for the committer.
+type queue struct {
+	wake chan struct{} // one slot
+
+	mu     sync.Mutex
+	ps     []*pending
+	bytes  int
+	target int   // the committer wants to be woken at this length
+	closed bool  // nothing more is taken
+	fault  error // why nothing is taken at present
+}
+
+// put adds p, or says why not.
+func (q *queue) put(p *pending, maxLen, maxBytes int) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.closed:
+		return errClosed
+	case q.fault != nil:
+		return q.fault
+	case len(q.ps) >= maxLen:
+		return fmt.Errorf("%w: %d appends wait for the disk, no more are taken; try again later", journal.ErrOverloaded, len(q.ps))
+	case len(q.ps) > 0 && q.bytes+len(p.rec) > maxBytes:
+		return fmt.Errorf("%w: %d bytes wait for the disk, no more are taken; try again later", journal.ErrOverloaded, q.bytes)
+	}
+	q.ps = append(q.ps, p)
+	q.bytes += len(p.rec)
+	if n := len(q.ps); n == 1 || n == q.target {
+		q.signalLocked()
+	}
+	return nil
+}
+
+func (q *queue) signalLocked() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// signal wakes the committer.
+func (q *queue) signal() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.signalLocked()
+}
+
+func (q *queue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.ps)
+}
+
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.signalLocked()
+}
+
+// unusable returns why nothing is taken at present, or nil.
+func (q *queue) unusable() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return errClosed
+	}
+	return q.fault
+}
+
+// broken is the fault alone: what was queued before Close is still committed.
+func (q *queue) broken() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.fault
+}
+
+func (q *queue) setFault(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.fault = err
+}
+
+// swapLocked takes everything, leaving an empty list in its place.
+func (q *queue) swapLocked(empty []*pending) []*pending {
+	ps := q.ps
+	q.ps, q.bytes = empty[:0], 0
+	return ps
+}
+
+// checkRequest enforces the bounds of the contract that need no encoding.
+func checkRequest(r *journal.Request) error {
+	if !chat.ValidRoom(r.Room) {
+		return fmt.Errorf("journal: %q is no room name", r.Room)
+	}
+	e := &r.Entry
+	if n := len(e.Changes); n > journal.MaxChanges {
+		return tooLarge("%d changes, at most %d are allowed", n, journal.MaxChanges)
+	}
+	for i := range e.Changes {
+		c := &e.Changes[i]
+		if len(c.Key) > journal.MaxChangeKey {
+			return tooLarge("a change key of %d bytes, at most %d are allowed", len(c.Key), journal.MaxChangeKey)
+		}
+		if len(c.Value) > journal.MaxChangeValue {
+			return tooLarge("a change value of %d bytes, at most %d are allowed", len(c.Value), journal.MaxChangeValue)
+		}
+	}
+	return nil
+}
+
+func tooLarge(format string, args ...any) error {
+	return fmt.Errorf("%w: it has %s", journal.ErrTooLarge, fmt.Sprintf(format, args...))
+}

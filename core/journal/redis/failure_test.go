@@ -1,0 +1,590 @@
+package redis_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"parley/core/chat"
+	"parley/core/journal"
+	journalredis "parley/core/journal/redis"
+	"parley/core/redis"
+	"parley/core/redis/redistest"
+)
+
+// patience is far above every deadline in play, so that a loaded machine does
+// not fail a test.
+const patience = 30 * time.Second
+
+func within(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func message(room chat.RoomID, nonce string) journal.Request {
+	return journal.Request{Room: room, Entry: journal.Entry{
+		ID: chat.MessageID("id-of-" + nonce), Kind: journal.KindMessage, From: "ann",
+		Time: time.Now().UnixMilli(), Nonce: nonce, Text: "text of " + nonce, Outcome: chat.Accepted,
+	}}
+}
+
+func mustAppend(t *testing.T, j journal.Journal, r journal.Request) journal.Receipt {
+	t.Helper()
+	rc, err := j.Append(within(t), r)
+	if err != nil {
+		t.Fatalf("append %s: %v", r.Entry.Nonce, err)
+	}
+	return rc
+}
+
+// insist appends until the journal takes it, as a client that resends does.
+func insist(t *testing.T, j journal.Journal, r journal.Request) journal.Receipt {
+	t.Helper()
+	ctx := within(t)
+	for {
+		rc, err := j.Append(ctx, r)
+		if err == nil {
+			return rc
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("append %s: still %v after %v", r.Entry.Nonce, err, patience)
+		}
+	}
+}
+
+// ids reads the whole room.
+func ids(t *testing.T, j journal.Journal, room chat.RoomID) (epoch string, all []chat.MessageID) {
+	t.Helper()
+	for after := uint64(0); ; {
+		e, es, err := j.Read(within(t), room, after, 100)
+		if err != nil {
+			t.Fatalf("read %s: %v", room, err)
+		}
+		if len(es) == 0 {
+			return e, all
+		}
+		for _, x := range es {
+			if x.Seq != after+1 {
+				t.Fatalf("read %s: got seq %d after %d", room, x.Seq, after)
+			}
+			after = x.Seq
+			all = append(all, x.ID)
+		}
+	}
+}
+
+// follower is a Watcher that keeps a room's log the way a room does: it takes
+// what it hears, and reads after a doubt.
+type follower struct {
+	j    journal.Journal
+	room chat.RoomID
+
+	mu     sync.Mutex
+	got    map[string]chat.MessageID // by "epoch seq"
+	doubts int
+	stale  bool
+	news   chan struct{} // one slot
+}
+
+func follow(t *testing.T, j journal.Journal, room chat.RoomID) *follower {
+	t.Helper()
+	f := &follower{j: j, room: room, got: map[string]chat.MessageID{}, news: make(chan struct{}, 1)}
+	cancel, err := j.Watch(within(t), room, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cancel)
+	return f
+}
+
+func (f *follower) Appended(epoch string, e *journal.Entry) {
+	f.note(func() { f.got[fmt.Sprintf("%s %d", epoch, e.Seq)] = e.ID })
+}
+
+func (f *follower) Doubt() { f.note(func() { f.doubts, f.stale = f.doubts+1, true }) }
+
+func (f *follower) note(change func()) {
+	f.mu.Lock()
+	change()
+	f.mu.Unlock()
+	select {
+	case f.news <- struct{}{}:
+	default:
+	}
+}
+
+func (f *follower) doubted() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.doubts
+}
+
+// await waits until the follower holds exactly want as seqs 1, 2, ... of epoch.
+func (f *follower) await(t *testing.T, epoch string, want []chat.MessageID) {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		f.mu.Lock()
+		stale := f.stale
+		f.stale = false
+		f.mu.Unlock()
+		if stale {
+			e, all := ids(t, f.j, f.room)
+			f.note(func() {
+				for i, id := range all {
+					f.got[fmt.Sprintf("%s %d", e, i+1)] = id
+				}
+			})
+		}
+		held := 0
+		f.mu.Lock()
+		for i, id := range want {
+			if got, ok := f.got[fmt.Sprintf("%s %d", epoch, i+1)]; ok {
+				held++
+				if got != id {
+					t.Errorf("seq %d: heard %s, want %s", i+1, got, id)
+				}
+			}
+		}
+		f.mu.Unlock()
+		if held == len(want) {
+			return
+		}
+		select {
+		case <-f.news:
+		case <-deadline:
+			t.Fatalf("heard %d of %d entries within %v", held, len(want), patience)
+		}
+	}
+}
+
+// awaitDoubt waits for a doubt after the first n.
+func (f *follower) awaitDoubt(t *testing.T, n int) {
+	t.Helper()
+	deadline := time.After(patience)
+	for f.doubted() <= n {
+		select {
+		case <-f.news:
+		case <-deadline:
+			t.Fatalf("no doubt within %v", patience)
+		}
+	}
+}
+
+func TestTwoNodesOneOrder(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	nodes := []*journalredis.Journal{
+		node(t, quick(server.URL()), journalredis.Defaults()), node(t, quick(server.URL()), journalredis.Defaults()),
+	}
+	followers := []*follower{follow(t, nodes[0], "lobby"), follow(t, nodes[1], "lobby"), follow(t, nodes[1], "lobby")}
+	const writers, each = 8, 50
+	ctx := within(t)
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			var known journal.Position
+			for i := range each {
+				r := message("lobby", fmt.Sprintf("%d-%d", w, i))
+				r.Known = known
+				rc, err := nodes[w%2].Append(ctx, r)
+				if err != nil {
+					t.Errorf("append: %v", err)
+					return
+				}
+				known = journal.Position{Epoch: rc.Epoch, Seq: rc.Seq, ID: rc.ID}
+			}
+		})
+	}
+	wg.Wait()
+	epoch, want := ids(t, nodes[0], "lobby")
+	if len(want) != writers*each {
+		t.Fatalf("got %d entries, want %d", len(want), writers*each)
+	}
+	for _, f := range followers {
+		f.await(t, epoch, want)
+	}
+}
+
+func TestLostSubscriptionsLoseNothing(t *testing.T) {
+	tests := []struct {
+		name  string
+		fault func(*redistest.Server, *redistest.Proxy)
+	}{
+		{"closed by the server", func(s *redistest.Server, _ *redistest.Proxy) { s.Do("CLIENT", "KILL", "TYPE", "pubsub") }},
+		{"silent", func(_ *redistest.Server, p *redistest.Proxy) { p.Silence() }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			server := redistest.Start(t, redistest.Options{})
+			proxy := redistest.StartProxy(t, server.Addr())
+			a := node(t, quick(server.URL()), journalredis.Defaults())
+			b := node(t, quick(proxy.URL()), journalredis.Defaults())
+			near, far := follow(t, a, "lobby"), follow(t, b, "lobby")
+			far.awaitDoubt(t, 0) // subscribed
+			for round := range 3 {
+				before := far.doubted()
+				for i := range 100 {
+					if i == 50 {
+						tt.fault(server, proxy)
+					}
+					mustAppend(t, a, message("lobby", fmt.Sprintf("%d-%d", round, i)))
+				}
+				far.awaitDoubt(t, before)
+			}
+			epoch, want := ids(t, a, "lobby")
+			near.await(t, epoch, want)
+			far.await(t, epoch, want)
+			if links := b.Subscription().Links; links < 4 {
+				t.Errorf("got %d links, want one more after each of 3 faults", links)
+			}
+		})
+	}
+}
+
+func TestServerRestartedWithItsData(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{AppendOnly: true})
+	j := node(t, quick(server.URL()), journalredis.Defaults())
+	f := follow(t, j, "lobby")
+	var last journal.Receipt
+	for i := range 50 {
+		r := message("lobby", fmt.Sprint(i))
+		r.Entry.Changes = []journal.Change{{Key: "settings", Value: []byte(fmt.Sprint(i))}}
+		last = mustAppend(t, j, r)
+	}
+	server.Kill()
+	server.Restart()
+	again := insist(t, j, message("lobby", "49"))
+	if !again.Repeat || again.Seq != last.Seq || again.Epoch != last.Epoch {
+		t.Errorf("resend after the restart: got %+v, want a repeat of %+v", again, last)
+	}
+	r := message("lobby", "after")
+	r.Known = journal.Position{Epoch: last.Epoch, Seq: last.Seq, ID: last.ID}
+	if rc := insist(t, j, r); rc.Epoch != last.Epoch || rc.Seq != 51 {
+		t.Errorf("after the restart: got seq %d of %q, want 51 of %q", rc.Seq, rc.Epoch, last.Epoch)
+	}
+	info, err := j.Info(within(t), "lobby")
+	if err != nil || string(info.State["settings"]) != "49" {
+		t.Errorf("state after the restart: got %q, %v, want 49", info.State, err)
+	}
+	epoch, want := ids(t, j, "lobby")
+	f.await(t, epoch, want)
+}
+
+func TestServerRestartedEmpty(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{AppendOnly: true})
+	nodes := []*journalredis.Journal{
+		node(t, quick(server.URL()), journalredis.Defaults()), node(t, quick(server.URL()), journalredis.Defaults()),
+	}
+	f := follow(t, nodes[1], "lobby")
+	f.awaitDoubt(t, 0)
+	var known [2]journal.Position
+	for i := range 10 {
+		rc := mustAppend(t, nodes[0], message("lobby", fmt.Sprint(i)))
+		known[i%2] = journal.Position{Epoch: rc.Epoch, Seq: rc.Seq, ID: rc.ID}
+	}
+	before := f.doubted()
+	server.Wipe()
+	server.Restart()
+	f.awaitDoubt(t, before)
+	var epoch string
+	for i, j := range nodes {
+		r := message("lobby", fmt.Sprintf("new %d", i))
+		r.Known = known[i]
+		rc := insist(t, j, r)
+		if rc.Seq != uint64(i+1) || rc.Epoch == known[i].Epoch || i > 0 && rc.Epoch != epoch {
+			t.Errorf("node %d: got seq %d of %q, want %d of one new epoch", i, rc.Seq, rc.Epoch, i+1)
+		}
+		epoch = rc.Epoch
+	}
+	_, want := ids(t, nodes[0], "lobby")
+	f.await(t, epoch, want)
+}
+
+// TestKnownEntryReplaced is a failover to a replica that had missed entries
+// and was written to since: its top is high enough, but not the same log.
+func TestKnownEntryReplaced(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	j := node(t, quick(server.URL()), journalredis.Defaults())
+	for _, seq := range []uint64{3, 2} { // the top, and one below
+		t.Run(fmt.Sprint(seq), func(t *testing.T) {
+			room := chat.RoomID(fmt.Sprintf("lobby%d", seq))
+			var old journal.Receipt
+			for i := range 3 {
+				old = mustAppend(t, j, message(room, fmt.Sprint(i)))
+			}
+			r := message(room, "other")
+			r.Known = journal.Position{Epoch: old.Epoch, Seq: seq, ID: "an entry that was lost"}
+			rc := mustAppend(t, j, r)
+			if rc.Epoch == old.Epoch || rc.Seq != 1 {
+				t.Fatalf("got seq %d of %q, want 1 of an epoch other than %q", rc.Seq, rc.Epoch, old.Epoch)
+			}
+			aside := fmt.Sprintf("parley:{%s}:log:%s", room, old.Epoch)
+			if got := server.Do("XLEN", aside); got != "3" {
+				t.Errorf("entries set aside: got %s, want 3", got)
+			}
+			if got := server.Do("TTL", aside); strings.HasPrefix(got, "-") {
+				t.Errorf("what was set aside stays for ever: TTL %s", got)
+			}
+		})
+	}
+}
+
+func TestPausedServer(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	cfg := quick(server.URL())
+	cfg.CallTimeout = 500 * time.Millisecond
+	j := node(t, cfg, journalredis.Defaults())
+	f := follow(t, j, "lobby")
+	mustAppend(t, j, message("lobby", "before"))
+	server.Pause()
+	ctx := within(t)
+	if _, err := j.Append(ctx, message("lobby", "n1")); !errors.Is(err, journal.ErrUnavailable) {
+		t.Errorf("append: got %v, want ErrUnavailable", err)
+	}
+	if err := j.Healthy(ctx); !errors.Is(err, journal.ErrUnavailable) {
+		t.Errorf("healthy: got %v, want ErrUnavailable", err)
+	}
+	if ctx.Err() != nil {
+		t.Error("the calls ended with the test's patience, not by their own deadline")
+	}
+	server.Resume()
+	if rc := insist(t, j, message("lobby", "n1")); rc.Seq != 2 {
+		t.Errorf("resend: got seq %d, want 2", rc.Seq)
+	}
+	epoch, want := ids(t, j, "lobby")
+	if len(want) != 2 {
+		t.Errorf("got the entries %q, want n1 once", want)
+	}
+	f.await(t, epoch, want)
+	if err := j.Healthy(within(t)); err != nil {
+		t.Errorf("healthy again: got %v", err)
+	}
+}
+
+// TestLostAnswer swallows the answer to an append that went through. A client
+// that tried again by itself would succeed here and store the entry twice; the
+// journal must say that it does not know, and the nonce must settle it.
+func TestLostAnswer(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	proxy := redistest.StartProxy(t, server.Addr())
+	cfg := quick(proxy.URL())
+	cfg.CallTimeout = 500 * time.Millisecond
+	j := node(t, cfg, journalredis.Defaults())
+	f := follow(t, j, "lobby")
+	first := mustAppend(t, j, message("lobby", "before"))
+	proxy.Silence()
+	without := message("lobby", "") // nothing settles this one: it must not be tried twice
+	if _, err := j.Append(within(t), without); !errors.Is(err, journal.ErrUnavailable) {
+		t.Fatalf("append without a nonce: got %v, want ErrUnavailable", err)
+	}
+	mustAppend(t, j, message("lobby", "warm")) // makes a new connection
+	proxy.Silence()
+	if _, err := j.Append(within(t), message("lobby", "n1")); !errors.Is(err, journal.ErrUnavailable) {
+		t.Fatalf("append: got %v, want ErrUnavailable", err)
+	}
+	rc := mustAppend(t, j, message("lobby", "n1"))
+	if !rc.Repeat || rc.Seq != 4 || rc.Epoch != first.Epoch || rc.ID != "id-of-n1" {
+		t.Errorf("resend: got %+v, want a repeat of seq 4", rc)
+	}
+	epoch, want := ids(t, j, "lobby")
+	if fmt.Sprint(want) != "[id-of-before id-of- id-of-warm id-of-n1]" {
+		t.Errorf("got the entries %q, want each once", want)
+	}
+	f.await(t, epoch, want)
+}
+
+func TestFullServer(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{MaxMemory: "8mb"})
+	j := node(t, quick(server.URL()), journalredis.Defaults())
+	var err error
+	n := 0
+	for ; n < 1000 && err == nil; n++ {
+		r := message("lobby", fmt.Sprint(n))
+		r.Entry.Text = strings.Repeat("x", 100<<10)
+		_, err = j.Append(within(t), r)
+	}
+	if !errors.Is(err, journal.ErrOverloaded) || errors.Is(err, journal.ErrUnavailable) {
+		t.Fatalf("append to a full server: got %v, want ErrOverloaded alone", err)
+	}
+	lost := message("lobby", "lost")
+	lost.Known = journal.Position{Epoch: "another", Seq: 9}
+	if _, err := j.Append(within(t), lost); !errors.Is(err, journal.ErrOverloaded) {
+		t.Errorf("new epoch on a full server: got %v, want ErrOverloaded", err)
+	}
+	if err := j.Healthy(within(t)); !errors.Is(err, journal.ErrOverloaded) {
+		t.Errorf("healthy: got %v, want ErrOverloaded", err)
+	}
+	if _, ok, err := j.Lookup(within(t), "lobby", "ann", fmt.Sprint(n-1)); ok || err != nil {
+		t.Errorf("nonce of what was refused: got ok %v, %v, want neither", ok, err)
+	}
+	_, all := ids(t, j, "lobby")
+	if len(all) != n-1 {
+		t.Errorf("got %d entries, want the %d that were taken", len(all), n-1)
+	}
+	server.Do("CONFIG", "SET", "maxmemory", "64mb")
+	if rc := mustAppend(t, j, message("lobby", fmt.Sprint(n-1))); rc.Repeat || rc.Seq != uint64(n) {
+		t.Errorf("with more memory: got %+v, want seq %d", rc, n)
+	}
+}
+
+func TestBadThingsInRedis(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	j := node(t, quick(server.URL()), journalredis.Defaults())
+	f := follow(t, j, "lobby")
+	f.awaitDoubt(t, 0)
+	for i := range 3 {
+		mustAppend(t, j, message("lobby", fmt.Sprint(i)))
+	}
+	before := f.doubted()
+	server.Do("PUBLISH", "parley:{lobby}:new", "not an entry")
+	f.awaitDoubt(t, before)
+
+	server.Do("XDEL", "parley:{lobby}:log", "0-3")
+	server.Do("DEL", "parley:{attic}:log")
+	server.Do("XADD", "parley:{attic}:log", "0-7", "e", "not an entry")
+	_, es, err := j.Read(within(t), "attic", 0, 10)
+	if !errors.Is(err, journal.ErrDamaged) || !strings.Contains(fmt.Sprint(err), "0-7") || len(es) != 0 {
+		t.Errorf("read a damaged entry: got %d entries, %v, want ErrDamaged that names 0-7", len(es), err)
+	}
+	info, err := j.Info(within(t), "attic")
+	if err != nil || info.First != 7 {
+		t.Errorf("info: got %+v, %v, want first 7", info, err)
+	}
+	// A stream whose meta key is lost is a lost epoch.
+	if rc := mustAppend(t, j, message("attic", "n")); rc.Seq != 1 {
+		t.Errorf("append: got seq %d, want 1 of a new epoch", rc.Seq)
+	}
+	server.Do("SET", "parley:{cellar}:log", "a string")
+	if _, err := j.Append(within(t), message("cellar", "n")); err != nil {
+		t.Logf("append to a room whose log is a string: %v", err)
+	}
+	server.Do("SET", "parley:{tower}:state", "a string")
+	if _, err := j.Info(within(t), "tower"); !errors.Is(err, journal.ErrUnavailable) {
+		t.Errorf("info of a room whose state is a string: got %v, want ErrUnavailable", err)
+	}
+}
+
+func TestAgeIsSwept(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	cfg := journalredis.Defaults()
+	cfg.MaxAge, cfg.SweepEvery = time.Hour, 5*time.Millisecond
+	j := node(t, quick(server.URL()), cfg)
+	const old = 300 // more than one read of heads
+	now := time.Now()
+	add := func(room chat.RoomID, n int, at time.Time) {
+		for i := range n {
+			r := message(room, fmt.Sprintf("%d-%d", i, at.Unix()))
+			r.Entry.Time = at.UnixMilli()
+			mustAppend(t, j, r)
+		}
+	}
+	add("lobby", old, now.Add(-2*time.Hour))
+	add("lobby", 5, now)
+	add("attic", 3, now.Add(-2*time.Hour))
+	add("new", 3, now)
+	ctx := within(t)
+	for room, want := range map[chat.RoomID]uint64{"lobby": old + 1, "attic": 4, "new": 1} {
+		for {
+			info, err := j.Info(ctx, room)
+			if err != nil {
+				t.Fatalf("info of %s: %v", room, err)
+			}
+			if info.First == want {
+				break
+			}
+		}
+	}
+	// An emptied log goes on where it was.
+	if rc := mustAppend(t, j, message("attic", "next")); rc.Seq != 4 {
+		t.Errorf("append after the sweep: got seq %d, want 4", rc.Seq)
+	}
+	if info, err := j.Info(within(t), "new"); err != nil || info.First != 1 || info.Top.Seq != 3 {
+		t.Errorf("a young room: got %+v, %v, want 1 to 3", info, err)
+	}
+}
+
+func TestNonceWindowEnds(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	cfg := journalredis.Defaults()
+	cfg.NonceWindow = time.Millisecond
+	j := node(t, quick(server.URL()), cfg)
+	mustAppend(t, j, message("lobby", "n"))
+	ctx := within(t)
+	for {
+		_, ok, err := j.Lookup(ctx, "lobby", "ann", "n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			break
+		}
+	}
+	if rc := mustAppend(t, j, message("lobby", "n")); rc.Repeat || rc.Seq != 2 {
+		t.Errorf("after the window: got %+v, want seq 2", rc)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	j := node(t, quick(server.URL()), journalredis.Defaults())
+	const bad = "a}b"
+	ctx := within(t)
+	errs := map[string]error{}
+	_, errs["append"] = j.Append(ctx, message(bad, "n"))
+	_, _, errs["lookup"] = j.Lookup(ctx, bad, "ann", "n")
+	_, _, errs["read"] = j.Read(ctx, bad, 0, 1)
+	_, errs["info"] = j.Info(ctx, bad)
+	_, errs["watch"] = j.Watch(ctx, bad, &follower{})
+	for what, err := range errs {
+		if err == nil || !strings.Contains(err.Error(), bad) {
+			t.Errorf("%s in a room with a bad name: got %v, want an error that names it", what, err)
+		}
+	}
+	long := message("lobby", "n")
+	long.Entry.ID = chat.MessageID(strings.Repeat("i", 200))
+	if _, err := j.Append(ctx, long); !errors.Is(err, journal.ErrTooLarge) {
+		t.Errorf("a long id: got %v, want ErrTooLarge", err)
+	}
+	long = message("lobby", "n")
+	long.Entry.Reasons = make([]chat.Reason, 2000)
+	if _, err := j.Append(ctx, long); !errors.Is(err, journal.ErrTooLarge) {
+		t.Errorf("many reasons: got %v, want ErrTooLarge", err)
+	}
+	odd := message("lobby", "n")
+	odd.Known = journal.Position{Epoch: "two words", Seq: 1}
+	if rc := mustAppend(t, j, odd); rc.Seq != 1 {
+		t.Errorf("an odd epoch: got seq %d, want 1", rc.Seq)
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := j.Watch(ended, "lobby", &follower{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("watch with an ended context: got %v, want context.Canceled", err)
+	}
+}
+
+func TestNewChecksSettings(t *testing.T) {
+	c, err := redis.Open(quick("redis://localhost"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for want, edit := range map[string]func(*journalredis.Config){
+		"max_entries":  func(c *journalredis.Config) { c.MaxEntries = -1 },
+		"max_age":      func(c *journalredis.Config) { c.MaxAge = -1 },
+		"nonce_window": func(c *journalredis.Config) { c.NonceWindow = 0 },
+		"sweep_every":  func(c *journalredis.Config) { c.MaxAge, c.SweepEvery = 1, 0 },
+	} {
+		cfg := journalredis.Defaults()
+		edit(&cfg)
+		if _, err := journalredis.New(cfg, c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want an error that names %s", err, want)
+		}
+	}
+}
