@@ -1,0 +1,437 @@
+package liveness_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"parley/core/liveness"
+)
+
+var config = liveness.Config{Ping: 15 * time.Second, Pong: 3 * time.Second}
+
+// client is a Peer that answers as a test tells it to.
+type client struct {
+	liveness.Beat
+	wheel *liveness.Wheel
+	reply func(c *client, seq uint32) // nil: silence
+
+	mu      sync.Mutex
+	pings   []time.Time
+	overdue []string
+	died    time.Time
+}
+
+func (c *client) Ping(seq uint32) {
+	c.mu.Lock()
+	c.pings = append(c.pings, time.Now())
+	n, reply := len(c.pings), c.reply
+	c.mu.Unlock()
+	if int(seq) != n {
+		panic(fmt.Sprintf("got seq %d, want %d", seq, n))
+	}
+	if reply != nil {
+		reply(c, seq)
+	}
+}
+
+// behave changes how a client answers from now on.
+func (c *client) behave(reply func(*client, uint32)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reply = reply
+}
+
+func (c *client) Overdue(evidence string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.overdue = append(c.overdue, evidence)
+	c.died = time.Now()
+}
+
+// answerAfter replies with a pong after d.
+func answerAfter(d time.Duration) func(*client, uint32) {
+	return func(c *client, _ uint32) {
+		time.AfterFunc(d, func() { c.wheel.Heard(&c.Beat) })
+	}
+}
+
+// pass lets time go by in a bubble, and what it brings happen.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// turning runs a test inside a bubble with a turning wheel.
+func turning(t *testing.T, cfg liveness.Config, test func(t *testing.T, w *liveness.Wheel)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w, err := liveness.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(77 * time.Minute) // before Run: not lateness
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		synctest.Wait()
+		test(t, w)
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: got %v, want nil", err)
+		}
+	})
+}
+
+func TestLivingPeerIsKept(t *testing.T) {
+	turning(t, config, func(t *testing.T, w *liveness.Wheel) {
+		c := &client{wheel: w, reply: answerAfter(40 * time.Millisecond)}
+		c.Enforce()
+		w.Add(&c.Beat, c)
+		pass(10*time.Minute + 10*time.Second)
+		if n := len(c.pings); n < 40 || n > 41 {
+			t.Errorf("got %d pings in ten minutes, want 40 or 41", n)
+		}
+		for i := 1; i < len(c.pings); i++ {
+			if gap := c.pings[i].Sub(c.pings[i-1]); gap != 15*time.Second {
+				t.Errorf("ping %d came %v after the one before, want 15s", i+1, gap)
+			}
+		}
+		s := w.Stats()
+		if len(c.overdue) != 0 || s.Connections != 1 || s.Suspects != 0 || s.Overdue != 0 || s.Late != 0 {
+			t.Errorf("got overdue %v, stats %+v, want one sound connection", c.overdue, s)
+		}
+		if s.RTT.Count != uint64(len(c.pings)) || s.RTT.Counts[6] != s.RTT.Count || s.RTT.Sum != 40*time.Millisecond*time.Duration(s.RTT.Count) {
+			t.Errorf("got RTT %+v, want %d of 40 ms in the bucket up to 64 ms", s.RTT, len(c.pings))
+		}
+		w.Remove(&c.Beat)
+		w.Remove(&c.Beat)
+		before := len(c.pings)
+		pass(time.Minute)
+		if len(c.pings) != before || w.Stats().Connections != 0 || w.StateOf(&c.Beat) != liveness.StateGone {
+			t.Errorf("after Remove: got %d more pings, state %v", len(c.pings)-before, w.StateOf(&c.Beat))
+		}
+	})
+}
+
+func TestSilentPeerIsOverdue(t *testing.T) {
+	tests := []struct {
+		name string
+		cfg  liveness.Config
+	}{
+		{"defaults", config},
+		{"short", liveness.Config{Ping: 2 * time.Second, Pong: time.Second, Tick: 100 * time.Millisecond}},
+		{"pong nearly as long as ping", liveness.Config{Ping: 3 * time.Second, Pong: 2900 * time.Millisecond}},
+		{"tick that does not divide", liveness.Config{Ping: 10 * time.Second, Pong: time.Second, Tick: 300 * time.Millisecond}},
+		{"one slot", liveness.Config{Ping: 2 * time.Second, Pong: 1900 * time.Millisecond, Tick: 1900 * time.Millisecond}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			turning(t, tt.cfg, func(t *testing.T, w *liveness.Wheel) {
+				tick := tt.cfg.Tick
+				if tick == 0 {
+					tick = liveness.DefaultTick
+				}
+				c := &client{wheel: w}
+				c.Enforce()
+				w.Add(&c.Beat, c)
+				if got := w.StateOf(&c.Beat); got != liveness.StateQuiet {
+					t.Errorf("after Add: got %v, want quiet", got)
+				}
+				pass(5 * tt.cfg.Ping)
+				if len(c.pings) != 1 || len(c.overdue) != 1 {
+					t.Fatalf("got %d pings and verdicts %q, want one of each", len(c.pings), c.overdue)
+				}
+				if after := c.died.Sub(c.pings[0]); after < tt.cfg.Pong || after > tt.cfg.Pong+2*tick {
+					t.Errorf("overdue %v after the ping, want %v and at most two ticks more", after, tt.cfg.Pong)
+				}
+				if !strings.Contains(c.overdue[0], "after ping 1") {
+					t.Errorf("got evidence %q, want it to name the ping", c.overdue[0])
+				}
+				if s := w.Stats(); s.Connections != 0 || s.Suspects != 0 || s.Overdue != 1 || w.StateOf(&c.Beat) != liveness.StateOverdue {
+					t.Errorf("got %+v, state %v, want nobody left", s, w.StateOf(&c.Beat))
+				}
+				w.Remove(&c.Beat) // as a closing connection does
+			})
+		})
+	}
+}
+
+func TestPongIsADutyOnceGiven(t *testing.T) {
+	turning(t, config, func(t *testing.T, w *liveness.Wheel) {
+		c := &client{wheel: w}
+		w.Add(&c.Beat, c)
+		pass(time.Hour)
+		if len(c.overdue) != 0 || len(c.pings) < 200 {
+			t.Fatalf("got %q after %d pings, want a silent person left alone", c.overdue, len(c.pings))
+		}
+		w.Heard(&c.Beat)
+		pass(time.Minute)
+		if len(c.overdue) != 1 {
+			t.Errorf("got verdicts %q, want one: this client has shown that it can answer", c.overdue)
+		}
+	})
+}
+
+func TestLateAnswerSavesASuspect(t *testing.T) {
+	turning(t, config, func(t *testing.T, w *liveness.Wheel) {
+		c := &client{wheel: w}
+		c.Enforce()
+		// bytes after 2.9 s show life, so the pong has until 5.9 s
+		c.reply = func(c *client, _ uint32) {
+			time.AfterFunc(2900*time.Millisecond, func() { w.Active(&c.Beat) })
+			time.AfterFunc(4*time.Second, func() {
+				if got := w.StateOf(&c.Beat); got != liveness.StateSuspect || w.Stats().Suspects != 1 {
+					t.Errorf("got %v, want a suspect", got)
+				}
+			})
+			time.AfterFunc(5800*time.Millisecond, func() { w.Heard(&c.Beat) })
+		}
+		w.Add(&c.Beat, c)
+		pass(time.Minute)
+		if len(c.overdue) != 0 || len(c.pings) < 4 || w.Stats().Suspects != 0 {
+			t.Errorf("got %q after %d pings, %d suspects, want it kept", c.overdue, len(c.pings), w.Stats().Suspects)
+		}
+		c.behave(func(c *client, _ uint32) { // the same without the pong
+			time.AfterFunc(2*time.Second, func() { w.Active(&c.Beat) })
+		})
+		pass(time.Minute)
+		if len(c.overdue) != 1 {
+			t.Errorf("got %q, want overdue: bytes alone are no pong", c.overdue)
+		}
+	})
+}
+
+func TestSuspectMayLeave(t *testing.T) {
+	turning(t, config, func(t *testing.T, w *liveness.Wheel) {
+		c := &client{wheel: w}
+		c.Enforce()
+		c.reply = func(c *client, _ uint32) {
+			time.AfterFunc(2*time.Second, func() { w.Active(&c.Beat) })
+			time.AfterFunc(4*time.Second, func() { w.Remove(&c.Beat) })
+		}
+		w.Add(&c.Beat, c)
+		pass(time.Minute)
+		if s := w.Stats(); len(c.overdue) != 0 || s.Suspects != 0 || s.Connections != 0 {
+			t.Errorf("got %q, %+v, want it gone without a verdict", c.overdue, s)
+		}
+	})
+}
+
+// A server that stood still must not blame those whose pongs it did not read.
+func TestLateWheelPostponesVerdicts(t *testing.T) {
+	turning(t, config, func(t *testing.T, w *liveness.Wheel) {
+		const n = 100
+		var stalled bool
+		clients := make([]*client, n)
+		for i := range clients {
+			c := &client{wheel: w}
+			c.Enforce()
+			c.reply = func(c *client, _ uint32) {
+				if !stalled {
+					stalled = true
+					time.Sleep(20 * time.Second) // the wheel's own goroutine stands still
+				}
+				// every pong arrives 2 s after the server can read again
+				answerAfter(2*time.Second)(c, 0)
+			}
+			clients[i] = c
+			w.Add(&c.Beat, c)
+		}
+		pass(2 * time.Minute)
+		for i, c := range clients {
+			if len(c.overdue) != 0 {
+				t.Fatalf("client %d: got verdict %q, want none", i, c.overdue)
+			}
+		}
+		if s := w.Stats(); s.Late == 0 || s.Postponed == 0 || s.Connections != n {
+			t.Errorf("got %+v, want lateness noticed, verdicts postponed and all kept", s)
+		}
+		for _, c := range clients { // and the dead are still found
+			c.behave(nil)
+		}
+		pass(30 * time.Second)
+		if s := w.Stats(); s.Overdue != n {
+			t.Errorf("got %d overdue, want %d", s.Overdue, n)
+		}
+	})
+}
+
+func TestPingsAreSpread(t *testing.T) {
+	turning(t, config, func(t *testing.T, w *liveness.Wheel) {
+		const n = 15_000
+		perTick := make(map[time.Time]int) // all pings of a tick share its time
+		for range n {                      // all in one moment, as after a restart
+			c := &client{wheel: w}
+			c.reply = func(c *client, _ uint32) {
+				perTick[time.Now()]++
+				w.Heard(&c.Beat)
+			}
+			w.Add(&c.Beat, c)
+		}
+		pass(15 * time.Second)
+		if len(perTick) != 60 {
+			t.Errorf("got pings in %d ticks, want all 60 of them", len(perTick))
+		}
+		for at, got := range perTick {
+			if got != n/60 {
+				t.Errorf("got %d pings at %v, want %d", got, at, n/60)
+			}
+		}
+	})
+}
+
+func TestChurn(t *testing.T) {
+	turning(t, config, func(t *testing.T, w *liveness.Wheel) {
+		var (
+			wg    sync.WaitGroup
+			mu    sync.Mutex
+			alive int
+		)
+		for worker := range 8 {
+			wg.Go(func() {
+				r := rand.New(rand.NewPCG(uint64(worker), 7))
+				var mine []*client
+				for range 2000 {
+					c := &client{wheel: w, reply: answerAfter(time.Duration(r.IntN(2500)) * time.Millisecond)}
+					c.Enforce()
+					w.Add(&c.Beat, c)
+					mine = append(mine, c)
+					if len(mine) > 20 {
+						i := r.IntN(len(mine))
+						w.Remove(&mine[i].Beat)
+						mine[i] = mine[len(mine)-1]
+						mine = mine[:len(mine)-1]
+					}
+					time.Sleep(time.Duration(r.IntN(100)) * time.Millisecond)
+				}
+				for _, c := range mine {
+					if len(c.overdue) != 0 {
+						t.Errorf("got verdict %q for a client that answers", c.overdue)
+					}
+				}
+				mu.Lock()
+				alive += len(mine)
+				mu.Unlock()
+			})
+		}
+		wg.Wait()
+		pass(time.Minute)
+		if s := w.Stats(); s.Connections != alive || s.Overdue != 0 || s.Pings == 0 {
+			t.Errorf("got %+v, want %d connections and no verdict", s, alive)
+		}
+	})
+}
+
+func TestHeartbeatsOff(t *testing.T) {
+	turning(t, liveness.Config{}, func(t *testing.T, w *liveness.Wheel) {
+		c := &client{wheel: w}
+		c.Enforce()
+		w.Add(&c.Beat, c)
+		w.Heard(&c.Beat)
+		w.Active(&c.Beat)
+		pass(time.Hour)
+		if s := w.Stats(); s.Pings != 0 || s.Connections != 1 || s.RTT.Count != 0 {
+			t.Errorf("got %+v, want one connection and no pings", s)
+		}
+		w.Remove(&c.Beat)
+		if s := w.Stats(); s.Connections != 0 {
+			t.Errorf("got %d connections, want 0", s.Connections)
+		}
+	})
+}
+
+func TestAddTwicePanics(t *testing.T) {
+	w, err := liveness.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &client{wheel: w}
+	w.Add(&c.Beat, c)
+	w.Remove(&c.Beat)
+	defer func() {
+		if recover() == nil {
+			t.Error("got no panic, want one: the old connection may still be heard of")
+		}
+	}()
+	w.Add(&c.Beat, c)
+}
+
+func TestRemoveBeforeAdd(t *testing.T) {
+	w, err := liveness.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b liveness.Beat
+	w.Remove(&b)
+	if n := w.Stats().Connections; n != 0 || w.StateOf(&b) != liveness.StateGone {
+		t.Errorf("got %d connections, state %v, want 0 and gone", n, w.StateOf(&b))
+	}
+}
+
+func TestBadConfig(t *testing.T) {
+	tests := []struct {
+		name string
+		cfg  liveness.Config
+		want string
+	}{
+		{"negative ping", liveness.Config{Ping: -1, Pong: 1}, "must be positive"},
+		{"no pong", liveness.Config{Ping: time.Second}, "must be positive"},
+		{"pong after ping", liveness.Config{Ping: time.Second, Pong: time.Second}, "must be shorter than ping"},
+		{"coarse tick", liveness.Config{Ping: time.Minute, Pong: time.Second, Tick: 2 * time.Second}, "must not be longer than pong"},
+		{"fine tick", liveness.Config{Ping: time.Hour, Pong: time.Second, Tick: time.Millisecond}, "more than 65536 ticks"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := liveness.New(tt.cfg); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want an error with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestStateNames(t *testing.T) {
+	var got []string
+	for s := liveness.StateNew; s <= liveness.StateGone+1; s++ {
+		got = append(got, s.String())
+	}
+	if want := "new quiet probed suspect overdue gone state(6)"; strings.Join(got, " ") != want {
+		t.Errorf("got %q, want %q", strings.Join(got, " "), want)
+	}
+}
+
+func BenchmarkHeard(b *testing.B) {
+	w, err := liveness.New(config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := &client{wheel: w}
+	w.Add(&c.Beat, c)
+	b.ReportAllocs()
+	for b.Loop() {
+		w.Heard(&c.Beat)
+	}
+}
+
+func BenchmarkAddRemove(b *testing.B) {
+	w, err := liveness.New(config)
+	if err != nil {
+		b.Fatal(err)
+	}
+	clients := make([]client, 1000)
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(clients)
+		for i := range clients {
+			w.Add(&clients[i].Beat, &clients[i])
+		}
+		for i := range clients {
+			w.Remove(&clients[i].Beat)
+		}
+	}
+}
