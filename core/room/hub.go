@@ -191,6 +191,20 @@ func (h *Hub) Join(ctx context.Context, id chat.RoomID, p *Peer, since *journal.
 	return nil, unavailable(fmt.Errorf("room %s was evicted four times in a row", id))
 }
 
+// Record appends an entry to the room's log as Room.Append does, and returns
+// when this node's room shows it.
+func (h *Hub) Record(ctx context.Context, r *Room, e journal.Entry, create bool) (journal.Receipt, error) {
+	receipt, err := r.Append(ctx, e, create)
+	if err == nil && !receipt.Repeat {
+		e.Seq, e.ID = receipt.Seq, receipt.ID
+		r.Appended(receipt.Epoch, &e)
+		if r.Position().Seq < receipt.Seq { // something before it is still on its way
+			err = r.fillOnce(ctx)
+		}
+	}
+	return receipt, err
+}
+
 // sweepUntil forgets idle rooms until ctx ends.
 func (h *Hub) sweepUntil(ctx context.Context) {
 	every := max(h.cfg.IdleTime/2, time.Second)

@@ -212,6 +212,14 @@ func (p *Peer) Close(code wire.CloseCode, reason string, retry time.Duration) {
 	p.sock.Shutdown()
 }
 
+// Abort cuts the connection at once, whatever it was told before.
+func (p *Peer) Abort() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.abortLocked(wire.CloseRestart, "shutting down")
+	p.sock.Abort()
+}
+
 func (p *Peer) abortLocked(code wire.CloseCode, reason string) {
 	if p.closed {
 		return

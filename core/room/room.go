@@ -1,6 +1,7 @@
 package room
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"sync"
@@ -200,6 +201,12 @@ func (r *Room) rememberLocked(u chat.UserID, at int64) {
 			delete(r.spoke, u)
 		}
 	}
+}
+
+// Append appends an entry to the room's log, after all this node has seen of
+// it. create demands an empty log. Errors are those of journal.Append.
+func (r *Room) Append(ctx context.Context, e journal.Entry, create bool) (journal.Receipt, error) {
+	return r.hub.journal.Append(ctx, journal.Request{Room: r.id, Entry: e, Create: create, Known: r.Position()})
 }
 
 // Announce sends an ephemeral frame to the members that keep up.

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"parley/core/config"
+	"parley/plugins"
+	"parley/policy/source"
+)
+
+func checkCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "Check configuration, plugins and policy without starting",
+		Args:  cobra.NoArgs,
+	}
+	load := configured(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, err := load()
+		if err != nil {
+			return err
+		}
+		out := c.OutOrStdout()
+		fmt.Fprintln(out, "config   ok")
+		bad := checkPlugins(c.Context(), cfg, out)
+		bad = !checkPolicy(c.Context(), cfg, out) || bad
+		if bad {
+			return errTold
+		}
+		return nil
+	}
+	return c
+}
+
+// checkPlugins runs the whole load of every module and reports whether one
+// was refused.
+func checkPlugins(ctx context.Context, cfg config.Config, out io.Writer) (bad bool) {
+	if cfg.Plugins.Dir == "" {
+		fmt.Fprintln(out, "plugins  none: plugins.dir is not set")
+		return false
+	}
+	entries, err := os.ReadDir(cfg.Plugins.Dir)
+	if err != nil {
+		fmt.Fprintf(out, "plugins  cannot be read: %v\n", err)
+		return true
+	}
+	for _, e := range entries {
+		if e.IsDir() || !strings.HasSuffix(e.Name(), ".wasm") {
+			continue
+		}
+		path := filepath.Join(cfg.Plugins.Dir, e.Name())
+		if _, err := plugins.Check(ctx, path, pluginConfig(cfg), slog.New(slog.DiscardHandler)); err != nil {
+			fmt.Fprintf(out, "plugin   %s refused: %v\n", path, err)
+			bad = true
+			continue
+		}
+		fmt.Fprintf(out, "plugin   %s ok\n", path)
+	}
+	return bad
+}
+
+func checkPolicy(ctx context.Context, cfg config.Config, out io.Writer) (ok bool) {
+	src, err := source.Open(ctx, policyConfig(cfg), slog.New(slog.DiscardHandler))
+	if err != nil {
+		fmt.Fprintf(out, "policy   refused: %v\n", err)
+		return false
+	}
+	st := src.Status()
+	if cfg.Policy.Git.URL != "" && st.Refused != nil {
+		fmt.Fprintf(out, "policy   %s, but the repository's was refused: %v\n", st.Revision, st.Refused.Problems)
+		return false
+	}
+	fmt.Fprintf(out, "policy   %s ok (%s)\n", st.Revision, st.Source)
+	return true
+}

@@ -1,0 +1,86 @@
+// Command platform is Parley: the chat server and the tools around it. This
+// package only wires the others together.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"parley/core/config"
+)
+
+// version is set by the Makefile.
+var version = "dev"
+
+// errTold says that the command has printed what is wrong.
+var errTold = errors.New("told")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second signal has its default effect: the end, at once
+	err := root().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		if !errors.Is(err, errTold) {
+			fmt.Fprintln(os.Stderr, "platform:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	c := &cobra.Command{
+		Use:           "platform",
+		Short:         "Parley: a self-hosted chat server, moderated by WebAssembly, governed by Rego",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	c.AddCommand(runCommand(), checkCommand(), tokenCommand(), versionCommand())
+	return c
+}
+
+// configured adds --config and a flag for every key, and returns how to load
+// the configuration when the command runs.
+func configured(c *cobra.Command) func() (config.Config, error) {
+	file := c.Flags().String("config", "", "configuration file (YAML); see docs/configuration.md")
+	_ = c.MarkFlagFilename("config", "yaml", "yml")
+	values := make(map[string]*string)
+	for _, k := range config.Keys() {
+		doc := k.Doc
+		if k.Allowed != "" {
+			doc += " (" + k.Allowed + ")"
+		}
+		values[k.Name] = c.Flags().String(k.Name, k.Default, doc)
+	}
+	return func() (config.Config, error) {
+		given := make(map[string]string)
+		for name, v := range values {
+			if c.Flags().Changed(name) {
+				given[name] = *v
+			}
+		}
+		path := *file
+		if path == "" {
+			path = os.Getenv(config.EnvFile)
+		}
+		return config.Load(path, os.Environ(), given)
+	}
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(c.OutOrStdout(), versionText())
+			return err
+		},
+	}
+}

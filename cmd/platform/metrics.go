@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"parley/core/chat"
+	"parley/core/metrics"
+	"parley/core/wire"
+)
+
+// metrics lists everything /metrics shows besides the Go runtime.
+func (s *server) metrics() []metrics.Metric {
+	st, h := s.sessions.Stats(), s.hub.Stats()
+	ms := []metrics.Metric{
+		metrics.Gauge("parley_connections", "Sessions open now.", func() float64 { return float64(s.sessions.Open()) }),
+		metrics.Counter("parley_connections_opened_total", "Sessions ever opened.", st.Opened.Load),
+		metrics.Counter("parley_messages_total", "Messages appended.", st.Sent.Load),
+		metrics.Counter("parley_resends_total", "Resends answered with the first receipt.", st.Repeats.Load),
+		metrics.Counter("parley_refused_origins_total", "WebSocket upgrades refused for their Origin.", s.ws.RefusedOrigins),
+		{Name: "parley_commands_total", Help: "Commands received, by type.", Read: func(e metrics.Emit) {
+			st.Commands(func(t wire.Type, n uint64) { e(float64(n), "type", string(t)) })
+		}},
+		{Name: "parley_errors_total", Help: "Errors sent to clients, by code.", Read: func(e metrics.Emit) {
+			st.Errors(func(c chat.Code, n uint64) { e(float64(n), "code", string(c)) })
+		}},
+		{Name: "parley_closes_total", Help: "Sessions ended, by close code.", Read: func(e metrics.Emit) {
+			st.Closes(func(c wire.CloseCode, n uint64) { e(float64(n), "code", fmt.Sprint(int(c))) })
+		}},
+		metrics.Gauge("parley_rooms", "Rooms in memory.", func() float64 { return float64(s.hub.Loaded()) }),
+		metrics.Counter("parley_pump_passes_total", "Passes of the shard pumps.", h.Passes.Load),
+		metrics.Counter("parley_pump_writes_total", "Writes to connections by the pumps.", h.Writes.Load),
+		metrics.Counter("parley_sent_bytes_total", "Bytes the sockets took.", h.Bytes.Load),
+		metrics.Counter("parley_parked_total", "Times a connection was full and was parked.", h.Parked.Load),
+		metrics.Counter("parley_slow_consumers_total", "Connections closed as slow consumers.", h.SlowClosed.Load),
+		metrics.Counter("parley_room_backfills_total", "Times a room read missed entries from the journal.", h.Backfills.Load),
+		metrics.Counter("parley_room_resets_total", "Times a room's log was replaced and members were reset.", h.Resets.Load),
+		metrics.Counter("parley_catch_ups_total", "Journal reads for members behind the ring.", h.CatchUps.Load),
+	}
+	return append(ms, s.decisionMetrics()...)
+}
+
+// decisionMetrics are those of policy, plugins and heartbeat.
+func (s *server) decisionMetrics() []metrics.Metric {
+	return []metrics.Metric{
+		{Name: "parley_policy_decisions_total", Help: "Policy decisions, by how they were made.", Read: func(e metrics.Emit) {
+			p := s.policy.Stats()
+			e(float64(p.Hits), "from", "cache")
+			e(float64(p.Evals), "from", "evaluation")
+		}},
+		metrics.Counter("parley_policy_failures_total", "Decisions the policy could not make.", func() uint64 { return s.policy.Stats().Failures }),
+		metrics.Counter("parley_policy_refused_total", "Revisions that were not taken live.", func() uint64 { return s.policy.Stats().Refused }),
+		metrics.Counter("parley_policy_swaps_total", "Revisions taken live.", func() uint64 { return s.policy.Stats().Swaps }),
+		{Name: "parley_plugins", Help: "Plugins, by state.", Gauge: true, Read: func(e metrics.Emit) {
+			c := s.catalog.Stats()
+			e(float64(c.Active), "state", "active")
+			e(float64(c.Faulty), "state", "faulty")
+			e(float64(c.Refused), "state", "refused")
+		}},
+		{Name: "parley_plugin_decisions_total", Help: "Decisions of the version in force, by plugin.", Read: func(e metrics.Emit) {
+			for _, p := range s.catalog.Status() {
+				e(float64(p.Decisions), "plugin", p.Name)
+			}
+		}},
+		{Name: "parley_plugin_faults_total", Help: "Faults of the version in force, by plugin.", Read: func(e metrics.Emit) {
+			for _, p := range s.catalog.Status() {
+				e(float64(p.Faults), "plugin", p.Name)
+			}
+		}},
+		{Name: "parley_plugin_fuel_total", Help: "Fuel burnt by the version in force, by plugin.", Read: func(e metrics.Emit) {
+			for _, p := range s.catalog.Status() {
+				e(float64(p.Fuel), "plugin", p.Name)
+			}
+		}},
+		metrics.Counter("parley_pings_total", "Heartbeats sent.", func() uint64 { return s.wheel.Stats().Pings }),
+		metrics.Counter("parley_heartbeats_overdue_total", "Connections taken for dead.", func() uint64 { return s.wheel.Stats().Overdue }),
+		metrics.Counter("parley_heartbeats_postponed_total", "Verdicts put off because this node ran late.", func() uint64 { return s.wheel.Stats().Postponed }),
+	}
+}
+
+// status is the answer of /v1/status.
+func (s *server) status() any {
+	return map[string]any{
+		"version":     version,
+		"started_at":  began,
+		"uptime_s":    int(time.Since(began).Seconds()),
+		"connections": s.sessions.Open(),
+		"rooms":       s.hub.Loaded(),
+		"draining":    s.sessions.Draining(),
+		"store":       map[bool]string{true: "redis", false: "embedded"}[s.runJournal != nil],
+		"policy":      s.policy.Live().Engine().Revision(),
+	}
+}

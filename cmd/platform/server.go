@@ -1,0 +1,278 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"parley/core/admin"
+	"parley/core/auth"
+	"parley/core/chat"
+	"parley/core/config"
+	"parley/core/journal"
+	"parley/core/liveness"
+	"parley/core/metrics"
+	"parley/core/moderation"
+	"parley/core/presence"
+	"parley/core/room"
+	"parley/core/session"
+	"parley/core/transport/stream"
+	"parley/core/transport/tcp"
+	"parley/core/transport/ws"
+	"parley/core/tuning"
+	"parley/core/web"
+	"parley/plugins"
+	"parley/policy/source"
+)
+
+// Bounds of the HTTP listeners.
+const (
+	readHeaderTimeout = 5 * time.Second
+	idleTimeout       = time.Minute
+	maxHeaderBytes    = 16 << 10
+	storeTimeout      = 5 * time.Second // one command's work on the store
+)
+
+// server is every part of a node, made in the order of its fields.
+type server struct {
+	cfg config.Config
+	log *slog.Logger
+
+	journal    journal.Journal
+	runJournal func(context.Context) error // nil for the embedded store
+	closers    []func() error              // run in reverse order
+
+	tuner    *tuning.Tuner
+	policy   *source.Source
+	catalog  *plugins.Catalog
+	hub      *room.Hub
+	presence *presence.Tracker
+	wheel    *liveness.Wheel
+	sessions *session.Server
+	ws       *ws.Handler
+	tcp      *tcp.Server
+
+	http, adminHTTP        *http.Server
+	httpLn, tcpLn, adminLn net.Listener
+}
+
+// newServer builds everything and starts nothing but what a constructor of a
+// store needs. On error whatever was opened is closed.
+func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *server, err error) {
+	s := &server{cfg: cfg, log: log}
+	defer func() {
+		if err != nil {
+			_ = s.close()
+		}
+	}()
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make data_dir: %w", err)
+	}
+	for _, build := range []func(context.Context) error{
+		s.openTuner, s.openJournal, s.openPolicy, s.openPlugins, s.openChat, s.openListeners, s.openAdmin,
+	} {
+		if err := build(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// close closes the stores, the last opened first. It may be called twice.
+func (s *server) close() error {
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		errs = append(errs, s.closers[i]())
+	}
+	s.closers = nil
+	return errors.Join(errs...)
+}
+
+func (s *server) data(name string) string { return filepath.Join(s.cfg.DataDir, name) }
+
+func (s *server) openPolicy(ctx context.Context) error {
+	src, err := source.Open(ctx, policyConfig(s.cfg), s.log)
+	if err != nil {
+		return err
+	}
+	s.policy = src
+	return nil
+}
+
+func policyConfig(cfg config.Config) source.Config {
+	c := source.Defaults()
+	c.Dir = cfg.Policy.Dir
+	if cfg.Policy.Git.URL != "" {
+		c.Git.URL, c.Git.Ref, c.Git.Path, c.Git.Interval = cfg.Policy.Git.URL, cfg.Policy.Git.Ref, cfg.Policy.Git.Path, cfg.Policy.Git.Interval
+		c.Git.StateDir = filepath.Join(cfg.DataDir, "policy")
+	}
+	return c
+}
+
+func (s *server) openPlugins(ctx context.Context) error {
+	c, err := plugins.New(pluginConfig(s.cfg), s.log)
+	if err != nil {
+		return err
+	}
+	s.catalog = c
+	s.closers = append(s.closers, c.Close)
+	if err := c.Load(ctx); err != nil { // each bad module by name; the others judge
+		s.log.Error("a plugin was refused at start", slog.Any("error", err))
+	}
+	return nil
+}
+
+func pluginConfig(cfg config.Config) plugins.Config {
+	c := plugins.Defaults()
+	c.Dir = cfg.Plugins.Dir
+	c.CacheDir = filepath.Join(cfg.DataDir, "plugin-cache")
+	c.GoFuel = uint64(cfg.Plugins.Fuel)
+	c.Fuel = min(c.Fuel, c.GoFuel)
+	c.GoMemoryBytes = int(cfg.Plugins.MemoryBytes)
+	c.MemoryBytes = min(c.MemoryBytes, c.GoMemoryBytes)
+	c.MaxPlugins = cfg.Plugins.Max
+	return c
+}
+
+// openChat makes the chat core on top of journal, policy and plugins.
+func (s *server) openChat(context.Context) error {
+	l := s.cfg.Limits
+	rc := room.Defaults()
+	rc.LagBytes, rc.LagTime = int64(l.LagBytes), time.Duration(l.LagSeconds)*time.Second
+	hub, err := room.New(rc, s.journal, s.log)
+	if err != nil {
+		return err
+	}
+	wheel, err := liveness.New(livenessConfig(s.cfg))
+	if err != nil {
+		return err
+	}
+	stage, err := moderation.New(moderation.Defaults(), s.catalog)
+	if err != nil {
+		return err
+	}
+	authenticator, err := s.openAuth()
+	if err != nil {
+		return err
+	}
+	s.hub, s.wheel, s.presence = hub, wheel, presence.New()
+	s.sessions, err = session.New(session.Config{
+		FrameBytes: int(l.FrameBytes), TextBytes: int(l.TextBytes),
+		Connections: l.Connections, ConnectionsPerIP: l.ConnectionsPerIP, ConnectionsPerUser: l.ConnectionsPerUser,
+		AcceptsPerSecond: l.AcceptsPerSecond, CommandsPerSecond: l.CommandsPerSecond, CommandsBurst: l.CommandsBurst,
+		RoomsPerConnection: l.RoomsPerConnection, HistoryEntries: l.HistoryEntries, HandshakeTimeout: l.HandshakeTimeout,
+		ReconnectJitter: s.cfg.Shutdown.ReconnectJitter, Heartbeat: s.cfg.Liveness.Ping, StoreTimeout: storeTimeout,
+	}, session.Deps{
+		Hub: hub, Journal: s.journal, Gate: s.policy, Stage: stage, Signals: moderation.NewTracker(trackedSpeakers),
+		Auth: authenticator, Presence: s.presence, Wheel: wheel, Log: s.log,
+	})
+	return err
+}
+
+// trackedSpeakers bounds whose recent rate plugins are told, per node.
+const trackedSpeakers = 16384
+
+func livenessConfig(cfg config.Config) liveness.Config {
+	l := cfg.Liveness
+	return liveness.Config{Ping: l.Ping, Pong: l.Pong, KeepAliveIdle: l.KeepAliveIdle, KeepAliveInterval: l.KeepAliveInterval,
+		KeepAliveCount: l.KeepAliveCount, UserTimeout: l.UserTimeout}
+}
+
+func (s *server) openListeners(ctx context.Context) (err error) {
+	lc := livenessConfig(s.cfg)
+	tune := func(c *net.TCPConn) {
+		if err := liveness.Apply(c, lc); err != nil {
+			s.log.Debug("connection keeps the system's keepalive", slog.Any("error", err))
+		}
+	}
+	s.ws = ws.New(s.sessions, s.cfg.Origins, s.log)
+	s.tcp = tcp.New(s.sessions, s.log)
+	mux := http.NewServeMux()
+	mux.Handle("/v1/ws", s.ws)
+	mux.Handle("/", web.Handler(web.Config{}))
+	s.http = s.httpServer(mux)
+	s.http.ConnContext = ws.Context
+	if s.httpLn, err = s.listen(ctx, "listen", s.cfg.Listen, tune); err != nil {
+		return err
+	}
+	if s.cfg.TCP.Listen != "" {
+		if s.tcpLn, err = s.listen(ctx, "tcp.listen", s.cfg.TCP.Listen, tune); err != nil {
+			return err
+		}
+	}
+	if s.cfg.Admin.Listen != "" {
+		s.adminLn, err = s.listen(ctx, "admin.listen", s.cfg.Admin.Listen, tune)
+	}
+	return err
+}
+
+func (s *server) listen(ctx context.Context, key, addr string, tune func(*net.TCPConn)) (net.Listener, error) {
+	ln, err := stream.Listen(ctx, addr, tune)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; another program may use the address, or choose another with --%s", key, err, key)
+	}
+	s.closers = append(s.closers, func() error { return ignoreClosed(ln.Close()) })
+	return ln, nil
+}
+
+func (s *server) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+func (s *server) openAdmin(context.Context) error {
+	if s.adminLn == nil {
+		return nil
+	}
+	token, err := auth.LoadOrCreateAdminToken(s.data("admin.token"))
+	if err != nil {
+		return err
+	}
+	reg := metrics.New(s.log)
+	if err := reg.Add(s.metrics()...); err != nil {
+		return err
+	}
+	s.adminHTTP = s.httpServer(admin.New(admin.Deps{
+		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Log: s.log, Ready: s.notReady,
+		Status: map[string]func() any{
+			"status":        func() any { return s.status() },
+			"policy/status": func() any { return s.policy.Status() },
+			"plugins":       func() any { return map[string]any{"plugins": s.catalog.Status()} },
+		},
+	}))
+	return nil
+}
+
+// notReady says why this node should get no clients.
+func (s *server) notReady(ctx context.Context) (why []string) {
+	if s.sessions.Draining() {
+		why = append(why, "the node is shutting down")
+	}
+	if err := s.journal.Healthy(ctx); err != nil {
+		why = append(why, "the store cannot take messages: "+err.Error())
+	}
+	return why
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func splitAddr(a net.Addr) (host, port string) {
+	host, port, _ = net.SplitHostPort(a.String())
+	return host, port
+}
+
+// systemUser is who the log names as author of what the server did by itself.
+const systemUser chat.UserID = "parley"

@@ -1,0 +1,192 @@
+// Package admin is the operator's HTTP API on its own listener: status,
+// metrics and profiles to read, rooms to change.
+//
+// Reading needs no token from loopback, where the Host header is checked so
+// that a web page cannot read it through the browser of somebody on the same
+// machine (DNS rebinding). Everything else needs the admin token as
+// "Authorization: Bearer TOKEN".
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"parley/core/chat"
+	"parley/core/journal"
+	"parley/core/room"
+)
+
+// maxBody bounds a request's body, in bytes.
+const maxBody = 64 << 10
+
+// storeTimeout bounds what one request may wait for the journal.
+const storeTimeout = 5 * time.Second
+
+// Token checks the admin token in constant time.
+type Token interface{ Valid(presented string) bool }
+
+// Deps are what the API speaks of. Status functions return JSON-able values.
+type Deps struct {
+	Token   Token
+	Metrics http.Handler
+	Hub     *room.Hub
+	Journal journal.Journal
+	Create  Creator
+	Status  map[string]func() any          // path below /v1/ -> document, e.g. "policy/status"
+	Ready   func(context.Context) []string // what is wrong; empty = ready
+	Log     *slog.Logger
+}
+
+// Creator makes rooms; *session.Server does.
+type Creator interface {
+	CreateRoom(ctx context.Context, r *room.Room, set Settings, by, owner chat.UserID) error
+}
+
+// API is the handler.
+type API struct {
+	d   Deps
+	mux *http.ServeMux
+}
+
+// New returns the API.
+func New(d Deps) *API {
+	a := &API{d: d, mux: http.NewServeMux()}
+	a.mux.Handle("GET /metrics", d.Metrics)
+	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { reply(w, 200, map[string]string{"status": "ok"}) })
+	a.mux.HandleFunc("GET /readyz", a.ready)
+	for path, status := range d.Status {
+		a.mux.HandleFunc("GET /v1/"+path, func(w http.ResponseWriter, _ *http.Request) { reply(w, 200, status()) })
+	}
+	a.rooms()
+	a.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	a.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	a.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	a.mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	a.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	a.mux.HandleFunc("PUT /v1/profiling", a.profiling)
+	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fail(w, 404, "not_found", fmt.Sprintf("there is no %s %s here", r.Method, r.URL.Path))
+	})
+	return a
+}
+
+// ServeHTTP implements http.Handler: who may ask is decided here, for every
+// path.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	reading := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if !a.authorized(r) && (!reading || !local(r)) {
+		h.Set("WWW-Authenticate", `Bearer realm="parley admin"`)
+		text := "send the token in data_dir/admin.token as Authorization: Bearer TOKEN"
+		if reading {
+			text = "reading without a token is for loopback with a loopback Host; elsewhere " + text
+		}
+		fail(w, http.StatusUnauthorized, "unauthorized", text)
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	a.mux.ServeHTTP(w, r)
+}
+
+func (a *API) authorized(r *http.Request) bool {
+	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	return ok && strings.EqualFold(scheme, "Bearer") && a.d.Token.Valid(strings.TrimSpace(token))
+}
+
+// local reports whether the request came over loopback and was meant for it.
+func local(r *http.Request) bool {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !from.Addr().Unmap().IsLoopback() {
+		return false
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && ip.IsLoopback()
+}
+
+func (a *API) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	defer cancel()
+	if wrong := a.d.Ready(ctx); len(wrong) > 0 {
+		reply(w, http.StatusServiceUnavailable, map[string]any{"status": "not ready", "reasons": wrong})
+		return
+	}
+	reply(w, 200, map[string]string{"status": "ready"})
+}
+
+// profiling switches the mutex and block profiles: {"mutex": N, "block": NS},
+// see runtime.SetMutexProfileFraction and SetBlockProfileRate; 0 is off.
+func (a *API) profiling(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Mutex *int `json:"mutex"`
+		Block *int `json:"block"`
+	}
+	if !decode(w, r, &in) {
+		return
+	}
+	if in.Mutex != nil {
+		runtime.SetMutexProfileFraction(max(0, *in.Mutex))
+	}
+	if in.Block != nil {
+		runtime.SetBlockProfileRate(max(0, *in.Block))
+	}
+	a.d.Log.Info("profiling switched", slog.Any("mutex", in.Mutex), slog.Any("block", in.Block))
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// decode reads a strict JSON body; on failure it has answered.
+func decode(w http.ResponseWriter, r *http.Request, v any) bool {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	err := d.Decode(v)
+	if err == nil {
+		if _, more := d.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("something follows the JSON object")
+		}
+	}
+	if err != nil {
+		var big *http.MaxBytesError
+		status := http.StatusBadRequest
+		if errors.As(err, &big) {
+			status = http.StatusRequestEntityTooLarge
+		}
+		fail(w, status, "bad_request", "the body is not what this call takes: "+err.Error())
+		return false
+	}
+	return true
+}
+
+func reply(w http.ResponseWriter, status int, v any) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		status, b = 500, []byte(`{"code":"internal","text":"the answer could not be encoded"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n'))
+}
+
+func fail(w http.ResponseWriter, status int, code, text string) {
+	reply(w, status, map[string]string{"code": code, "text": text})
+}

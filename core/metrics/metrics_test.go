@@ -1,0 +1,59 @@
+package metrics
+
+import (
+	"log/slog"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func scrape(t *testing.T, r *Registry) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	r.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if w.Code != 200 {
+		t.Fatalf("scrape: got status %d, want 200: %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+func TestRegistry(t *testing.T) {
+	r := New(slog.New(slog.DiscardHandler))
+	n := uint64(3)
+	err := r.Add(
+		Counter("parley_things_total", "Things.", func() uint64 { return n }),
+		Gauge("parley_now", "Now.", func() float64 { return 1.5 }),
+		Metric{Name: "parley_errors_total", Help: "Errors.", Read: func(e Emit) {
+			e(1, "code", "denied")
+			e(2, "code", "unavailable")
+		}},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n = 4 // read at each scrape, not at registration
+	got := scrape(t, r)
+	for _, want := range []string{
+		"# TYPE parley_things_total counter\nparley_things_total 4\n",
+		"# TYPE parley_now gauge\nparley_now 1.5\n",
+		`parley_errors_total{code="denied"} 1`,
+		`parley_errors_total{code="unavailable"} 2`,
+		"go_goroutines ",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got no %q in:\n%s", want, got)
+		}
+	}
+}
+
+func TestBadLabelFailsTheScrapeNotTheProcess(t *testing.T) {
+	r := New(slog.New(slog.DiscardHandler))
+	if err := r.Add(Metric{Name: "parley_bad_total", Help: "x", Read: func(e Emit) { e(1, "not a label!", "v") }}); err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	r.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if w.Code != 500 {
+		t.Errorf("got status %d, want 500", w.Code)
+	}
+}

@@ -1,0 +1,71 @@
+package session
+
+import (
+	"time"
+
+	"parley/core/chat"
+	"parley/core/gate"
+	"parley/core/room"
+	"parley/core/state"
+)
+
+// question begins the input of a decision about this client.
+func (x *Session) question(action string) *gate.Input {
+	roles := x.who.Roles
+	if roles == nil {
+		roles = []string{}
+	}
+	return &gate.Input{
+		Subject: gate.Subject{Type: string(x.who.Class), ID: string(x.who.User), Roles: roles},
+		Action:  gate.Action{Name: action},
+		Context: gate.Context{Transport: x.transport, Network: x.network},
+	}
+}
+
+// ask asks the policy about a room.
+func (x *Session) about(action string, r *room.Room, now time.Time) *gate.Input {
+	in := x.question(action)
+	st := r.State()
+	in.Subject.RoomRole = string(st.Role(x.who.User))
+	_, in.Subject.Banned = st.Ban(x.who.User, now)
+	_, in.Subject.Muted = st.Mute(x.who.User, now)
+	in.Resource = gate.Resource{
+		Type: "room", ID: string(r.ID()), Exists: r.Exists(),
+		Mode: string(st.Settings.Mode), Visibility: string(st.Settings.Visibility), SlowModeS: st.Settings.SlowModeS,
+	}
+	if wait := slowWait(x.who.User, r, st.Settings.SlowModeS, now); wait > 0 {
+		in.Context.SlowWaitS = int((wait + time.Second - 1) / time.Second)
+	}
+	return in
+}
+
+// slowWait returns how long slow mode still asks the user to wait.
+func slowWait(u chat.UserID, r *room.Room, seconds int, now time.Time) time.Duration {
+	if seconds <= 0 {
+		return 0
+	}
+	seconds = min(seconds, state.MaxSlowModeS)
+	since, ok := r.SinceSpoke(u, now)
+	if !ok {
+		return 0
+	}
+	return max(0, time.Duration(seconds)*time.Second-since)
+}
+
+// denied is the error of a decision against the client.
+func denied(d gate.Decision) *chat.Error {
+	e := &chat.Error{Code: chat.CodeDenied, Text: "the rules of this server do not allow this", Reasons: d.Reasons}
+	if d.Failed {
+		e.Code, e.Text, e.Retry = chat.CodePolicyError, "the rules of this server could not decide, so this was refused; the operators can see why", 5*time.Second
+		return e
+	}
+	if len(d.Reasons) > 0 {
+		if d.Reasons[0].Text != "" {
+			e.Text = d.Reasons[0].Text
+		}
+		if d.Reasons[0].Code == string(chat.CodeSlowMode) {
+			e.Code = chat.CodeSlowMode
+		}
+	}
+	return e
+}

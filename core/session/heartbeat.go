@@ -1,0 +1,70 @@
+package session
+
+import (
+	"context"
+	"encoding/binary"
+	"log/slog"
+	"time"
+
+	"parley/core/chat"
+	"parley/core/wire"
+)
+
+// Context is what commands run under; it ends when the server has stopped.
+func (x *Session) Context() context.Context { return x.srv.ctx }
+
+// Close ends the session for a reason the transport found.
+func (x *Session) Close(code wire.CloseCode, reason string) { x.close(code, reason) }
+
+// watch puts the connection on the heartbeat wheel. A person with nc answers
+// no pings, so over TCP the pong is demanded only once one was answered.
+func (x *Session) watch() {
+	if x.transport == "ws" {
+		x.beat.Enforce()
+	}
+	x.srv.d.Wheel.Add(&x.beat, beating{x})
+}
+
+// beating is the session as the heartbeat wheel sees it.
+type beating struct{ x *Session }
+
+// Ping implements liveness.Peer.
+func (b beating) Ping(seq uint32) {
+	if b.x.transport == "tcp" {
+		_ = b.x.peer.Control(wire.Encode(wire.PingEvent{Type: wire.Ping, TS: int64(seq)}).Line())
+		return
+	}
+	_ = b.x.peer.Control(wire.ControlPing(binary.BigEndian.AppendUint32(nil, seq)))
+}
+
+// Overdue implements liveness.Peer.
+func (b beating) Overdue(evidence string) {
+	b.x.srv.d.Log.Info("connection closed, its heartbeat went unanswered", slog.String("session", b.x.id),
+		slog.String("user", string(b.x.who.User)), slog.String("evidence", evidence))
+	b.x.close(wire.CloseNoPong, "no_pong")
+}
+
+// Ping answers a WebSocket ping (RFC 6455 §5.5.2), within the rate commands
+// have; what is above it is not answered.
+func (x *Session) Ping(data []byte) {
+	x.busy.Lock()
+	defer x.busy.Unlock()
+	if x.rate.take(time.Now(), 1) > 0 {
+		x.srv.stats.error(chat.CodeRateLimited)
+		return
+	}
+	_ = x.peer.Control(wire.ControlPong(data))
+}
+
+// Pong takes the answer to a WebSocket ping.
+func (x *Session) Pong() {
+	if x.greeted.Load() {
+		x.srv.d.Wheel.Heard(&x.beat)
+	}
+}
+
+// pong takes the answer to a JSON ping; from the first on they are demanded.
+func (x *Session) pong(context.Context, *wire.Command) error {
+	x.Pong()
+	return nil
+}

@@ -1,0 +1,151 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"parley/core/chat"
+	"parley/core/gate"
+	"parley/core/journal"
+	"parley/core/room"
+	"parley/core/state"
+	"parley/core/wire"
+)
+
+// join joins each room of the command and answers for each: joined, or an
+// error that names the room.
+func (x *Session) join(ctx context.Context, c *wire.Command) error {
+	for _, j := range c.Rooms {
+		one := wire.Command{Type: c.Type, ID: c.ID, Room: j.Room}
+		if err := x.joinOne(ctx, &one, j.Since); err != nil {
+			if errors.Is(err, room.ErrClosed) || errors.Is(err, errTold) {
+				return err
+			}
+			x.fail(&one, err)
+		}
+	}
+	return nil
+}
+
+func (x *Session) joinOne(ctx context.Context, c *wire.Command, since *journal.Position) error {
+	if limit := x.srv.cfg.RoomsPerConnection; limit > 0 && len(x.joined) >= limit && x.joined[c.Room] == nil {
+		return chat.Errorf(chat.CodeTooManyRooms, "this connection has joined %d rooms, as many as are allowed; leave one first", limit)
+	}
+	r, err := x.enterRoom(ctx, c.Room)
+	if err != nil {
+		return err
+	}
+	if d := x.srv.d.Gate.Decide(ctx, x.about(gate.RoomJoin, r, time.Now())); !d.Allow {
+		return denied(d)
+	}
+	if m := x.joined[c.Room]; m != nil { // joining again begins again, at since
+		x.quit(c.Room, m)
+	}
+	m, err := x.srv.d.Hub.Join(ctx, c.Room, x.peer, since, func(r *room.Room, info room.JoinInfo) wire.Frame {
+		set := r.State().Settings
+		return wire.Encode(wire.JoinedEvent{
+			Type: wire.Joined, ID: c.ID, Room: c.Room, Epoch: info.Position.Epoch, Seq: info.Position.Seq, LastID: info.Position.ID,
+			Recovered: info.Recovered, Title: set.Title, Mode: string(set.Mode), SlowModeS: set.SlowModeS,
+			Count: x.srv.d.Presence.Join(c.Room, x.who.User, r),
+		})
+	})
+	if err != nil {
+		if errors.Is(err, room.ErrClosed) {
+			x.srv.d.Presence.Leave(c.Room, x.who.User)
+		}
+		return err
+	}
+	if x.joined == nil {
+		x.joined = make(map[chat.RoomID]*room.Member, 1)
+	}
+	x.joined[c.Room] = m
+	return nil
+}
+
+// enterRoom returns the room, creating it where it does not exist and the
+// policy lets this client create it.
+func (x *Session) enterRoom(ctx context.Context, id chat.RoomID) (*room.Room, error) {
+	r, err := x.srv.d.Hub.Room(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if r.Exists() {
+		return r, nil
+	}
+	in := x.about(gate.RoomCreate, r, time.Now())
+	if d := x.srv.d.Gate.Decide(ctx, in); !d.Allow {
+		e := denied(d)
+		if e.Code == chat.CodeDenied {
+			e.Code = chat.CodeNoRoom
+		}
+		return nil, e
+	}
+	var owner chat.UserID
+	if x.who.Class == chat.ClassUser { // a guest owns nothing
+		owner = x.who.User
+	}
+	if err := x.srv.CreateRoom(ctx, r, state.DefaultSettings(), x.who.User, owner); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// CreateRoom appends a room's first entry: its settings and, if owner is
+// given, the owner's role. That the room exists by now is no error.
+func (s *Server) CreateRoom(ctx context.Context, r *room.Room, set state.Settings, by, owner chat.UserID) error {
+	changes := []journal.Change{state.SetSettings(set)}
+	if owner != "" {
+		changes = append(changes, state.SetRole(owner, state.RoleOwner))
+	}
+	_, err := s.d.Hub.Record(ctx, r, journal.Entry{ID: chat.MessageID(newID()), Kind: journal.KindSettings, From: by,
+		Time: time.Now().UnixMilli(), Changes: changes}, true)
+	if errors.Is(err, journal.ErrExists) {
+		return nil
+	}
+	if err != nil {
+		return storeError(fmt.Errorf("create room %s: %w", r.ID(), err))
+	}
+	return nil
+}
+
+// leave ends a membership.
+func (x *Session) leave(_ context.Context, c *wire.Command) error {
+	m := x.joined[c.Room]
+	if m == nil {
+		return chat.Errorf(chat.CodeNotMember, "this connection has not joined room %s", c.Room)
+	}
+	x.quit(c.Room, m)
+	return x.peer.Reply(wire.Encode(wire.LeftEvent{Type: wire.Left, ID: c.ID, Room: c.Room}))
+}
+
+func (x *Session) quit(id chat.RoomID, m *room.Member) {
+	m.Leave()
+	delete(x.joined, id)
+	x.srv.d.Presence.Leave(id, x.who.User)
+}
+
+// members answers who is in the room.
+func (x *Session) members(ctx context.Context, c *wire.Command) error {
+	r, err := x.existing(ctx, c.Room)
+	if err != nil {
+		return err
+	}
+	if d := x.srv.d.Gate.Decide(ctx, x.about(gate.MembersRead, r, time.Now())); !d.Allow {
+		return denied(d)
+	}
+	count, users := x.srv.d.Presence.Members(c.Room)
+	return x.peer.Reply(wire.Encode(wire.MembersEvent{Type: wire.Members, ID: c.ID, Room: c.Room, Count: count, Users: users}))
+}
+
+func (x *Session) existing(ctx context.Context, id chat.RoomID) (*room.Room, error) {
+	r, err := x.srv.d.Hub.Room(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if !r.Exists() {
+		return nil, chat.Errorf(chat.CodeNoRoom, "there is no room %s", id)
+	}
+	return r, nil
+}

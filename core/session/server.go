@@ -1,0 +1,267 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"parley/core/chat"
+	"parley/core/gate"
+	"parley/core/journal"
+	"parley/core/liveness"
+	"parley/core/moderation"
+	"parley/core/presence"
+	"parley/core/room"
+	"parley/core/wire"
+)
+
+// Gate answers whether a subject may do an action (package policy).
+type Gate interface {
+	Decide(ctx context.Context, in *gate.Input) gate.Decision
+}
+
+// Moderator judges a text by the room's plugins (package moderation).
+type Moderator interface {
+	Judge(ctx context.Context, m *moderation.Message, only []string) (moderation.Result, error)
+}
+
+// Authenticator proves identities. Errors are *chat.Error.
+type Authenticator interface {
+	// Token verifies a token.
+	Token(token string) (chat.Identity, error)
+	// Guest gives the wished name, or another where wish is empty, to this
+	// connection until release is called. secret resumes an earlier name.
+	// evict is called when a token user claims the name.
+	Guest(wish, secret string, evict func()) (name chat.UserID, resume string, release func(), err error)
+}
+
+// Config bounds what clients may ask for; 0 means no limit.
+type Config struct {
+	FrameBytes         int
+	TextBytes          int
+	Connections        int
+	ConnectionsPerIP   int
+	ConnectionsPerUser int
+	AcceptsPerSecond   int
+	CommandsPerSecond  int
+	CommandsBurst      int
+	RoomsPerConnection int
+	HistoryEntries     int
+	HandshakeTimeout   time.Duration
+	ReconnectJitter    time.Duration
+	Heartbeat          time.Duration // announced to clients
+	StoreTimeout       time.Duration // for one command's work on the store
+}
+
+// Deps are what sessions work with.
+type Deps struct {
+	Hub      *room.Hub
+	Journal  journal.Journal
+	Gate     Gate
+	Stage    Moderator
+	Signals  *moderation.Tracker
+	Auth     Authenticator
+	Presence *presence.Tracker
+	Wheel    *liveness.Wheel
+	Log      *slog.Logger
+}
+
+// Server holds the sessions of one node.
+type Server struct {
+	cfg     Config
+	d       Deps
+	stats   *Stats
+	limits  *limiter
+	accepts bucket
+	acceptM sync.Mutex
+
+	ctx      context.Context // commands run under it; ended by Close
+	stop     context.CancelFunc
+	draining atomic.Bool
+
+	mu    sync.Mutex
+	open  map[*Session]struct{}
+	byIP  map[netip.Addr]int
+	users map[chat.UserID]int
+	conns int // admitted, with or without a session
+}
+
+// New returns a server. It starts nothing.
+func New(cfg Config, d Deps) (*Server, error) {
+	if cfg.HistoryEntries <= 0 || cfg.HistoryEntries > wire.MaxHistory {
+		return nil, fmt.Errorf("session: HistoryEntries %d is not within 1 and %d", cfg.HistoryEntries, wire.MaxHistory)
+	}
+	if cfg.StoreTimeout <= 0 {
+		return nil, errors.New("session: StoreTimeout must be above 0")
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	return &Server{
+		ctx: ctx, stop: stop, cfg: cfg, d: d, stats: newStats(), limits: newLimiter(),
+		accepts: newBucket(cfg.AcceptsPerSecond, cfg.AcceptsPerSecond),
+		open:    make(map[*Session]struct{}),
+		byIP:    make(map[netip.Addr]int),
+		users:   make(map[chat.UserID]int),
+	}, nil
+}
+
+// Config returns the server's configuration.
+func (s *Server) Config() Config { return s.cfg }
+
+// Stats returns the server's counters, live.
+func (s *Server) Stats() *Stats { return s.stats }
+
+// Open returns how many sessions there are.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
+// Admit counts a new connection from ip before anything is read from it, and
+// refuses it above the limits. release must be called when it has ended; it
+// may be called twice.
+func (s *Server) Admit(ip netip.Addr) (release func(), err *chat.Error) {
+	key := network(ip)
+	if s.draining.Load() {
+		return nil, s.refused(&chat.Error{Code: chat.CodeGoingAway, Text: "this server is shutting down; connect again shortly", Retry: s.cfg.ReconnectJitter})
+	}
+	if s.cfg.AcceptsPerSecond > 0 {
+		s.acceptM.Lock()
+		wait := s.accepts.take(time.Now(), 1)
+		s.acceptM.Unlock()
+		if wait > 0 {
+			return nil, s.refused(&chat.Error{Code: chat.CodeOverloaded, Text: "too many new connections just now; try again shortly", Retry: max(wait, time.Second)})
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.cfg.Connections > 0 && s.conns >= s.cfg.Connections:
+		return nil, s.refused(&chat.Error{Code: chat.CodeTooManyConns, Text: "this server has as many connections as it may; try again later or another node", Retry: 10 * time.Second})
+	case s.cfg.ConnectionsPerIP > 0 && s.byIP[key] >= s.cfg.ConnectionsPerIP:
+		return nil, s.refused(&chat.Error{Code: chat.CodeTooManyConns, Text: fmt.Sprintf("your network address has %d connections, as many as are allowed; close one", s.byIP[key]), Retry: 10 * time.Second})
+	}
+	s.conns++
+	s.byIP[key]++
+	var once sync.Once
+	return func() {
+		once.Do(func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.conns--
+			if s.byIP[key]--; s.byIP[key] <= 0 {
+				delete(s.byIP, key)
+			}
+		})
+	}, nil
+}
+
+func (s *Server) refused(e *chat.Error) *chat.Error {
+	s.stats.error(e.Code)
+	return e
+}
+
+// network is what connections are counted by: an IPv4 address or an IPv6 /64.
+func network(ip netip.Addr) netip.Addr {
+	ip = ip.Unmap()
+	if ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return ip
+}
+
+// Conn describes the connection below a new session.
+type Conn struct {
+	Transport string // "ws" or "tcp"
+	Remote    netip.Addr
+	Socket    room.Socket
+}
+
+// Start makes the session of an admitted connection.
+func (s *Server) Start(c Conn) *Session {
+	x := &Session{
+		srv:       s,
+		peer:      s.d.Hub.NewPeer(c.Socket, c.Transport == "tcp"),
+		transport: c.Transport,
+		network:   placeOf(c.Remote),
+		rate:      newBucket(s.cfg.CommandsPerSecond, s.cfg.CommandsBurst),
+	}
+	s.mu.Lock()
+	s.open[x] = struct{}{}
+	s.mu.Unlock()
+	s.stats.Opened.Add(1)
+	return x
+}
+
+func placeOf(ip netip.Addr) string {
+	switch ip = ip.Unmap(); {
+	case ip.IsLoopback():
+		return "loopback"
+	case ip.IsPrivate(), ip.IsLinkLocalUnicast():
+		return "private"
+	}
+	return "public"
+}
+
+// Drain refuses new connections, lets commands under way finish, and tells
+// every client to reconnect within the announced jitter. It returns when all
+// are told or ctx ends.
+func (s *Server) Drain(ctx context.Context) {
+	s.draining.Store(true)
+	s.mu.Lock()
+	all := make([]*Session, 0, len(s.open))
+	for x := range s.open {
+		all = append(all, x)
+	}
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, x := range all {
+			x.busy.Lock() // a command under way sends its answer first
+			x.close(wire.CloseRestart, string(chat.CodeGoingAway))
+			x.busy.Unlock()
+		}
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		for _, x := range all {
+			x.peer.Close(wire.CloseRestart, string(chat.CodeGoingAway), s.cfg.ReconnectJitter)
+		}
+		<-done
+	}
+}
+
+// Abort cuts every connection that is left, without a word.
+func (s *Server) Abort() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for x := range s.open {
+		x.peer.Abort()
+	}
+}
+
+// Draining reports whether Drain was called.
+func (s *Server) Draining() bool { return s.draining.Load() }
+
+// Close ends what commands under way still wait for.
+func (s *Server) Close() { s.stop() }
+
+// newID returns a new message or session ID: a UUIDv7 (RFC 9562 §5.7).
+func newID() string {
+	id, err := uuid.NewV7()
+	if err != nil { // the system's randomness has failed; nothing is safe then
+		panic("session: no randomness: " + err.Error())
+	}
+	return id.String()
+}

@@ -1,0 +1,238 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"parley/core/chat"
+	"parley/core/liveness"
+	"parley/core/room"
+	"parley/core/wire"
+)
+
+// maxStrikes is how many malformed frames in a row a client may send before
+// its connection is closed: a person typing into nc needs some, a broken
+// program would go on for ever.
+const maxStrikes = 20
+
+// Session is one connected client. Receive, Pong and End belong to the
+// connection's reader goroutine.
+type Session struct {
+	srv       *Server
+	peer      *room.Peer
+	transport string
+	network   string // "loopback", "private" or "public"
+	beat      liveness.Beat
+	greeted   atomic.Bool
+
+	busy sync.Mutex // held while a command is carried out
+
+	// Owned by the reader goroutine, under busy.
+	rate    bucket
+	strikes int
+	id      string
+	who     chat.Identity
+	device  string
+	release func() // gives a guest's name back
+	joined  map[chat.RoomID]*room.Member
+}
+
+// access says in which state a command is allowed.
+type access uint8
+
+const (
+	beforeHello access = 1 << iota
+	afterHello
+)
+
+// command is one row of the table.
+type command struct {
+	allowed access
+	cost    func(*wire.Command) float64 // tokens of limits.commands_per_second
+	run     func(*Session, context.Context, *wire.Command) error
+}
+
+func one(*wire.Command) float64  { return 1 }
+func free(*wire.Command) float64 { return 0 }
+
+// joinCost lets a reconnect take all its rooms back in one frame, and makes a
+// flood of joins cost what it costs the server.
+func joinCost(c *wire.Command) float64 { return 1 + float64(len(c.Rooms))/20 }
+
+// commands is the table of protocol v1. A pong answers the server's own ping
+// and costs nothing.
+var commands map[wire.Type]command
+
+func init() { // the handlers refer to the table through the stats
+	commands = map[wire.Type]command{
+		wire.Hello:   {beforeHello, one, (*Session).hello},
+		wire.Join:    {afterHello, joinCost, (*Session).join},
+		wire.Leave:   {afterHello, one, (*Session).leave},
+		wire.Send:    {afterHello, one, (*Session).send},
+		wire.History: {afterHello, one, (*Session).history},
+		wire.Members: {afterHello, one, (*Session).members},
+		wire.Ping:    {beforeHello | afterHello, one, (*Session).ping},
+		wire.Pong:    {beforeHello | afterHello, free, (*Session).pong},
+	}
+}
+
+// Greeted reports whether hello succeeded; any goroutine may ask.
+func (x *Session) Greeted() bool { return x.greeted.Load() }
+
+// Peer returns the sending side.
+func (x *Session) Peer() *room.Peer { return x.peer }
+
+// Receive carries out one frame. It reports false when the session has been
+// closed and nothing more should be read.
+func (x *Session) Receive(ctx context.Context, frame []byte) (open bool) {
+	x.busy.Lock()
+	defer x.busy.Unlock()
+	defer x.survive(&open)
+	if _, _, closed := x.peer.Closed(); closed {
+		return false
+	}
+	if x.greeted.Load() {
+		x.srv.d.Wheel.Active(&x.beat)
+	}
+	c, bad := wire.Decode(frame)
+	if bad != nil {
+		x.strikes++
+		if bad.Code == chat.CodeUnknownType {
+			bad.Text = cutQuote(bad.Text)
+		}
+		x.fail(&c, bad)
+		if x.strikes >= maxStrikes {
+			x.close(wire.CloseAbuse, fmt.Sprintf("%d malformed commands in a row", maxStrikes))
+			return false
+		}
+		return true
+	}
+	x.strikes = 0
+	row := commands[c.Type]
+	x.srv.stats.commands[c.Type].Add(1)
+	if err := x.allowed(&c, row); err != nil {
+		x.fail(&c, x.unlessPosted(ctx, &c, err))
+		return x.stillOpen()
+	}
+	ctx, cancel := context.WithTimeout(ctx, x.srv.cfg.StoreTimeout)
+	defer cancel()
+	if err := row.run(x, ctx, &c); err != nil {
+		x.fail(&c, err)
+	}
+	return x.stillOpen()
+}
+
+func (x *Session) stillOpen() bool {
+	_, _, closed := x.peer.Closed()
+	return !closed
+}
+
+// allowed checks the command's state, the identity's lifetime and the rate.
+func (x *Session) allowed(c *wire.Command, row command) error {
+	greeted := x.greeted.Load()
+	switch {
+	case !greeted && row.allowed&beforeHello == 0:
+		return chat.Errorf(chat.CodeBadState, "say hello first; %s comes after the welcome", c.Type)
+	case greeted && row.allowed&afterHello == 0:
+		return chat.Errorf(chat.CodeBadState, "this connection has said hello already")
+	}
+	now := time.Now()
+	if greeted && !x.who.Expires.IsZero() && now.After(x.who.Expires) {
+		x.fail(c, chat.Errorf(chat.CodeUnauthorized, "your token has expired; connect again with a new one"))
+		x.close(wire.CloseUnauthorized, "token expired")
+		return errTold
+	}
+	if wait := x.rate.take(now, row.cost(c)); wait > 0 {
+		return &chat.Error{Code: chat.CodeRateLimited, Retry: wait,
+			Text: fmt.Sprintf("too many commands: %d a second are allowed; wait %s", x.srv.cfg.CommandsPerSecond, wait.Round(time.Millisecond))}
+	}
+	return nil
+}
+
+// errTold says that the client has been told already.
+var errTold = errors.New("session: client was told")
+
+// fail sends the error of a command.
+func (x *Session) fail(c *wire.Command, err error) {
+	if err == nil || errors.Is(err, errTold) || errors.Is(err, room.ErrClosed) {
+		return
+	}
+	var e *chat.Error
+	if !errors.As(err, &e) {
+		e = &chat.Error{Code: chat.CodeInternal, Text: "the server could not carry this out; the fault is not yours", Retry: -1, Cause: err}
+	}
+	if e.Cause != nil {
+		x.srv.d.Log.Warn("command failed", slog.String("command", string(c.Type)), slog.String("room", string(c.Room)),
+			slog.String("session", x.id), slog.String("code", string(e.Code)), slog.Any("error", e.Cause))
+	}
+	x.srv.stats.error(e.Code)
+	_ = x.peer.Reply(wire.Encode(wire.ErrorOf(c.ID, c.Room, e)))
+}
+
+// survive turns a panic of a handler into the end of this connection only.
+func (x *Session) survive(open *bool) {
+	if p := recover(); p != nil {
+		x.srv.d.Log.Error("panic in a session", slog.String("session", x.id), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		x.srv.stats.error(chat.CodeInternal)
+		x.close(wire.CloseInternal, string(chat.CodeInternal))
+		*open = false
+	}
+}
+
+// close ends the session with a close code. It may be called from any
+// goroutine and more than once; the first reason counts.
+func (x *Session) close(code wire.CloseCode, reason string) {
+	x.peer.Close(code, reason, x.srv.cfg.ReconnectJitter)
+}
+
+// Fail ends the session because of what the transport read: an oversize
+// frame, a binary message, a handshake that took too long.
+func (x *Session) Fail(code wire.CloseCode, e *chat.Error) {
+	x.busy.Lock()
+	defer x.busy.Unlock()
+	x.srv.stats.error(e.Code)
+	_ = x.peer.Reply(wire.Encode(wire.ErrorOf("", "", e)))
+	x.close(code, e.Text)
+}
+
+// End takes the session out of everything it was part of. The transport calls
+// it once, when reading has ended, and closes the socket afterwards.
+func (x *Session) End() {
+	x.busy.Lock()
+	defer x.busy.Unlock()
+	s := x.srv
+	if x.greeted.Load() {
+		s.d.Wheel.Remove(&x.beat)
+	}
+	for _, r := range x.peer.Detach() {
+		s.d.Presence.Leave(r.ID(), x.who.User)
+	}
+	code, reason, _ := x.peer.Closed()
+	s.stats.close(code)
+	s.stats.Ended.Add(1)
+	if x.release != nil {
+		x.release()
+	}
+	s.mu.Lock()
+	delete(s.open, x)
+	if x.greeted.Load() {
+		if s.users[x.who.User]--; s.users[x.who.User] <= 0 {
+			delete(s.users, x.who.User)
+		}
+	}
+	s.mu.Unlock()
+	s.d.Log.Debug("session ended", slog.String("session", x.id), slog.Int("code", int(code)), slog.String("reason", reason))
+}
+
+func cutQuote(s string) string {
+	if len(s) > 200 {
+		return s[:200]
+	}
+	return s
+}

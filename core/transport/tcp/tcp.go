@@ -1,0 +1,164 @@
+// Package tcp carries sessions over plain TCP: the objects of protocol v1,
+// one to a line. It can be used by hand with nc.
+package tcp
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"parley/core/chat"
+	"parley/core/session"
+	"parley/core/transport/stream"
+	"parley/core/wire"
+)
+
+// readBuffer holds most commands, and is all an idle connection keeps.
+const readBuffer = 512
+
+// Server serves one listener.
+type Server struct {
+	sessions *session.Server
+	log      *slog.Logger
+	readers  sync.WaitGroup
+}
+
+// New returns a server; see Serve.
+func New(sessions *session.Server, log *slog.Logger) *Server {
+	return &Server{sessions: sessions, log: log}
+}
+
+// Serve accepts connections until ln is closed, which is no error. The
+// connections live on; see Wait.
+func (s *Server) Serve(ln net.Listener) error {
+	pause := 5 * time.Millisecond // after an error, doubled to 1 s: file descriptors may be short
+	for {
+		c, err := ln.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			s.log.Warn("tcp connection could not be accepted", slog.Any("error", err))
+			time.Sleep(pause)
+			pause = min(2*pause, time.Second)
+			continue
+		}
+		pause = 5 * time.Millisecond
+		s.readers.Go(func() { s.serve(c) })
+	}
+}
+
+// Wait returns when every connection has ended.
+func (s *Server) Wait() { s.readers.Wait() }
+
+func (s *Server) serve(c net.Conn) {
+	defer c.Close()
+	ip := stream.RemoteIP(c)
+	release, refused := s.sessions.Admit(ip)
+	if refused != nil {
+		turnAway(c, refused)
+		return
+	}
+	defer release()
+	x := s.sessions.Start(session.Conn{Transport: "tcp", Remote: ip, Socket: stream.New(c)})
+	s.read(c, x)
+	x.End()
+	_, _ = io.Copy(io.Discard, c) // until the client has read why, at most as long as Shutdown allows
+}
+
+// turnAway tells a client above the limits why it is not served.
+func turnAway(c net.Conn, e *chat.Error) {
+	_ = c.SetDeadline(time.Now().Add(time.Second))
+	code := wire.CloseTooMany
+	if e.Code == chat.CodeGoingAway {
+		code = wire.CloseRestart
+	}
+	_, _ = c.Write(append(wire.Encode(wire.ErrorOf("", "", e)).Line(),
+		wire.Encode(wire.CloseEvent{Type: wire.Close, Code: int(code), Reason: string(e.Code), Reconnect: true, RetryAfterMS: e.Retry.Milliseconds()}).Line()...))
+}
+
+func (s *Server) read(c net.Conn, x *session.Session) {
+	cfg := s.sessions.Config()
+	waiting := cfg.HandshakeTimeout > 0
+	if waiting {
+		_ = c.SetReadDeadline(time.Now().Add(cfg.HandshakeTimeout))
+	}
+	in := lines{r: bufio.NewReaderSize(c, readBuffer), limit: cfg.FrameBytes}
+	for {
+		line, err := in.next()
+		switch {
+		case errors.Is(err, errLong):
+			x.Fail(wire.CloseTooBig, chat.Errorf(chat.CodeFrameTooBig, "the line has more than the %d bytes that are allowed", cfg.FrameBytes))
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded) && !x.Greeted():
+			x.Fail(wire.CloseHandshake, &chat.Error{Code: chat.CodeUnauthorized, Text: "no hello arrived in time; connect again and say hello first", Retry: -1})
+			return
+		case err != nil:
+			x.Close(wire.CloseNormal, "connection ended")
+			return
+		case len(line) == 0:
+			continue
+		}
+		if !x.Receive(x.Context(), line) {
+			return
+		}
+		if waiting && x.Greeted() {
+			waiting = false
+			_ = c.SetReadDeadline(time.Time{})
+		}
+	}
+}
+
+var errLong = errors.New("tcp: line too long")
+
+// lines splits a stream into lines without keeping more than one of them.
+type lines struct {
+	r     *bufio.Reader
+	limit int // 0 = no limit
+	long  []byte
+}
+
+// next returns the next line without its end; it is valid until the next
+// call. A last line without an end is dropped: it may be half of one.
+func (l *lines) next() ([]byte, error) {
+	l.long = nil
+	for {
+		part, err := l.r.ReadSlice('\n')
+		if l.limit > 0 && len(l.long)+len(part) > l.limit+2 { // CR LF
+			return nil, errLong
+		}
+		switch {
+		case err == nil && l.long == nil:
+			return l.fit(part)
+		case err == nil:
+			l.long = append(l.long, part...)
+			return l.fit(l.long)
+		case errors.Is(err, bufio.ErrBufferFull):
+			l.long = append(l.long, part...)
+		default:
+			return nil, err
+		}
+	}
+}
+
+func (l *lines) fit(line []byte) ([]byte, error) {
+	line = bytes.TrimRight(line, "\r\n")
+	if l.limit > 0 && len(line) > l.limit {
+		return nil, errLong
+	}
+	return line, nil
+}
+
+// Run serves ln until ctx ends.
+func (s *Server) Run(ctx context.Context, ln net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
+	defer stop()
+	return s.Serve(ln)
+}
