@@ -1,0 +1,68 @@
+package policy_test
+
+import (
+	"testing"
+
+	"parley/policy"
+	"parley/policy/rego"
+)
+
+func benchEngine(b *testing.B) *policy.Engine {
+	e, err := patient().Compile(b.Context(), rego.Files(), rego.Revision)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return e
+}
+
+// BenchmarkEvaluate is one decision of the default policy by topdown.
+func BenchmarkEvaluate(b *testing.B) {
+	e, in := benchEngine(b), question()
+	b.ReportAllocs()
+	for b.Loop() {
+		if d, err := e.Evaluate(b.Context(), in); err != nil || !d.Allow {
+			b.Fatal(d, err)
+		}
+	}
+}
+
+// BenchmarkHit is the same decision from the cache.
+func BenchmarkHit(b *testing.B) {
+	live, in := policy.NewLive(benchEngine(b), "bench", quiet()), question()
+	ctx := b.Context()
+	live.Decide(ctx, in)
+	b.ReportAllocs()
+	for b.Loop() {
+		if d := live.Decide(ctx, in); !d.Cached {
+			b.Fatal(d)
+		}
+	}
+}
+
+// BenchmarkHitParallel has all cores ask at once.
+func BenchmarkHitParallel(b *testing.B) {
+	live := policy.NewLive(benchEngine(b), "bench", quiet())
+	live.Decide(b.Context(), question())
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		in, ctx := question(), b.Context()
+		for pb.Next() {
+			if d := live.Decide(ctx, in); !d.Cached {
+				b.Error(d)
+				return
+			}
+		}
+	})
+}
+
+// BenchmarkCompile is what a change costs: parse, compile, the policy's own
+// tests, trial.
+func BenchmarkCompile(b *testing.B) {
+	files := rego.Files()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := patient().Compile(b.Context(), files, "r1"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

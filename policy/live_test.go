@@ -1,0 +1,123 @@
+package policy_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	"parley/core/gate"
+	"parley/policy"
+)
+
+func TestLiveSwapsUnderLoad(t *testing.T) {
+	engine := func(n int) *policy.Engine {
+		e, err := patient().Compile(t.Context(), policy.Files{"p.rego": fmt.Appendf(nil,
+			"package parley\ndecision := {\"allow\": false, \"reasons\": [{\"code\": \"r%d\", \"text\": input.subject.id}]}", n)}, fmt.Sprintf("r%d", n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	live := policy.NewLive(engine(0), "test", quiet())
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for g := range 2 {
+		wg.Go(func() {
+			in := question()
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				in.Subject.ID = fmt.Sprintf("u%d", (i+g)%5)
+				d := live.Decide(t.Context(), in)
+				if d.Failed || len(d.Reasons) != 1 || d.Reasons[0].Code != d.Revision || d.Reasons[0].Text != in.Subject.ID {
+					t.Errorf("mixed decision: %+v for %s", d, in.Subject.ID)
+					return
+				}
+			}
+		})
+	}
+	const swaps = 50
+	for n := range swaps {
+		live.Swap(engine(n+1), "test")
+	}
+	close(stop)
+	wg.Wait()
+	s := live.Stats()
+	if s.Swaps != swaps || s.Failures != 0 || s.Evals == 0 {
+		t.Errorf("got %+v, want %d swaps and no failure", s, swaps)
+	}
+	if got := live.Decide(t.Context(), question()).Revision; got != "r50" {
+		t.Errorf("revision: got %s, want r50", got)
+	}
+}
+
+func TestLiveStatus(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	live := policy.NewLive(compile(t, only(`{"allow": 1}`)), "dir /x", log)
+	bob := question()
+	bob.Subject.ID = "bob"
+	live.Decide(t.Context(), question())
+	live.Decide(t.Context(), question())
+	live.Decide(t.Context(), bob)
+	live.Decide(t.Context(), bob)
+	_, err := policy.Compile(t.Context(), policy.Files{"q.rego": []byte("package parley\nx := time.now_ns()")}, "r2")
+	live.Refuse("dir /x", "r2", err)
+
+	s := live.Status()
+	if s.Revision != "r1" || s.Source != "dir /x" || s.LoadedAt.IsZero() || s.Files != 1 {
+		t.Errorf("got %+v, want revision r1 of dir /x", s)
+	}
+	if s.Stats.Hits != 1 || s.Stats.Evals != 3 || s.Stats.Failures != 2 || s.Stats.Refused != 1 || s.Stats.CacheEntries != 1 {
+		t.Errorf("stats: got %+v", s.Stats)
+	}
+	if s.Failure == nil || s.Failure.Subject != "bob" || !strings.Contains(s.Failure.Cause, "allow is a number") {
+		t.Errorf("failure: got %+v", s.Failure)
+	}
+	if s.Refused == nil || s.Refused.Revision != "r2" || len(s.Refused.Problems) != 1 || s.Refused.Problems[0].File != "q.rego" || s.Refused.Problems[0].Line != 2 {
+		t.Errorf("refused: got %+v", s.Refused)
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"revision":"r1"`, `"file":"q.rego","line":2,"reason":"the builtin time.now_ns is forbidden`, `"cache_hits":1`, `"reads":["subject.id"]`} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("JSON: got %s, want it to hold %s", b, want)
+		}
+	}
+	if n := strings.Count(out.String(), "policy could not decide"); n != 1 {
+		t.Errorf("got %d log lines for failures within a second, want 1:\n%s", n, out.String())
+	}
+	if !strings.Contains(out.String(), "POLICY REFUSED") || !strings.Contains(out.String(), "q.rego:2") {
+		t.Errorf("log: got %s, want the refusal", out.String())
+	}
+	live.Swap(compile(t, `decision := {"allow": true}`), "dir /x")
+	live.Refuse("dir /x", "", errors.New("gone"))
+	if r := live.Status().Refused; r == nil || r.Problems[0].Reason != "gone" {
+		t.Errorf("got %+v, want the plain error as a problem", r)
+	}
+	live.Swap(compile(t, `decision := {"allow": true}`), "dir /x")
+	if r := live.Status().Refused; r != nil {
+		t.Errorf("got %+v, want the refusal forgotten", r)
+	}
+}
+
+func TestHitsAllocateNothing(t *testing.T) {
+	live := policy.NewLive(compile(t, `decision := {"allow": count(input.subject.roles) == 0, "reasons": [input.subject.id]}`), "test", quiet())
+	in := question()
+	ctx := t.Context()
+	live.Decide(ctx, in)
+	var d gate.Decision
+	if n := testing.AllocsPerRun(100, func() { d = live.Decide(ctx, in) }); n != 0 || !d.Cached {
+		t.Errorf("got %v allocations, cached %v; want 0, true", n, d.Cached)
+	}
+}
