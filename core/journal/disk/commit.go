@@ -282,9 +282,11 @@ func (c *committer) workOn(b buckets, room chat.RoomID) (*work, error) {
 		c.j.pub.heads[room] = &seen
 		c.j.pub.mu.Unlock()
 	}
-	w := &work{}
+	var w *work
 	if n := len(c.free); n > 0 {
 		w, c.free = c.free[n-1], c.free[:n-1]
+	} else {
+		w = &work{}
 	}
 	*w = work{room: room, h: h, old: h, changed: repaired, lineage: repaired}
 	c.works[room] = w

@@ -51,10 +51,20 @@ var _ journal.Journal = (*Journal)(nil)
 // schema up to date and starts the committer; Close ends it. A nil log
 // discards. A file that another process holds is an error within two seconds.
 func Open(cfg Config, log *slog.Logger) (*Journal, error) {
-	return openWith(cfg, log, migrations)
+	c, err := load(cfg, log, migrations)
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(c.j.stopped)
+		c.run()
+	}()
+	return c.j, nil
 }
 
-func openWith(cfg Config, log *slog.Logger, list []migration) (*Journal, error) {
+// load opens the file and returns the journal's committer, which does not run
+// yet.
+func load(cfg Config, log *slog.Logger, list []migration) (*committer, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -74,22 +84,30 @@ func openWith(cfg Config, log *slog.Logger, list []migration) (*Journal, error) 
 	if err := j.view(c.loadNonces); err != nil {
 		return nil, errors.Join(fmt.Errorf("open journal file %s: read the nonce window: %w", cfg.Path, err), db.Close())
 	}
-	go func() {
-		defer close(j.stopped)
-		c.run()
-	}()
-	return j, nil
+	return c, nil
 }
 
 // openFile opens the file and migrates it. The freelist is synced with every
 // commit: without that, opening (and every failed commit) scans the whole
 // file.
 func openFile(path string, list []migration) (db *bolt.DB, err error) {
+	var file *os.File
+	defer func() {
+		var page *pageError
+		if errors.As(err, &page) { // bbolt did not get as far as closing it
+			err = errors.Join(err, file.Close())
+		}
+	}()
 	defer rescue(&err)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	db, err = bolt.Open(path, 0o600, &bolt.Options{
 		Timeout:         lockPatience,
 		FreelistType:    bolt.FreelistMapType,
 		InitialMmapSize: initialMmap,
+		OpenFile: func(name string, flag int, perm os.FileMode) (_ *os.File, err error) {
+			file, err = os.OpenFile(name, flag, perm)
+			return file, err
+		},
 	})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, errors.New("another process holds it; stop that one or choose another data folder")
