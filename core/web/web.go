@@ -21,6 +21,7 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,6 +39,9 @@ type Config struct {
 	// Room is where a visitor without a #room in the address begins; "lobby"
 	// by default. A value that is no room name is replaced by the default.
 	Room chat.RoomID
+	// Rooms are offered to visitors who have not joined them, in this order.
+	// What is no room name is left out.
+	Rooms []chat.RoomID
 	// Socket is the path of the WebSocket endpoint, resolved by the browser
 	// against the page's own address; "v1/ws" by default. It is relative, so
 	// that the server works below a path of a reverse proxy.
@@ -187,6 +191,7 @@ func page(body []byte, cfg Config) ([]byte, error) {
 	if !chat.ValidRoom(cfg.Room) {
 		cfg.Room = DefaultRoom
 	}
+	cfg.Rooms = slices.DeleteFunc(slices.Clone(cfg.Rooms), func(r chat.RoomID) bool { return !chat.ValidRoom(r) })
 	if cfg.Socket == "" {
 		cfg.Socket = DefaultSocket
 	}

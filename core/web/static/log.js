@@ -1,0 +1,216 @@
+// The conversation as a list of elements. It draws one Room, keeps the place a
+// reader is at, and reuses an element for as long as its message is shown, so
+// that a screen reader hears each message once.
+
+import { avatar, byID, coalesce, dayOf, el, linked, say, show, timeOf } from "./dom.js";
+import { change, explain, sources, why } from "./words.js";
+
+const GROUP_WITHIN = 5 * 60_000; // ms between messages shown under one name
+const NEAR_END = 80; // px from the end that count as "at the end"
+
+export class LogView {
+  #scroll = byID("scroll");
+  #log = byID("log");
+  #shown = new Map(); // key -> {node, ...parts, mark}
+  #room = null;
+  #following = true; // the reader is at the end and wants to stay there
+  #actions;
+
+  // actions: {resend(m), edit(m), discard(m), older(), latest(), read()}
+  constructor(actions) {
+    this.#actions = actions;
+    this.#scroll.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    byID("older-button").addEventListener("click", () => actions.older());
+    byID("latest").addEventListener("click", () => this.toEnd());
+    new ResizeObserver(() => this.#following && this.#pin()).observe(this.#scroll);
+  }
+
+  // atEnd says whether the newest message is in front of the reader.
+  get atEnd() {
+    return this.#following && !document.hidden && !this.#room?.behind;
+  }
+
+  open(room) {
+    this.#room = room;
+    this.#following = true;
+    this.#shown.clear();
+    this.#log.replaceChildren();
+    this.draw();
+  }
+
+  toEnd() {
+    this.#following = true;
+    if (this.#room?.behind) this.#actions.latest();
+    else this.draw();
+    byID("text").focus({ preventScroll: true });
+  }
+
+  follow() {
+    this.#following = true;
+  }
+
+  draw = coalesce(() => this.#draw());
+
+  #draw() {
+    const room = this.#room;
+    if (!room) return;
+    const anchor = this.#following ? null : this.#anchor();
+    this.#log.setAttribute("aria-busy", String(Boolean(room.loading)));
+    this.#reconcile(items(room));
+    this.#edges(room);
+    if (this.#following) this.#pin();
+    else if (anchor?.node.isConnected) this.#scroll.scrollTop += anchor.node.getBoundingClientRect().top - anchor.top;
+    if (this.atEnd) this.#actions.read();
+  }
+
+  #pin() {
+    this.#scroll.scrollTop = this.#scroll.scrollHeight;
+  }
+
+  // anchor is the first element in sight and where it is.
+  #anchor() {
+    const edge = this.#scroll.getBoundingClientRect().top;
+    for (const node of this.#log.children) {
+      const box = node.getBoundingClientRect();
+      if (box.bottom > edge) return { node, top: box.top };
+    }
+    return null;
+  }
+
+  #scrolled() {
+    const s = this.#scroll;
+    const was = this.#following;
+    this.#following = s.scrollHeight - s.scrollTop - s.clientHeight < NEAR_END;
+    if (s.scrollTop < NEAR_END && !this.#following && this.#room?.older) this.#actions.older();
+    if (was !== this.#following) this.draw();
+  }
+
+  #edges(room) {
+    const some = room.entries.length + room.mine.size > 0;
+    show(byID("older-button"), room.joined && room.older && !room.loading && (some || room.problem));
+    say(byID("older-button"), room.problem ? "Try to load messages again" : "Show earlier messages");
+    const start = byID("beginning");
+    say(start, room.problem ? explain(room.problem).text : room.loading ? "Loading…" : "This is where the conversation begins.");
+    show(start, Boolean(room.problem || room.loading || (room.joined && !room.older && some)));
+    if (show(byID("empty"), !some && !room.loading && !room.problem)) say(byID("empty"), emptiness(room));
+    const latest = byID("latest");
+    if (show(latest, some && (room.behind || !this.#following))) {
+      say(latest, room.unread ? `${room.unread} new ${room.unread === 1 ? "message" : "messages"} ↓` : "Back to the latest ↓");
+    }
+  }
+
+  // reconcile makes the list equal to the items with the fewest moves.
+  #reconcile(list) {
+    const keys = new Set(list.map((i) => i.key));
+    for (const [key, { node }] of this.#shown) {
+      if (keys.has(key)) continue;
+      node.remove();
+      this.#shown.delete(key);
+    }
+    let at = this.#log.firstChild;
+    for (const item of list) {
+      let part = this.#shown.get(item.key);
+      if (!part) this.#shown.set(item.key, (part = this.#make(item)));
+      if (item.kind === "message") this.#fill(part, item);
+      if (part.node === at) at = at.nextSibling;
+      else this.#log.insertBefore(part.node, at);
+    }
+  }
+
+  #make(item) {
+    if (item.kind !== "message") return { node: el("li", { className: item.kind }, el("span", {}, item.text)) };
+    const part = {
+      node: el("li"),
+      head: el("p", { className: "head" }, el("b", {}, item.from), timeOf(item.ts)),
+      text: el("p", { className: "text", dir: "auto" }),
+      foot: el("div", { className: "foot" }),
+    };
+    const face = avatar(el("span", { ariaHidden: "true" }), item.from);
+    part.node.append(face, el("div", { className: "body" }, part.head, part.text, part.foot));
+    return part;
+  }
+
+  #fill(part, item) {
+    const { m, redacted, reasons } = item;
+    const mark = JSON.stringify([item.text, item.grouped, item.state, redacted, reasons, m?.error?.code]);
+    if (part.mark === mark) return;
+    part.mark = mark;
+    part.node.className = ["message", item.own && "own", item.grouped && "grouped", item.state].filter(Boolean).join(" ");
+    part.head.classList.toggle("sr", item.grouped);
+    if (part.text.textContent !== item.text) part.text.replaceChildren(...linked(item.text));
+    part.foot.replaceChildren(...this.#foot(item));
+  }
+
+  #foot({ m, own, state, redacted, reasons }) {
+    if (state === "failed") return this.#failure(m);
+    if (state === "pending") return [el("span", { className: "quiet" }, "Sending…")];
+    if (!redacted) return [];
+    const said = why(reasons) || "Parts of this message were hidden by moderation.";
+    const rule = sources(reasons ?? []);
+    return [
+      el("span", { className: "tag" }, own ? "Parts hidden" : "Moderated"),
+      el("span", {}, said),
+      rule && own ? el("span", { className: "rule" }, rule) : "",
+    ];
+  }
+
+  #failure(m) {
+    const { text, source } = explain(m.error);
+    const button = (label, act) => {
+      const b = el("button", { type: "button", className: "link" }, label);
+      b.addEventListener("click", () => this.#actions[act](m));
+      return b;
+    };
+    return [
+      el("span", { className: "tag bad" }, m.error.code === "unknown" ? "Not confirmed" : "Not posted"),
+      el("span", {}, text),
+      source ? el("span", { className: "rule" }, source) : "",
+      el("span", { className: "acts" }, m.error.retryable ? button("Send again", "resend") : "", button("Edit", "edit"), button("Discard", "discard")),
+    ];
+  }
+}
+
+// items is what is drawn of a room, in order.
+function items(room) {
+  const list = [];
+  let day = "";
+  let last = null;
+  const message = (x) => {
+    const today = dayOf(x.ts);
+    if (today !== day) {
+      list.push({ key: "day " + today, kind: "day", text: today });
+      last = null;
+    }
+    day = today;
+    if (x.seq && x.seq === room.unreadFrom) {
+      list.push({ key: "new", kind: "new", text: "New" });
+      last = null;
+    }
+    const grouped = last?.from === x.from && x.ts - last.ts < GROUP_WITHIN;
+    list.push({ ...x, kind: "message", grouped });
+    last = x;
+  };
+  const me = room.client.user;
+  for (const e of room.entries) {
+    if (e.type === "message") {
+      const own = e.from === me;
+      message({ key: own && e.nonce ? "mine " + e.nonce : "seq " + e.seq, seq: e.seq, from: e.from, ts: e.ts, text: e.text ?? "",
+        own, redacted: e.outcome === "redacted", reasons: e.reasons, state: "" });
+      continue;
+    }
+    const text = change(e);
+    if (text) list.push({ key: "seq " + e.seq, kind: "event", text });
+    last = null;
+  }
+  for (const m of room.mine.values()) {
+    message({ key: "mine " + m.nonce, from: me, ts: m.ts, text: m.text, own: true, m, state: m.state === "posted" ? "" : m.state,
+      redacted: m.outcome === "redacted", reasons: m.reasons });
+  }
+  return list;
+}
+
+function emptiness(room) {
+  if (room.denied) return "You are not in this room. " + explain(room.denied).text;
+  if (!room.joined) return "Joining…";
+  return "Nothing has been said here yet. Write the first message.";
+}

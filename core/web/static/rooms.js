@@ -1,0 +1,147 @@
+// What the page knows of one room: a window of its log, our messages on their
+// way, who is here, what is unread. No part of it touches the document.
+
+// WINDOW bounds the entries kept of a room, and so the size of the page.
+export const WINDOW = 500;
+const PAGE = 50; // entries of one history request
+const UNSENT = 100; // of our messages without an entry; failed ones stay until dismissed
+
+export class Room {
+  entries = []; // a run of the log without holes, rising seq
+  mine = new Map(); // nonce -> our message, until its entry is here or it is dismissed
+  members = null; // Set of names, or null where the server names nobody
+  count = 0;
+  title = "";
+  mode = "open";
+  slow = 0; // seconds between two messages of one user
+  joined = false;
+  denied = null; // the error that answered join
+  unread = 0;
+  unreadFrom = 0; // seq of the first unread entry; the view draws a line there
+  older = true; // there may be entries before the window
+  behind = false; // newer entries were let go: the window is not at the log's end
+  loading = null;
+  #generation = 0; // answers to history asked for before a reset are dropped
+
+  constructor(name, client) {
+    this.name = name;
+    this.client = client;
+  }
+
+  // entered takes a joined event. What is kept continues without a gap unless
+  // the event says fresh.
+  entered(e) {
+    Object.assign(this, { joined: true, denied: null, title: e.title ?? "", mode: e.mode, slow: e.slow_mode_s ?? 0, count: e.count });
+    if (e.fresh) this.forget();
+  }
+
+  // forget empties the window; our unanswered messages stay.
+  forget() {
+    this.#generation++;
+    Object.assign(this, { entries: [], older: true, behind: false, loading: null, unreadFrom: 0 });
+  }
+
+  // take adds a live entry and says whether it is in the window now.
+  take(e) {
+    this.#settle(e);
+    if (e.type === "settings") this.#configure(e.changes);
+    if (this.behind) return false;
+    this.entries.push(e);
+    if (this.entries.length > WINDOW) {
+      this.entries.splice(0, this.entries.length - WINDOW);
+      this.older = true;
+    }
+    return true;
+  }
+
+  // settle joins one of our messages with its entry, keeping the reasons that
+  // only its ack carries.
+  #settle(e) {
+    const m = e.nonce && e.from === this.client.user && this.mine.get(e.nonce);
+    if (!m) return;
+    e.reasons ??= m.reasons;
+    e.mine = m;
+    this.mine.delete(e.nonce);
+  }
+
+  #configure(changes = []) {
+    for (const c of changes) {
+      if (c.key !== "settings") continue;
+      const s = c.value ?? {};
+      Object.assign(this, { title: s.title ?? "", mode: s.mode ?? "open", slow: s.slow_mode_s ?? 0 });
+    }
+  }
+
+  // latest reads the newest page; used after a fresh join, a reset, and to
+  // come back to the end of the log.
+  latest() {
+    const seen = this.behind ? [] : this.entries;
+    this.#generation++;
+    Object.assign(this, { entries: seen, behind: false, loading: null });
+    return this.#read({});
+  }
+
+  // earlier reads the page before the window. Entries at the far end are let
+  // go when the window would grow too large.
+  earlier() {
+    if (!this.older) return Promise.resolve();
+    return this.#read(this.entries.length ? { before: this.entries[0].seq } : {});
+  }
+
+  #read(range) {
+    if (this.loading) return this.loading;
+    const generation = this.#generation;
+    const limit = Math.min(PAGE, this.client.limits.history_entries || PAGE);
+    const done = this.client.history(this.name, { ...range, limit }).then(
+      (h) => generation === this.#generation && this.#merge(h),
+    );
+    this.loading = done.finally(() => generation === this.#generation && (this.loading = null));
+    return this.loading;
+  }
+
+  #merge(h) {
+    const have = new Set(this.entries.map((e) => e.seq));
+    const older = h.entries.filter((e) => !have.has(e.seq));
+    for (const e of older) this.#settle(e);
+    this.entries = [...older, ...this.entries].sort((a, b) => a.seq - b.seq);
+    this.older = h.more;
+    if (this.entries.length > WINDOW) {
+      this.entries.length = WINDOW;
+      this.behind = true;
+    }
+  }
+
+  // answered takes a message of ours whose state changed.
+  answered(m) {
+    const e = this.entries.findLast((e) => e.mine === m || (m.seq && e.seq === m.seq));
+    if (e) Object.assign(e, { mine: m, reasons: m.reasons });
+    // A posted message stays until its entry is here, unless the window is
+    // elsewhere in the log.
+    const passed = m.seq && (this.behind || this.entries.at(-1)?.seq >= m.seq);
+    this.mine.delete(m.nonce);
+    if (!e && !(m.state === "posted" && passed)) this.mine.set(m.nonce, m);
+    if (this.mine.size > UNSENT) this.mine.delete(this.mine.keys().next().value);
+  }
+
+  // write adds a message that has just been sent.
+  write(m) {
+    this.mine.set(m.nonce, m);
+  }
+
+  dismiss(m) {
+    this.mine.delete(m.nonce);
+  }
+
+  // here takes a members answer, presence a presence event.
+  here(e) {
+    this.count = e.count;
+    this.members = e.users ? new Set(e.users) : null;
+  }
+
+  presence(e) {
+    this.count = e.count;
+    if (e.event === "count") this.members = null;
+    else if (e.event === "join") this.members?.add(e.user);
+    else this.members?.delete(e.user);
+  }
+}

@@ -1,0 +1,97 @@
+// The panels beside the conversation: rooms and people. On a narrow screen
+// each is a drawer that opens over it.
+
+import { avatar, byID, el, say, show } from "./dom.js";
+
+const NAMED = 200; // people listed; above, the server gives a count anyway
+
+export class SideView {
+  #app = byID("app");
+  #opener = null;
+  #marks = new Map(); // list id -> what it shows
+
+  constructor() {
+    byID("show-rooms").addEventListener("click", (e) => this.#toggle("rooms", e.currentTarget));
+    byID("show-people").addEventListener("click", (e) => this.#toggle("people", e.currentTarget));
+    byID("veil").addEventListener("click", () => this.close());
+    document.addEventListener("keydown", (e) => e.key === "Escape" && this.close());
+    matchMedia("(min-width: 64rem)").addEventListener("change", () => this.close());
+  }
+
+  #toggle(panel, opener) {
+    if (this.#app.dataset.panel === panel) return this.close();
+    this.close();
+    this.#app.dataset.panel = panel;
+    this.#opener = opener;
+    opener.ariaExpanded = "true";
+    byID("talk").inert = true;
+    show(byID("veil"), true);
+    byID(panel).focus();
+  }
+
+  // close returns the focus to the button that opened the drawer.
+  close() {
+    if (!this.#opener) return;
+    delete this.#app.dataset.panel;
+    this.#opener.ariaExpanded = "false";
+    byID("talk").inert = false;
+    show(byID("veil"), false);
+    this.#opener.focus();
+    this.#opener = null;
+  }
+
+  rooms(rooms, active, offered) {
+    const list = [...rooms.values()];
+    this.#replace("room-list", list.map((r) => [r.name, r.title, r.name === active, Boolean(r.denied), r.unread]), () =>
+      list.map((r) => item(r, r.name === active)));
+    this.#replace("offered-list", offered, () => offered.map((name) => el("li", {}, link(name, name))));
+    show(byID("offered"), offered.length > 0);
+    show(byID("elsewhere"), list.some((r) => r.name !== active && r.unread > 0));
+  }
+
+  // replace rebuilds a list where what it shows has changed, and leaves the
+  // focus on the entry that had it.
+  #replace(id, what, make) {
+    const mark = JSON.stringify(what);
+    if (this.#marks.get(id) === mark) return;
+    this.#marks.set(id, mark);
+    const list = byID(id);
+    const focused = list.contains(document.activeElement) && document.activeElement.getAttribute("href");
+    list.replaceChildren(...make());
+    if (focused) [...list.querySelectorAll("a")].find((a) => a.getAttribute("href") === focused)?.focus();
+  }
+
+  people(room, me) {
+    say(byID("people-count"), String(room.count));
+    const names = [...(room.members ?? [])].sort((a, b) => (b === me) - (a === me) || a.localeCompare(b));
+    this.#replace("people-list", [me, ...names], () => names.slice(0, NAMED).map((name) => person(name, name === me)));
+    const more = room.members ? Math.max(0, names.length - NAMED) : room.count;
+    const note = room.members ? `and ${more} more` : `${room.count} ${room.count === 1 ? "person" : "people"}`;
+    if (show(byID("people-more"), more > 0)) say(byID("people-more"), note);
+  }
+
+  me(user, cls) {
+    avatar(byID("my-avatar"), user);
+    say(byID("my-name"), user);
+    say(byID("my-class"), cls === "guest" ? "Guest" : "Signed in");
+  }
+}
+
+function item(room, active) {
+  const a = link(room.name, room.title || room.name);
+  if (active) a.ariaCurrent = "page";
+  if (room.denied) a.classList.add("denied");
+  if (room.unread > 0 && !active) {
+    a.classList.add("unread");
+    a.append(el("span", { className: "badge" }, room.unread > 99 ? "99+" : String(room.unread), el("span", { className: "sr" }, " unread")));
+  }
+  return el("li", {}, a);
+}
+
+function link(name, title) {
+  return el("a", { href: "#" + name }, el("span", { className: "hash", ariaHidden: "true" }, "#"), el("span", { className: "label" }, title));
+}
+
+function person(name, me) {
+  return el("li", {}, avatar(el("span", { ariaHidden: "true" }), name), el("span", { className: "label" }, name), me ? el("span", { className: "you" }, "you") : "");
+}

@@ -1,0 +1,349 @@
+// The page: it turns what the client says into what is shown, and what a
+// person does into commands. Rooms are models (rooms.js); the list of messages
+// and the panels draw themselves (log.js, side.js).
+
+import { byID, coalesce, el, say, show } from "./dom.js";
+import { LogView } from "./log.js";
+import { Room } from "./rooms.js";
+import { SideView } from "./side.js";
+import { byteLength, closed, explain, lost, modeNote, sentence, soon, sources, why } from "./words.js";
+
+const ROOM_NAME = /^[a-z0-9][a-z0-9_.:-]{0,63}$/;
+
+export class UI {
+  #client;
+  #config; // {name, room, rooms}
+  #session; // what this tab remembers, see app.js
+  #rooms = new Map(); // name -> Room, in the order they were joined
+  #active = null;
+  #drafts = new Map();
+  #user = "";
+  #countdown = 0;
+  #log;
+  #side = new SideView();
+
+  constructor(client, config, session) {
+    this.#client = client;
+    this.#config = config;
+    this.#session = session;
+    this.#log = new LogView({
+      resend: (m) => client.resend(m),
+      edit: (m) => this.#edit(m),
+      discard: (m) => (this.#room(m.room)?.dismiss(m), this.#say(""), this.#log.draw()),
+      older: () => this.#load((room) => room.earlier()),
+      latest: () => this.#load((room) => room.latest()),
+      read: () => this.#read(),
+    });
+    for (const type of ["state", "welcome", "refused", "joined", "left", "denied", "reset", "entry", "presence", "outgoing"]) {
+      client.addEventListener(type, (e) => this["on" + type](e.detail));
+    }
+    this.#listen();
+  }
+
+  // start signs in with what the tab remembers, or asks.
+  start() {
+    const identity = this.#session.identity;
+    if (identity) this.#signIn(identity);
+    else this.#ask("");
+  }
+
+  #listen() {
+    byID("signin-form").addEventListener("submit", (e) => (e.preventDefault(), this.#submit()));
+    byID("send-form").addEventListener("submit", (e) => (e.preventDefault(), this.#send()));
+    byID("join-form").addEventListener("submit", (e) => (e.preventDefault(), this.#joinTyped()));
+    byID("text").addEventListener("keydown", (e) => {
+      if (e.key === "Enter" && !e.shiftKey && !e.isComposing) e.preventDefault(), this.#send();
+    });
+    byID("text").addEventListener("input", () => this.#typed());
+    byID("retry").addEventListener("click", () => this.#client.retryNow());
+    byID("leave").addEventListener("click", () => this.#leave(this.#active.name));
+    byID("signout").addEventListener("click", () => this.#signOut());
+    document.querySelector(".skip").addEventListener("click", (e) => (e.preventDefault(), byID(this.#active ? "text" : "guest").focus()));
+    addEventListener("hashchange", () => this.#visit());
+    document.addEventListener("visibilitychange", () => document.hidden || this.#log.draw());
+  }
+
+  // --- signing in and out ---
+
+  #ask(problem) {
+    show(byID("app"), false);
+    show(byID("signin"), true);
+    this.#problem("signin-problem", problem);
+    byID("guest").value ||= this.#session.identity?.guest ?? "";
+    byID("signin-go").disabled = false;
+    byID("guest").focus();
+  }
+
+  #submit() {
+    const token = byID("token").value.trim();
+    this.#problem("signin-problem", "");
+    byID("signin-go").disabled = true;
+    this.#signIn(token ? { token } : { guest: byID("guest").value.trim() });
+  }
+
+  #signIn(identity) {
+    this.#session.identity = identity;
+    this.#client.start(identity);
+  }
+
+  #signOut() {
+    this.#client.stop();
+    for (const name of this.#rooms.keys()) this.#client.leave(name);
+    this.#rooms.clear();
+    this.#drafts.clear();
+    this.#active = null;
+    this.#user = byID("guest").value = byID("token").value = "";
+    this.#session.clear();
+    this.#ask("");
+    document.title = this.#config.name;
+  }
+
+  onwelcome(w) {
+    if (this.#user && this.#user !== w.user) for (const r of this.#rooms.values()) r.mine.clear();
+    this.#user = w.user;
+    if (w.secret) this.#session.identity = { guest: w.user, secret: w.secret };
+    byID("token").value = "";
+    this.#side.me(w.user, w.class);
+    show(byID("app"), true);
+    show(byID("signin"), false);
+    if (!this.#active) {
+      for (const name of this.#session.rooms) this.#enter(name);
+      this.#visit();
+    }
+    this.#typed();
+  }
+
+  onrefused(e) {
+    if (e.code === "name_taken") this.#session.identity = null;
+    this.#ask(explain(e).text);
+  }
+
+  onstate(s) {
+    const words = { online: "Connected", connecting: "Connecting…", waiting: "Reconnecting", stopped: "Disconnected" };
+    byID("connection").dataset.state = s.state;
+    say(byID("connection-text"), words[s.state] + (s.state === "waiting" ? ": " + lost(s) : ""));
+    show(byID("retry"), s.state === "waiting");
+    clearInterval(this.#countdown);
+    const tick = () => say(byID("countdown"), s.state === "waiting" ? soon(s.retryAt - Date.now()) : "");
+    tick();
+    if (s.state === "waiting") this.#countdown = setInterval(tick, 1000);
+    if (s.state === "waiting" && !byID("signin").hidden) this.#problem("signin-problem", `No connection to the server: ${lost(s)}. Trying again.`);
+    if (s.state === "stopped" && s.code) {
+      this.#client.stop();
+      this.#ask(closed(s));
+    }
+  }
+
+  // --- rooms ---
+
+  // visit opens the room that the address names.
+  #visit() {
+    let name = this.#config.room;
+    try {
+      name = decodeURIComponent(location.hash.slice(1)).toLowerCase() || name;
+    } catch {
+      // an address somebody mistyped
+    }
+    this.#open(ROOM_NAME.test(name) ? name : this.#config.room);
+  }
+
+  #enter(name) {
+    let room = this.#rooms.get(name);
+    if (!room) this.#rooms.set(name, (room = new Room(name, this.#client)));
+    this.#client.join(name);
+    this.#session.rooms = [...this.#rooms.keys()];
+    return room;
+  }
+
+  #open(name) {
+    if (!this.#user) return;
+    if (this.#active) this.#drafts.set(this.#active.name, byID("text").value);
+    if (this.#active && this.#active.name !== name) this.#active.unreadFrom = 0;
+    const room = this.#enter(name);
+    this.#active = room;
+    if (location.hash !== "#" + name) history.replaceState(null, "", "#" + name);
+    byID("text").value = this.#drafts.get(name) ?? "";
+    this.#say("");
+    this.#log.open(room);
+    this.#side.close();
+    this.#refresh();
+    if (room.joined && room.entries.length === 0) this.#fill(room);
+    if (matchMedia("(pointer: fine)").matches) byID("text").focus({ preventScroll: true });
+    this.#typed();
+  }
+
+  #leave(name) {
+    this.#client.leave(name);
+    this.#rooms.delete(name);
+    this.#drafts.delete(name);
+    this.#session.rooms = [...this.#rooms.keys()];
+    this.#active = null;
+    this.#open(this.#rooms.keys().next().value ?? this.#config.room);
+  }
+
+  #joinTyped() {
+    const name = byID("join-room").value.trim().replace(/^#/, "").toLowerCase();
+    if (!ROOM_NAME.test(name)) {
+      return this.#problem("join-problem", "A room name is 1 to 64 of a-z, 0-9 and - _ . : and begins with a letter or digit.");
+    }
+    this.#problem("join-problem", "");
+    byID("join-room").value = "";
+    location.hash = name;
+  }
+
+  #room(name) {
+    return this.#rooms.get(name);
+  }
+
+  // fill reads what a room shows when it is opened. Rooms in the background
+  // wait, so that coming back to many rooms does not ask for all at once.
+  #fill(room) {
+    this.#load((r) => r.latest(), room);
+    this.#client.members(room.name).then((e) => (room.here(e), this.#refresh()), () => {});
+  }
+
+  #load(ask, room = this.#active) {
+    room.problem = null;
+    const asked = ask(room);
+    this.#log.draw();
+    asked.catch((e) => e.code !== "offline" && (room.problem = e)).finally(() => this.#log.draw());
+  }
+
+  onjoined(e) {
+    const room = this.#room(e.room);
+    if (!room) return;
+    room.entered(e);
+    if (room === this.#active) this.#fill(room);
+    else room.members = null;
+    this.#refresh();
+  }
+
+  onreset(e) {
+    const room = this.#room(e.room);
+    room?.forget();
+    if (room && room === this.#active) this.#fill(room);
+    this.#refresh();
+  }
+
+  ondenied(e) {
+    const room = this.#room(e.room);
+    if (!room) return;
+    Object.assign(room, { joined: false, denied: e });
+    room.forget();
+    if (room === this.#active) this.#say(`You cannot enter ${room.name}: ${explain(e).text}`, explain(e).source);
+    this.#session.rooms = [...this.#rooms.values()].filter((r) => !r.denied).map((r) => r.name);
+    this.#refresh();
+  }
+
+  onleft(e) {
+    this.ondenied({ room: e.room, code: "denied", text: "you were removed from this room" });
+  }
+
+  onpresence(e) {
+    const room = this.#room(e.room);
+    room?.presence(e);
+    if (room && room === this.#active) this.#refresh();
+  }
+
+  onentry(e) {
+    const room = this.#room(e.room);
+    if (!room) return;
+    room.take(e);
+    const seen = room === this.#active && this.#log.atEnd && document.hasFocus();
+    if (e.type === "message" && e.from !== this.#user && !seen) {
+      if (room.unread++ === 0) room.unreadFrom = e.seq;
+    }
+    this.#refresh();
+  }
+
+  #read() {
+    if (!this.#active?.unread || !document.hasFocus()) return;
+    this.#active.unread = 0;
+    this.#refresh();
+  }
+
+  // --- writing ---
+
+  #send() {
+    const box = byID("text");
+    const text = box.value.trimEnd();
+    const limit = this.#client.limits.text_bytes;
+    if (!text || box.disabled) return;
+    if (limit && byteLength(text) > limit) return this.#say(`This message is too long: ${byteLength(text)} bytes, ${limit} are allowed. Shorten it.`);
+    try {
+      this.#active.write(this.#client.send(this.#active.name, text));
+    } catch (e) {
+      return this.#say(sentence(e.message));
+    }
+    box.value = "";
+    this.#active.unreadFrom = 0;
+    this.#say("");
+    this.#typed();
+    this.#log.follow();
+    this.#log.draw();
+  }
+
+  onoutgoing(m) {
+    const room = this.#room(m.room);
+    room?.answered(m);
+    if (room && room === this.#active) {
+      if (m.state === "failed") this.#say("Not posted. " + explain(m.error).text, explain(m.error).source);
+      if (m.outcome === "redacted") this.#remark("Posted with parts hidden. " + why(m.reasons), sources(m.reasons));
+    }
+    this.#log.draw();
+  }
+
+  #edit(m) {
+    const box = byID("text");
+    this.#room(m.room)?.dismiss(m);
+    box.value = m.text + (box.value ? "\n" + box.value : "");
+    this.#say("");
+    this.#typed();
+    this.#log.draw();
+    box.focus();
+  }
+
+  // typed fits the box to its text and warns as the limit comes near.
+  #typed() {
+    const box = byID("text");
+    box.style.setProperty("height", "auto");
+    box.style.setProperty("height", Math.min(box.scrollHeight + 2, 200) + "px");
+    const limit = this.#client.limits.text_bytes;
+    const left = limit ? limit - byteLength(box.value) : Infinity;
+    say(byID("room-left"), left > limit / 5 || !limit ? "" : left < 0 ? `${-left} bytes too long` : `${left} bytes left`);
+  }
+
+  // say puts an explanation beside the input, and reads it out at once; a
+  // remark waits its turn.
+  #say(text, source = "") {
+    this.#remark("");
+    byID("notice").replaceChildren(...(text ? note(text, source) : []));
+  }
+
+  #remark(text, source = "") {
+    byID("remark").replaceChildren(...(text ? note(text, source) : []));
+  }
+
+  #problem(id, text) {
+    say(byID(id), text);
+  }
+
+  // refresh draws everything around the conversation.
+  #refresh = coalesce(() => {
+    const room = this.#active;
+    if (!room) return;
+    say(byID("room-title"), room.title || room.name);
+    say(byID("room-note"), modeNote(room) || "#" + room.name);
+    byID("text").placeholder = `Write to ${room.title || room.name}`;
+    byID("text").disabled = byID("send").disabled = Boolean(room.denied);
+    this.#side.rooms(this.#rooms, room.name, this.#config.rooms.filter((name) => !this.#rooms.has(name)));
+    this.#side.people(room, this.#user);
+    const unread = [...this.#rooms.values()].reduce((n, r) => n + r.unread, 0);
+    document.title = `${unread ? `(${unread}) ` : ""}${room.title || room.name} · ${this.#config.name}`;
+    this.#log.draw();
+  });
+}
+
+function note(text, source) {
+  return [el("span", {}, text), source ? el("span", { className: "rule" }, source) : ""];
+}
