@@ -12,7 +12,7 @@ import (
 	"parley/core/wire"
 )
 
-const seeds = 120
+const seeds = 60
 
 func TestCorrectRunsPass(t *testing.T) {
 	var sum Report

@@ -1,0 +1,8 @@
+// Package e2e tests Parley from outside: it builds the real binary and the
+// real example plugins, starts real processes with a configuration file, a
+// data folder and ports of their own, and talks to them as clients and
+// operators do. What clients did and saw is judged by core/checker.
+//
+// There is nothing to import here. The tests need the Go toolchain, git,
+// redis-server and strace on the PATH, and say which one is missing.
+package e2e
