@@ -65,7 +65,7 @@ type Auth struct {
 // JWT configures token verification.
 type JWT struct {
 	Algorithm string `yaml:"algorithm" enum:"HS256|EdDSA|" zero:"tokens are refused" doc:"The one signature algorithm that is accepted."`
-	KeyFile   string `yaml:"key_file" zero:"data_dir/jwt.key, made at first start (HS256 only)" doc:"The key: 32 or more random bytes for HS256, a PEM public key for EdDSA."`
+	KeyFile   string `yaml:"key_file" zero:"data_dir/jwt.key, made at first start (HS256 only)" doc:"The key: a secret of at least 32 bytes for HS256 (trailing line breaks do not count), a PEM public key for EdDSA."`
 	Audience  string `yaml:"audience" zero:"not checked" doc:"The aud claim a token must carry."`
 	Issuer    string `yaml:"issuer" zero:"not checked" doc:"The iss claim a token must carry."`
 }
