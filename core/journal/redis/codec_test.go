@@ -177,3 +177,25 @@ type counter struct{ entries, doubts int }
 
 func (c *counter) Appended(string, *journal.Entry) { c.entries++ }
 func (c *counter) Doubt()                          { c.doubts++ }
+
+func BenchmarkCodec(b *testing.B) {
+	e := fullEntry()
+	e.Changes, e.Reasons = nil, nil
+	e.Text = strings.Repeat("x", 120)
+	s := string(appendEntry(nil, &e))
+	b.Run("encode", func(b *testing.B) {
+		b.ReportAllocs()
+		buf := make([]byte, 0, 1024)
+		for b.Loop() {
+			buf = appendEntry(buf[:0], &e)
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := decodeEntry(s, 1); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -118,12 +118,24 @@ func (j *Journal) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(j.ctx, cancel)()
-	var sweeping sync.WaitGroup
-	defer sweeping.Wait()
+	var aside sync.WaitGroup
+	defer aside.Wait()
+	aside.Go(func() { j.advise(ctx) })
 	if j.cfg.MaxAge > 0 {
-		sweeping.Go(func() { j.sweepUntil(ctx) })
+		aside.Go(func() { j.sweepUntil(ctx) })
 	}
 	return j.sub.Run(ctx)
+}
+
+// advise logs once what in the server's settings endangers the log.
+func (j *Journal) advise(ctx context.Context) {
+	advice, err := j.client.Advice(ctx)
+	if err != nil && ctx.Err() == nil {
+		j.log.Warn("redis cannot be asked for its settings", "error", err)
+	}
+	for _, sentence := range advice {
+		j.log.Warn("redis endangers the journal", "advice", sentence)
+	}
 }
 
 // Subscription describes the link that other nodes' entries come by, for

@@ -1,0 +1,86 @@
+package redis_test
+
+import (
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"parley/core/chat"
+	"parley/core/journal"
+	journalredis "parley/core/journal/redis"
+	"parley/core/redis"
+	"parley/core/redis/redistest"
+)
+
+// BenchmarkAppend measures one message of 120 bytes with a nonce, to a server
+// on the same machine that writes no file, by 1 and by 64 writers in 64 rooms.
+func BenchmarkAppend(b *testing.B) {
+	for _, writers := range []int{1, 64} {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			server := redistest.Start(b, redistest.Options{})
+			j := benchNode(b, server.URL())
+			b.ReportAllocs()
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for w := range writers {
+				wg.Go(func() {
+					r := journal.Request{Room: chat.RoomID("room-" + strconv.Itoa(w)), Entry: journal.Entry{
+						ID: "01890a5d-ac96-774b-bcce-b302099a8057", Kind: journal.KindMessage, From: "ann",
+						Time: 1732000000123, Text: strings.Repeat("x", 120), Outcome: chat.Accepted,
+					}}
+					for n := left.Add(-1); n >= 0; n = left.Add(-1) {
+						r.Entry.Nonce = strconv.FormatInt(n, 36)
+						rc, err := j.Append(b.Context(), r)
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						r.Known = journal.Position{Epoch: rc.Epoch, Seq: rc.Seq, ID: rc.ID}
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// BenchmarkRead measures the newest 50 entries of a room.
+func BenchmarkRead(b *testing.B) {
+	server := redistest.Start(b, redistest.Options{})
+	j := benchNode(b, server.URL())
+	for i := range 1000 {
+		r := message("lobby", strconv.Itoa(i))
+		r.Entry.Text = strings.Repeat("x", 120)
+		if _, err := j.Append(b.Context(), r); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, es, err := j.ReadBefore(b.Context(), "lobby", 0, 50); err != nil || len(es) != 50 {
+			b.Fatalf("got %d entries, %v", len(es), err)
+		}
+	}
+}
+
+func benchNode(b *testing.B, url string) *journalredis.Journal {
+	b.Helper()
+	cfg := redis.Defaults()
+	cfg.URL = url
+	c, err := redis.Open(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	j, err := journalredis.New(journalredis.Defaults(), c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { j.Close(); c.Close() })
+	return j
+}
