@@ -133,7 +133,7 @@ func (l *loader) environment(env []string) {
 		case known:
 			l.text(f, value, at)
 		case !fromOrchestrator(name, value):
-			l.report(at, name, "no such variable%s", suggest(nearest(name, names)))
+			l.report(at, name, "no such variable%s", l.suggest(func() string { return nearest(name, names) }))
 		}
 	}
 }
@@ -143,11 +143,12 @@ func (l *loader) flags(flags map[string]string) {
 		at := Problem{Source: "flag", Key: "--" + printable(name)}
 		f, known := root.byName[name]
 		if !known {
-			near := nearestKey(name, root.names())
-			if near != "" {
-				near = "--" + near
-			}
-			l.report(at, name, "no such flag%s", suggest(near))
+			l.report(at, name, "no such flag%s", l.suggest(func() string {
+				if near := nearestKey(name, root.names()); near != "" {
+					return "--" + near
+				}
+				return ""
+			}))
 			continue
 		}
 		l.text(f, flags[name], at)
@@ -163,12 +164,17 @@ func (s *schema) names() []string {
 	return names
 }
 
-// suggest ends a message about an unknown name.
-func suggest(near string) string {
-	if near == "" {
-		return "; docs/configuration.md lists them all"
+// suggest ends a message about an unknown name. It does not look for the
+// nearest one where the message will only be counted: a file could hold tens
+// of thousands of unknown keys.
+func (l *loader) suggest(nearest func() string) string {
+	if len(l.problems) == MaxProblems {
+		return ""
 	}
-	return fmt.Sprintf("; did you mean %s?", near)
+	if near := nearest(); near != "" {
+		return fmt.Sprintf("; did you mean %s?", near)
+	}
+	return "; docs/configuration.md lists them all"
 }
 
 // printable keeps a name from outside harmless and short in a message.

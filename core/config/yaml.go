@@ -191,8 +191,7 @@ func (d decoder) entry(k, v *yaml.Node, name string, dst reflect.Value) {
 	}
 	f, known := d.schema.byName[name]
 	if !known {
-		near := nearestKey(name, d.schema.names())
-		d.report(k, printable(name), "no such key%s", suggest(near))
+		d.report(k, printable(name), "no such key%s", d.l.suggest(func() string { return nearestKey(name, d.schema.names()) }))
 		return
 	}
 	if d.within == "" {
