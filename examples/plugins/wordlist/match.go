@@ -6,6 +6,10 @@ import (
 	"slices"
 )
 
+// The functions of the search are small, and kept apart by go:noinline: the
+// host charges a Go function's whole length for each jump in it, because the
+// compiler turns every function with jumps into one loop around a switch.
+
 // letters is a set of the letters a to z, bit 0 for a. A character stands for
 // each letter of its set.
 type letters uint32
@@ -37,33 +41,51 @@ var ascii = func() (t [128]letters) {
 const latin = "aaaaaaaceeeeiiiidnooooo-ouuuuy--aaaaaaaceeeeiiiidnooooo-ouuuuy-y" +
 	"aaaaaaccccccccddddeeeeeeeeeegggggggghhhhiiiiiiiiiiiijjkkkllllllllllnnnnnnnnnoooooooorrrrrrssssssssttttttuuuuuuuuuuuuwwyyyzzzzzzs"
 
-// char reads the character at i: the letters it stands for, whether it is part
-// of a word, and where the next begins. Combining marks belong to the letter
-// before them.
-func char(b []byte, i int) (l letters, word bool, next int) {
-	c := b[i]
-	if c < 0x80 {
-		word = 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || 'A' <= c && c <= 'Z'
-		return ascii[c], word, marks(b, i+1)
+// class says what a byte means to the edges of words.
+type class uint8
+
+const (
+	inWord class = 1 << iota // part of a word: a letter, a digit
+	keeps                    // belongs to the character before it
+	begins                   // may begin a word of the list; set by build
+)
+
+// classes holds the class of each byte that is no sign. Beyond ASCII the first
+// byte of a character tells: Latin, Greek, Cyrillic, Arabic, Indic and Thai
+// letters make words; punctuation, emoji and scripts written without spaces
+// end them.
+var classes = func() (t [256]class) {
+	for c := range t {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', 0xc3 <= c && c <= 0xe1:
+			t[c] = inWord
+		case 0x80 <= c && c <= 0xbf:
+			t[c] = keeps
+		}
 	}
-	next = i + 1
-	for next < len(b) && b[next]&0xc0 == 0x80 {
-		next++
-	}
-	if 0xc3 <= c && c <= 0xc5 && next == i+2 {
+	t[0xcc], t[0xcd] = keeps, keeps // combining marks, U+0300 to U+036F
+	return t
+}()
+
+// char reads the character at i: the letters it stands for, and where the next
+// begins. Combining marks belong to the letter before them.
+//
+//go:noinline
+func char(b []byte, i int) (l letters, next int) {
+	if c := b[i]; c < 0x80 {
+		l = ascii[c]
+	} else if 0xc3 <= c && c <= 0xc5 && i+1 < len(b) {
 		if base := latin[int(c-0xc3)<<6|int(b[i+1]&0x3f)]; base != '-' {
 			l = 1 << (base - 'a')
 		}
 	}
-	// General punctuation, symbols, ideographic punctuation and emoji end a word.
-	word = c != 0xe2 && c != 0xf0 && !(c == 0xe3 && b[i+1] == 0x80) && !(c == 0xc2)
-	return l, word, marks(b, next)
+	return l, after(b, i+1)
 }
 
-// marks passes over combining marks, U+0300 to U+036F.
-func marks(b []byte, i int) int {
-	for i+1 < len(b) && (b[i] == 0xcc || b[i] == 0xcd && b[i+1] < 0xb0) {
-		i += 2
+// after passes over the rest of a character and its combining marks.
+func after(b []byte, i int) int {
+	for i < len(b) && classes[b[i]]&keeps != 0 {
+		i++
 	}
 	return i
 }
@@ -71,7 +93,8 @@ func marks(b []byte, i int) int {
 // index holds the words as a tree: each node is a letter, its children the
 // letters that follow it in some word.
 type index struct {
-	nodes []node // nodes[0] is the root
+	nodes   []node // nodes[0] is the root
+	classes [256]class
 }
 
 type node struct {
@@ -95,7 +118,7 @@ func (x *index) build(list []string) error {
 	words := make([][]letters, len(list))
 	for k, s := range list {
 		for i := 0; i < len(s); {
-			l, _, next := char([]byte(s), i)
+			l, next := char([]byte(s), i)
 			if bits.OnesCount32(uint32(l)) != 1 {
 				return fmt.Errorf("wordlist: config: %q holds something else than Latin letters", s)
 			}
@@ -109,6 +132,15 @@ func (x *index) build(list []string) error {
 	slices.SortFunc(words, slices.Compare)
 	x.nodes = []node{{}}
 	x.grow(0, words, 0)
+	x.classes = classes
+	for c, l := range ascii {
+		if l&x.nodes[0].children != 0 {
+			x.classes[c] |= begins
+		}
+	}
+	for c := 0xc3; c <= 0xc5; c++ {
+		x.classes[c] |= begins
+	}
 	return nil
 }
 
@@ -141,20 +173,34 @@ func (x *index) grow(at int, words [][]letters, depth int) {
 // those that begin there; end is 0 when there is none. at is 0 or where a
 // match ended.
 func (x *index) find(b []byte, at int) (start, end int) {
-	inWord := false
-	for i := at; i < len(b); {
-		l, part, next := char(b, i)
-		if !inWord && len(x.nodes) > 0 {
-			m := match{index: x, text: b, start: i}
-			m.follow(&x.nodes[0], l, next, false, false)
-			if m.end > 0 {
-				return i, m.end
-			}
+	m := match{index: x, text: b}
+	for i := next(b, at, 0, &x.classes); i < len(b); i = next(b, i+1, x.classes[b[i]]&inWord, &x.classes) {
+		m.start = i
+		l, after := char(b, i)
+		m.follow(&x.nodes[0], l, after, false, false)
+		if m.end > 0 {
+			return i, m.end
 		}
-		inWord = part
-		i = next
 	}
 	return 0, 0
+}
+
+// next returns where the next word begins that may be in the list, the end of
+// b if none does. within is inWord if i lies in a word.
+//
+//go:noinline
+func next(b []byte, i int, within class, classes *[256]class) int {
+	for ; i < len(b); i++ {
+		c := classes[b[i]]
+		if c&keeps != 0 {
+			continue
+		}
+		if c&begins != 0 && within == 0 {
+			return i
+		}
+		within = c & inWord
+	}
+	return i
 }
 
 // maxGap bounds the characters between two letters of one word.
@@ -174,6 +220,8 @@ type match struct {
 // follow goes on to the children of n that a character stands for; i is where
 // the next begins. A character stands for two letters at most, so there are
 // never more steps than nodes below the first letter.
+//
+//go:noinline
 func (m *match) follow(n *node, l letters, i int, spaced, tight bool) {
 	for l &= n.children; l != 0; l &= l - 1 {
 		before := n.children & (l&-l - 1) // the children that precede this one
@@ -185,57 +233,91 @@ func (m *match) follow(n *node, l letters, i int, spaced, tight bool) {
 // spaced says that white space has separated two letters, tight that two were
 // not separated at all.
 func (m *match) reach(n *node, i int, spaced, tight bool) {
+	end := again(m.text, i, n.letter, n.children)
+	tight = tight || end > i
+	if n.ends {
+		m.finish(end, spaced, tight)
+	}
+	if n.children != 0 {
+		l, after, sep := letter(m.text, end)
+		m.follow(n, l, after, spaced || sep == white, tight || sep == nothing)
+	}
+}
+
+// finish takes end as the word's end if it may be one.
+//
+//go:noinline
+func (m *match) finish(end int, spaced, tight bool) {
 	b := m.text
-	for i < len(b) { // more of the same, unless it may be the next letter
-		l, _, next := char(b, i)
-		if l&n.letter == 0 || l&n.children != 0 {
+	if end > m.end && (end == len(b) || classes[b[end]]&inWord == 0) && (!spaced || !tight && alone(b, m.start, end)) {
+		m.end = end
+	}
+}
+
+// again passes over more of the same letter, unless it may be one of the next.
+//
+//go:noinline
+func again(b []byte, i int, same, next letters) int {
+	for i < len(b) && (b[i] >= 0x80 || ascii[b[i]]&same != 0) {
+		l, after := char(b, i)
+		if l&same == 0 || l&next != 0 {
 			break
 		}
-		i, tight = next, true
+		i = after
 	}
-	if n.ends && i > m.end && boundary(b, i) && (!spaced || !tight && alone(b, m.start, i)) {
-		m.end = i
-	}
-	at, space := gap(b, i)
-	if n.children == 0 || at < 0 || at == len(b) {
-		return
-	}
-	l, _, next := char(b, at)
-	m.follow(n, l, next, spaced || space, tight || at == i)
+	return i
 }
 
-// gap passes over what may separate two letters: ASCII characters that are no
-// letters, digits or stand-ins. It reports white space among them, and -1 for
-// more than maxGap of them.
-func gap(b []byte, i int) (next int, space bool) {
-	for n := 0; i < len(b) && b[i] < 0x80 && ascii[b[i]] == 0; n++ {
-		if n == maxGap {
-			return -1, false
-		}
-		space = space || b[i] <= ' '
-		i++
-	}
-	return i, space
-}
+// What may separate two letters of a word.
+const (
+	nothing = iota
+	signs
+	white
+)
 
-// boundary reports whether a word may end at i: what follows is no part of it.
-func boundary(b []byte, i int) bool {
+// letter passes over what separates two letters and reads the character after
+// it. It stands for nothing where the text or the word ends.
+//
+//go:noinline
+func letter(b []byte, i int) (l letters, after, sep int) {
+	if i < len(b) && separates(b[i]) {
+		i, sep = gap(b, i)
+	}
 	if i == len(b) {
-		return true
+		return 0, i, sep
 	}
-	_, part, _ := char(b, i)
-	return !part
+	l, after = char(b, i)
+	return l, after, sep
+}
+
+// gap passes over characters that separate letters. After more than maxGap of
+// them it returns the end of the text: what follows is another word.
+//
+//go:noinline
+func gap(b []byte, i int) (after, sep int) {
+	sep = signs
+	for most := i + maxGap; i < len(b) && separates(b[i]); i++ {
+		if i == most {
+			return len(b), sep
+		}
+		if b[i] <= ' ' {
+			sep = white
+		}
+	}
+	return i, sep
 }
 
 // alone reports whether the spaced word b[start:end] is all there is of its
 // row of single letters, but for the one-letter words people write.
+//
+//go:noinline
 func alone(b []byte, start, end int) bool {
 	for i := start; ; { // backwards over single letters
 		j := i - 1
-		for j >= 0 && b[j] < 0x80 && ascii[b[j]] == 0 {
+		for j >= 0 && separates(b[j]) {
 			j--
 		}
-		if j < 0 || i-1-j > maxGap || j > 0 && partOfWord(b, j-1) || !partOfWord(b, j) {
+		if j < 0 || i-1-j > maxGap || j > 0 && edge(b[j-1]) || !edge(b[j]) {
 			break
 		}
 		if !oneLetterWord(b[j]) {
@@ -245,10 +327,10 @@ func alone(b []byte, start, end int) bool {
 	}
 	for i := end; ; { // and forwards
 		j := i
-		for j < len(b) && b[j] < 0x80 && ascii[b[j]] == 0 {
+		for j < len(b) && separates(b[j]) {
 			j++
 		}
-		if j == len(b) || j-i > maxGap || j+1 < len(b) && partOfWord(b, j+1) || !partOfWord(b, j) {
+		if j == len(b) || j-i > maxGap || j+1 < len(b) && edge(b[j+1]) || !edge(b[j]) {
 			break
 		}
 		if !oneLetterWord(b[j]) {
@@ -259,10 +341,10 @@ func alone(b []byte, start, end int) bool {
 	return true
 }
 
-// partOfWord reports whether the byte at i belongs to a word.
-func partOfWord(b []byte, i int) bool {
-	c := b[i]
-	return c >= 0x80 || 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || 'A' <= c && c <= 'Z'
-}
+// separates reports whether c may stand between the letters of a word.
+func separates(c byte) bool { return c < 0x80 && ascii[c] == 0 }
+
+// edge reports whether c is the first or last byte of a part of a word.
+func edge(c byte) bool { return classes[c] != 0 }
 
 func oneLetterWord(c byte) bool { return c == 'a' || c == 'i' || c == 'o' || c == 'u' }

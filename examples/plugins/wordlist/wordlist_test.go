@@ -103,7 +103,7 @@ func TestMarks(t *testing.T) {
 		{"end of the text", "not ba", nil},
 		{"longest", "badly bad", []string{"badly", "bad"}},
 		{"nothing", "", nil},
-		{"truncated runes", "bad\xc3", nil},
+		{"truncated runes", "bad\xc3 \xc3", []string{"bad"}},
 	}
 	j := configured(t, config)
 	for _, tt := range tests {
