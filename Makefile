@@ -1,0 +1,63 @@
+# Parley. `make help` lists the targets.
+
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 30s
+DATA     ?= data
+# The packages whose coverage CI demands.
+COVERED  := ./core/... ./plugins/... ./policy/...
+COVERAGE := 85
+
+.DEFAULT_GOAL := help
+.PHONY: help run run-cluster build plugins test check vet fmt-check lint bench fuzz image setup clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/platform
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/platform ./cmd/platform
+
+plugins: ## build the example plugins from source into bin/plugins
+	@sh examples/plugins/build.sh bin/plugins
+
+run: build plugins ## build everything and start on 127.0.0.1 (chat 8080, TCP 7070, admin 9090)
+	@mkdir -p $(DATA)/plugins && cp bin/plugins/* $(DATA)/plugins/
+	@exec bin/platform run --data_dir $(DATA) --plugins.dir $(DATA)/plugins
+
+run-cluster: build plugins ## start redis-server and two nodes that share their rooms
+	@sh deploy/run-cluster.sh
+
+setup: ## install what the tests need beyond Go and a C compiler
+	@sh .ci/setup
+
+test: setup ## everything, as CI runs it
+	@$(MAKE) --no-print-directory fmt-check vet lint
+	@mkdir -p bin
+	$(GO) test -race -shuffle=on -timeout 20m -coverprofile=bin/coverage.out ./...
+	@sh .ci/coverage bin/coverage.out $(COVERAGE)
+
+check: fmt-check vet lint ## format, vet, staticcheck, import rules, tests without the browser
+	$(GO) test -race -shuffle=on -timeout 15m $$($(GO) list ./... | grep -v /browsertest)
+
+fmt-check:
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "gofmt these files:" $$bad; exit 1; fi
+
+vet:
+	$(GO) vet ./...
+
+lint:
+	$(GO) tool staticcheck ./...
+
+bench: ## benchmarks of the hot path: decode, gate, moderate, append, fan-out
+	$(GO) test -run '^$$' -bench . -benchmem ./core/wire ./core/moderation ./core/journal/disk ./core/room ./core/session ./plugins ./policy
+
+fuzz: ## run every fuzz test for FUZZTIME (30s)
+	@sh .ci/fuzz $(FUZZTIME)
+
+image: ## build a static binary in a scratch OCI archive and print both sizes
+	@sh deploy/image.sh $(VERSION)
+
+clean: ## remove what the targets made, but no data
+	rm -rf bin
