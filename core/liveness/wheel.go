@@ -154,12 +154,17 @@ func New(cfg Config) (*Wheel, error) {
 func (w *Wheel) now() int64 { return int64(time.Since(w.base)) + 1 }
 
 // Add begins to watch a connection: its first ping goes out within
-// Config.Ping. A Beat that was added before is refused with a panic, because
-// its old connection may still be heard of.
+// Config.Ping. A connection that was removed before, because it ended while it
+// was being set up, stays out. A Beat that is in the wheel is refused with a
+// panic.
 func (w *Wheel) Add(b *Beat, p Peer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if b.state != StateNew {
+	switch b.state {
+	case StateNew:
+	case StateOverdue, StateGone:
+		return
+	default:
 		panic("liveness: a Beat was added twice")
 	}
 	b.peer = p
