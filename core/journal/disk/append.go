@@ -17,11 +17,11 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 	if err := checkRequest(&r); err != nil {
 		return journal.Receipt{}, err
 	}
-	p := newPending(r)
+	p := j.newPending(r)
 	p.rec = appendEntry(p.rec[:0], &p.req.Entry)
 	p.body = len(p.rec)
 	if p.body > journal.MaxEntryBytes {
-		defer p.release()
+		defer j.release(p)
 		return journal.Receipt{}, tooLarge("%d bytes encoded, at most %d are allowed", p.body, journal.MaxEntryBytes)
 	}
 	if r.Entry.Nonce != "" {
@@ -33,7 +33,7 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 // submit queues p and waits for the committer, or for ctx.
 func (j *Journal) submit(ctx context.Context, p *pending) (journal.Receipt, error) {
 	if err := j.queue.put(p, j.cfg.MaxPending, j.cfg.MaxPendingBytes); err != nil {
-		p.release()
+		j.release(p)
 		return journal.Receipt{}, err
 	}
 	select {
@@ -42,7 +42,7 @@ func (j *Journal) submit(ctx context.Context, p *pending) (journal.Receipt, erro
 		p.abandoned.Store(true)
 		return journal.Receipt{}, ctx.Err()
 	}
-	defer p.release()
+	defer j.release(p)
 	return p.receipt, p.err
 }
 

@@ -34,15 +34,16 @@ type Journal struct {
 	log *slog.Logger
 	db  *bolt.DB
 
-	queue   queue
-	pub     published
-	watch   watchers
-	damage  damage
-	counts  counters
-	closing sync.Once
-	closeTo error         // what Close answers; set inside closing
-	closed  atomic.Bool   // Close has begun
-	stopped chan struct{} // closed when the committer has ended
+	queue    queue
+	pendings sync.Pool
+	pub      published
+	watch    watchers
+	damage   damage
+	counts   counters
+	closing  sync.Once
+	closeTo  error         // what Close answers; set inside closing
+	closed   atomic.Bool   // Close has begun
+	stopped  chan struct{} // closed when the committer has ended
 }
 
 var _ journal.Journal = (*Journal)(nil)

@@ -29,10 +29,13 @@ type pending struct {
 	twin    *pending // staged in the same commit with the same nonce
 }
 
-var pendings = sync.Pool{New: func() any { return &pending{done: make(chan struct{}, 1)} }}
-
-func newPending(r journal.Request) *pending {
-	p := pendings.Get().(*pending)
+// newPending takes a pending from the pool. The pool is the journal's own: a
+// channel made in a testing/synctest bubble must not turn up in another.
+func (j *Journal) newPending(r journal.Request) *pending {
+	p, ok := j.pendings.Get().(*pending)
+	if !ok {
+		p = &pending{done: make(chan struct{}, 1)}
+	}
 	p.req = r
 	return p
 }
@@ -42,13 +45,13 @@ func newPending(r journal.Request) *pending {
 const maxKeptRecord = 8 << 10
 
 // release gives p back to the pool. Nobody else may hold it.
-func (p *pending) release() {
+func (j *Journal) release(p *pending) {
 	rec, done := p.rec, p.done
 	if cap(rec) > maxKeptRecord {
 		rec = nil
 	}
 	*p = pending{rec: rec[:0], done: done}
-	pendings.Put(p)
+	j.pendings.Put(p)
 }
 
 // queue is what waits for the committer.

@@ -30,7 +30,7 @@ func (j *Journal) viewRoom(ctx context.Context, room chat.RoomID, fn func(b buck
 	}
 	err := j.view(view)
 	if errors.Is(err, errHead) {
-		p := newPending(journal.Request{Room: room})
+		p := j.newPending(journal.Request{Room: room})
 		p.repair = true
 		if _, err := j.submit(ctx, p); err != nil {
 			return err

@@ -32,7 +32,7 @@ func stopped(t *testing.T) *committer {
 
 // request makes a pending append as Append does.
 func request(room chat.RoomID, nonce string, known journal.Position) *pending {
-	p := newPending(journal.Request{Room: room, Known: known, Entry: journal.Entry{
+	p := (&Journal{}).newPending(journal.Request{Room: room, Known: known, Entry: journal.Entry{
 		ID: chat.MessageID("id-" + nonce), Kind: journal.KindMessage, From: "ann", Nonce: nonce,
 		Changes: []journal.Change{{Key: "last", Value: []byte(nonce)}},
 	}})
