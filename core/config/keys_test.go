@@ -54,6 +54,17 @@ func TestDefaultsRoundTrip(t *testing.T) {
 	}
 }
 
+func TestNearestKey(t *testing.T) {
+	for name, want := range map[string]string{
+		"limits.frame-bytes": "limits.frame_bytes", "frame_bytes": "limits.frame_bytes", "data-dir": "data_dir",
+		"tcp_listen": "tcp.listen", "qqqqqqqqqqqqqqqqqq": "", strings.Repeat("x", 1<<20): "",
+	} {
+		if got := config.NearestKey(name); got != want {
+			t.Errorf("%.30s: got %q, want %q", name, got, want)
+		}
+	}
+}
+
 // Choices that stand for types of core/state name all their values.
 func TestModesAreThoseOfState(t *testing.T) {
 	for _, m := range state.Modes {

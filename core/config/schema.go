@@ -43,6 +43,10 @@ func Keys() []Key {
 	return keys
 }
 
+// NearestKey returns the key that name was most likely meant to be, or "". It
+// is for programs whose flag library refuses unknown flags before Load could.
+func NearestKey(name string) string { return nearestKey(name, root.names()) }
+
 // field is a leaf of the schema.
 type field struct {
 	Key
