@@ -1,0 +1,68 @@
+package e2e
+
+import (
+	"syscall"
+	"testing"
+
+	"parley/core/client"
+	"parley/core/wire"
+)
+
+// TestSIGTERMTellsEveryoneAndLosesNothing drains a node with clients on both
+// transports.
+func TestSIGTERMTellsEveryoneAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	n := startNode(t, nil)
+	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	bob := visit(t, client.Options{URL: n.tcpURL(), Guest: "bob"})
+	early, err := tryVisit(t, client.Options{URL: n.wsURL(), SkipHello: true}) // has not said hello
+	if err != nil {
+		t.Fatal(err)
+	}
+	ann.enters("lobby")
+	bob.enters("lobby")
+	ack, _ := ann.says("lobby", "remember this")
+	n.signal(syscall.SIGTERM)
+	for name, v := range map[string]*visitor{"ws": ann, "tcp": bob, "before hello": early} {
+		ce := v.closed()
+		if ce.Code != wire.CloseRestart || !ce.Code.Reconnect() {
+			t.Errorf("%s: closed with %v, want code %d", name, ce, wire.CloseRestart)
+		}
+	}
+	if code := n.ended(); code != 0 {
+		t.Errorf("exit code: got %d, want 0", code)
+	}
+	if _, err := client.Dial(within(t), client.Options{URL: n.tcpURL()}); err == nil {
+		t.Error("the stopped server takes connections")
+	}
+
+	n.start()
+	carol := visit(t, client.Options{URL: n.wsURL(), Guest: "carol"})
+	h, err := carol.History(within(t), "lobby", 0, ack.Seq-1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(h.Entries) != 1 || h.Entries[0].ID != ack.MessageID || h.Entries[0].Text != "remember this" || h.Epoch != ack.Epoch {
+		t.Errorf("after the restart: got %+v, want the acknowledged message %+v", h, ack)
+	}
+	n.stop()
+}
+
+// TestASecondSIGTERMEndsAtOnce holds the drain with a client that ignores it.
+// The drain would last longer than the test waits.
+func TestASecondSIGTERMEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	n := startNode(t, settings{"shutdown.drain": "10m", "shutdown.reconnect_jitter": "10m"})
+	s := stall(t, n, "lobby")
+	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	n.signal(syscall.SIGTERM)
+	_ = ann.closed() // it drains
+	select {
+	case <-n.done:
+		t.Log("the drain was over before the second signal")
+	default:
+		n.signal(syscall.SIGTERM)
+	}
+	n.ended()
+	s.wake()
+}
