@@ -70,6 +70,8 @@ func Cat(parts ...any) (b []byte) {
 			b = append(b, p)
 		case int:
 			b = append(b, byte(p))
+		case rune:
+			b = append(b, byte(p))
 		default:
 			panic("asm: neither bytes nor a number")
 		}
@@ -114,6 +116,9 @@ func Load(off uint32) []byte { return Cat(0x28, 2, U(off)) }
 
 // Load8 is i32.load8_u at a constant offset.
 func Load8(off uint32) []byte { return Cat(0x2d, 0, U(off)) }
+
+// Load8At is i32.load8_u of a constant address.
+func Load8At(addr int32) []byte { return Cat(Const(addr), Load8(0)) }
 
 // Store is i32.store at a constant offset.
 func Store(off uint32) []byte { return Cat(0x36, 2, U(off)) }
@@ -160,6 +165,7 @@ type Module struct {
 	Globals  []Global
 	Start    int    // index+1 of the start function; 0 for none
 	Elements []byte // body of the element section
+	Count    uint32 // of the data count section; 0 for none
 	Data     []byte // written at address DataAt
 	DataAt   int32
 	Exports  []byte // further exports: name, kind, index each, ExportsN of them
@@ -237,6 +243,9 @@ func (m *Module) Encode() []byte {
 	}
 	if m.Elements != nil {
 		out = append(out, Section(9, m.Elements)...)
+	}
+	if m.Count > 0 {
+		out = append(out, Section(12, U(m.Count))...)
 	}
 	out = append(out, Section(10, Vec(codes...))...)
 	if m.Data != nil {

@@ -1,0 +1,331 @@
+package meter_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"parley/plugins/internal/asm"
+	"parley/plugins/meter"
+	"parley/plugins/wasmbin"
+)
+
+var engines = map[string]wazero.RuntimeConfig{
+	"compiler":    wazero.NewRuntimeConfigCompiler().WithDebugInfoEnabled(false),
+	"interpreter": wazero.NewRuntimeConfigInterpreter().WithDebugInfoEnabled(false),
+}
+
+var plenty = meter.Config{Fuel: 1 << 40, StackWords: 1 << 16, MaxPages: 16}
+
+func rewrite(t testing.TB, wasm []byte, cfg meter.Config) *meter.Metered {
+	t.Helper()
+	m, err := wasmbin.Parse(wasm, wasmbin.Defaults(), func(module, _ string) bool { return module == "env" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := meter.Rewrite(m, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// run is a module in one engine.
+type run struct {
+	mod api.Module
+	t   testing.TB
+}
+
+func start(t testing.TB, rc wazero.RuntimeConfig, wasm []byte) *run {
+	t.Helper()
+	ctx := context.Background()
+	r := wazero.NewRuntimeWithConfig(ctx, rc)
+	t.Cleanup(func() { r.Close(ctx) })
+	_, err := r.NewHostModuleBuilder("env").NewFunctionBuilder().WithFunc(func(x uint32) uint32 { return x + 1 }).Export("inc").Instantiate(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mod, err := r.Instantiate(ctx, wasm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &run{mod, t}
+}
+
+func (r *run) call(name string, args ...uint64) ([]uint64, error) {
+	return r.mod.ExportedFunction(name).Call(context.Background(), args...)
+}
+
+func (r *run) global(name string) int64 { return int64(r.mod.ExportedGlobal(name).Get()) }
+
+func (r *run) set(name string, v int64) {
+	r.mod.ExportedGlobal(name).(api.MutableGlobal).Set(uint64(v))
+}
+
+func (r *run) memory() []byte {
+	b, _ := r.mod.Memory().Read(0, r.mod.Memory().Size())
+	return b
+}
+
+// Every program has f(i32) and must do the same with and without metering.
+var programs = map[string]*asm.Module{
+	"straight": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil, asm.Get(0), asm.Const(3), asm.I32Mul)}},
+	"loop": {Min: 1, Funcs: []asm.Func{f1(asm.I32, []byte{asm.I32},
+		asm.Loop, asm.Empty,
+		asm.Get(1), asm.Get(0), asm.I32Add, asm.Set(1),
+		asm.Get(0), asm.Const(1), asm.I32Sub, asm.Tee(0), asm.Const(1000), asm.I32LtU, asm.If, asm.Empty, asm.Br(1), asm.End,
+		asm.End, asm.Get(1))}},
+	"loop with params and result": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
+		asm.Get(0), asm.Loop, 3, // the type of "two", index 3
+		asm.Const(1), asm.I32Add, asm.Tee(0), asm.Get(0), asm.Const(50), asm.I32LtU, asm.BrIf(0), asm.End),
+		{}, {}, {Params: []byte{asm.I32}, Results: []byte{asm.I32}, Code: asm.Get(0)}}},
+	"return in nested blocks": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
+		asm.Get(0), asm.Call(1), asm.Drop,
+		asm.Block, asm.Empty, asm.Loop, asm.Empty, asm.Get(0), asm.If, asm.Empty,
+		asm.Const(9), asm.Const(7), asm.Return, asm.End, asm.End, asm.End,
+		asm.Const(8)), f1(asm.I32, nil, asm.Get(0))}},
+	"branch out of the function": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
+		asm.Get(0), asm.Call(1), asm.Get(0), asm.BrIf(0), asm.Drop,
+		asm.Block, asm.Empty, asm.Const(4), asm.Br(1), asm.End, asm.Unreachable), f1(asm.I32, nil, asm.Get(0))}},
+	"branch table out of the function": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
+		asm.Call(1), asm.Block, asm.I32, asm.Const(1), asm.Get(0), 0x0e, 1, 1, 0, asm.End, asm.Const(10), asm.I32Add),
+		{Code: []byte{asm.Nop}}}},
+	"two results": {Min: 1, Funcs: []asm.Func{
+		{Export: "f", Params: []byte{asm.I32}, Results: []byte{asm.I32, asm.I64}, Code: asm.Cat(asm.Get(0), asm.Call(1))},
+		{Params: []byte{asm.I32}, Results: []byte{asm.I32, asm.I64}, Code: asm.Cat(
+			asm.Get(0), asm.If, asm.Empty, asm.Const(0), asm.Call(1), asm.Return, asm.End, asm.Const(1), asm.Const64(-2))}}},
+	"two results of a type at hand": {Min: 1, Funcs: []asm.Func{
+		{Export: "f", Params: []byte{asm.I32}, Results: []byte{asm.I32, asm.I32}, Code: asm.Call(1)},
+		{Results: []byte{asm.I32, asm.I32}, Code: asm.Cat(asm.Const(1), asm.Const(2))}}},
+	"recursion": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
+		asm.Get(0), asm.If, asm.I32, asm.Get(0), asm.Const(1), asm.I32Sub, asm.Call(0), asm.Get(0), asm.I32Add,
+		asm.Else, asm.Const(0), asm.End)}},
+	"indirect call": {Min: 1, Table: asm.Cat(asm.FuncRef, 0, 2), Elements: asm.Cat(1, 0, asm.Const(0), asm.End, 2, 1, 2),
+		Funcs: []asm.Func{f1(asm.I32, nil, asm.Get(0), asm.Get(0), asm.Const(2), 0x70, 0x11, 1, 0),
+			{Params: []byte{asm.I32}, Results: []byte{asm.I32}, Code: asm.Const(5)}, {Params: []byte{asm.I32}, Results: []byte{asm.I32}, Code: asm.Const(6)}}},
+	"import": {Min: 1, Imports: []asm.Import{{Module: "env", Name: "inc", Params: []byte{asm.I32}, Results: []byte{asm.I32}}},
+		Funcs: []asm.Func{f1(asm.I32, nil, asm.Get(0), asm.Call(0))}},
+	"globals": {Min: 1, Globals: []asm.Global{{Type: asm.I32, Mutable: true, Init: asm.Const(3)}, {Type: asm.I64, Init: asm.Const64(4)}},
+		Funcs: []asm.Func{f1(asm.I32, nil, asm.GlobalGet(0), asm.Get(0), asm.I32Add, asm.GlobalSet(0), asm.GlobalGet(0))}},
+	"bulk memory": {Min: 1, Data: []byte("hello"), Funcs: []asm.Func{f1(asm.I32, nil,
+		asm.Const(100), asm.Const(7), asm.Get(0), asm.Fill(), asm.Const(200), asm.Const(0), asm.Get(0), asm.Copy(), asm.Load8At(100))}},
+	"memory.init and data.drop": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
+		asm.Const(9), asm.Const(0), asm.Const(3), 0xfc, 8, 0, 0, 0xfc, 9, 0, asm.Load8At(10))},
+		Count: 1, Tail: asm.Section(11, asm.Cat(1, 1, 3, 'a', 'b', 'c'))},
+	"grow": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil, asm.Const(1), asm.Grow(), asm.Drop, 0x3f, 0)}, Max: 3},
+	"tables": {Min: 1, Table: asm.Cat(asm.FuncRef, 1, 2, 8), Elements: asm.Cat(1, 1, 0, 1, 0),
+		Funcs: []asm.Func{f1(asm.I32, nil,
+			asm.Const(0), asm.Const(0), asm.Const(1), 0xfc, 12, 0, 0, // table.init
+			0xfc, 13, 0, // elem.drop
+			asm.Const(1), asm.Const(0), asm.Const(1), 0xfc, 14, 0, 0, // table.copy
+			asm.Const(0), 0xd0, 0x70, 0x26, 0, // table.set
+			0xd0, 0x70, asm.Const(3), 0xfc, 15, 0, asm.Drop, // table.grow
+			asm.Const(2), 0xd0, 0x70, asm.Const(1), 0xfc, 17, 0, // table.fill
+			0xfc, 16, 0)}},
+	"floats and vectors": {Min: 1, Funcs: []asm.Func{{Export: "f", Params: []byte{asm.I32}, Results: []byte{asm.F64}, Locals: []byte{asm.V128, asm.F64},
+		Code: asm.Cat(asm.Get(0), 0xfd, 0x11, asm.Tee(1), asm.Get(1), 0xfd, asm.U(0xae), asm.Set(1), // splat, add
+			asm.Get(0), 0xb7, 0x9f, asm.Get(1), 0xfd, 0x1b, 1, 0xb7, 0xa0)}}},
+	"dead code": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
+		asm.Get(0), asm.Call(1), asm.Return, asm.Fill(), asm.Loop, asm.Empty, asm.Br(0), asm.End), f1(asm.I32, nil, asm.Get(0))}},
+	"start function": {Min: 1, Start: 2, Funcs: []asm.Func{f1(asm.I32, nil, asm.Load8At(4)),
+		{Code: asm.Cat(asm.Const(4), asm.Const(77), asm.Const(1), asm.Fill())}}},
+	"traps": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil, asm.Const(8), asm.Get(0), 0x6e)}}, // 8/x traps for 0
+}
+
+// f1 is the exported function f(i32) of one result.
+func f1(result byte, locals []byte, code ...any) asm.Func {
+	return asm.Func{Export: "f", Params: []byte{asm.I32}, Results: []byte{result}, Locals: locals, Code: asm.Cat(code...)}
+}
+
+func init() {
+	for _, m := range programs { // only the first is f
+		for i := range m.Funcs[1:] {
+			m.Funcs[i+1].Export = ""
+		}
+	}
+}
+
+func TestSameResults(t *testing.T) {
+	for name, prog := range programs {
+		t.Run(name, func(t *testing.T) {
+			plain := prog.Encode()
+			metered := rewrite(t, plain, plenty)
+			var fuels []int64
+			for engine, rc := range engines {
+				want, got := start(t, rc, plain), start(t, rc, metered.Wasm)
+				for _, arg := range []uint64{0, 1, 2, 5, 100} {
+					compare(t, fmt.Sprintf("%s: f(%d)", engine, arg), want, got, "f", arg)
+				}
+				fuels = append(fuels, got.global(meter.FuelExport))
+				if got := got.global(meter.StackExport); name != "traps" && got != plenty.StackWords {
+					t.Errorf("%s: got %d words of stack left, want all %d", engine, got, plenty.StackWords)
+				}
+			}
+			if fuels[0] != fuels[1] {
+				t.Errorf("got fuel left %v, want it equal on both engines", fuels)
+			}
+		})
+	}
+}
+
+// compare calls both and holds results, failure and memory against each other.
+func compare(t testing.TB, what string, want, got *run, name string, args ...uint64) {
+	t.Helper()
+	w, werr := want.call(name, args...)
+	g, gerr := got.call(name, args...)
+	if fmt.Sprint(g) != fmt.Sprint(w) || (gerr == nil) != (werr == nil) {
+		t.Fatalf("%s: got %v, %v, want %v, %v", what, g, gerr, w, werr)
+	}
+	if gerr != nil && strings.SplitN(gerr.Error(), "\n", 2)[0] != strings.SplitN(werr.Error(), "\n", 2)[0] {
+		t.Fatalf("%s: got %v, want %v", what, gerr, werr)
+	}
+	if !bytes.Equal(got.memory(), want.memory()) {
+		t.Fatalf("%s: memories differ", what)
+	}
+}
+
+// Each of these would run for ever, or as good as.
+func TestStops(t *testing.T) {
+	none := []byte{}
+	for _, c := range []struct {
+		name  string
+		code  []byte
+		spent string // which counter is negative
+	}{
+		{"endless loop", asm.Cat(asm.Loop, asm.Empty, asm.Br(0), asm.End), meter.FuelExport},
+		{"endless loop of two", asm.Cat(asm.Loop, asm.Empty, asm.Loop, asm.Empty, asm.Const(1), asm.BrIf(1), asm.End, asm.End), meter.FuelExport},
+		{"recursion", asm.Call(0), meter.StackExport},
+		{"exponential", asm.Cat(asm.Get(0), asm.Const(1), asm.I32Sub, asm.Set(0), asm.Get(0), asm.If, asm.Empty, asm.Get(0), asm.Call(1), asm.Get(0), asm.Call(1), asm.End), meter.FuelExport},
+		{"fills", asm.Cat(asm.Loop, asm.Empty, asm.Const(0), asm.Const(0), asm.Const(65536), asm.Fill(), asm.Br(0), asm.End), meter.FuelExport},
+		{"one fill outside memory", asm.Cat(asm.Const(0), asm.Const(0), asm.Const(-1), asm.Fill()), meter.FuelExport},
+		{"grow", asm.Cat(asm.Loop, asm.Empty, asm.Const(1), asm.Grow(), asm.Drop, asm.Br(0), asm.End), meter.FuelExport},
+		{"grow by everything", asm.Cat(asm.Const(-1), asm.Grow(), asm.Drop), meter.FuelExport},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := &asm.Module{Min: 1, Funcs: []asm.Func{{Export: "f", Code: c.code}}}
+			if c.name == "exponential" {
+				m.Funcs = []asm.Func{{Export: "f", Code: asm.Cat(asm.Const(60), asm.Call(1))}, {Params: []byte{asm.I32}, Results: none, Code: c.code}}
+			}
+			metered := rewrite(t, m.Encode(), plenty)
+			for engine, rc := range engines {
+				r := start(t, rc, metered.Wasm)
+				r.set(meter.FuelExport, 1_000_000)
+				_, err := r.call("f")
+				if err == nil {
+					t.Fatalf("%s: got no error", engine)
+				}
+				if engine == "interpreter" && c.spent == meter.StackExport {
+					continue // its own limit, 2,000 calls, comes first
+				}
+				for _, counter := range []string{meter.FuelExport, meter.StackExport} {
+					if got, want := r.global(counter) < 0, counter == c.spent; got != want {
+						t.Errorf("%s: got %s below zero %t, want %t", engine, counter, got, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A function that calls itself n times needs n frames, no more and no less.
+func TestStackIsGivenBack(t *testing.T) {
+	r := start(t, engines["compiler"], rewrite(t, programs["recursion"].Encode(), plenty).Wasm)
+	const frame = 8 + 2 // frameWords, one param, one result
+	for range 3 {
+		r.set(meter.StackExport, 11*frame)
+		if _, err := r.call("f", 10); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.global(meter.StackExport); got != 11*frame {
+			t.Fatalf("got %d words left, want %d", got, 11*frame)
+		}
+	}
+	if _, err := r.call("f", 11); err == nil {
+		t.Fatal("got no error with a frame too many")
+	}
+}
+
+func TestMemoryMaximum(t *testing.T) {
+	grow := asm.Func{Export: "f", Params: []byte{asm.I32}, Results: []byte{asm.I32}, Code: asm.Cat(asm.Get(0), asm.Grow())}
+	still := asm.Func{Export: "f", Code: []byte{asm.Nop}}
+	for _, c := range []struct {
+		name     string
+		fn       asm.Func
+		min, max uint32
+		want     uint32
+	}{
+		{"cannot grow", still, 2, 0, 2},
+		{"cannot grow but says so", still, 2, 9, 2},
+		{"no maximum", grow, 2, 0, 16},
+		{"small maximum", grow, 2, 9, 9},
+		{"large maximum", grow, 2, 900, 16},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := &asm.Module{Min: c.min, Max: c.max, Funcs: []asm.Func{c.fn}}
+			metered := rewrite(t, m.Encode(), plenty)
+			r := start(t, engines["compiler"], metered.Wasm)
+			if got, ok := r.mod.Memory().Definition().Max(); !ok || got != c.want {
+				t.Errorf("got a maximum of %d pages %t, want %d", got, ok, c.want)
+			}
+		})
+	}
+}
+
+func TestDirty(t *testing.T) {
+	for name, want := range map[string]int64{"tables": 1, "memory.init and data.drop": 1} {
+		m := rewrite(t, programs[name].Encode(), plenty)
+		r := start(t, engines["compiler"], m.Wasm)
+		if _, err := r.call("f", 1); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.global(meter.DirtyExport); !m.Dirty || got != want {
+			t.Errorf("%s: got dirty %d, %t, want %d", name, got, m.Dirty, want)
+		}
+	}
+	if m := rewrite(t, programs["indirect call"].Encode(), plenty); m.Dirty {
+		t.Error("a module that only reads its table is called dirty")
+	}
+}
+
+func TestGlobalsAreExported(t *testing.T) {
+	m := rewrite(t, programs["globals"].Encode(), plenty)
+	if len(m.Globals) != 1 {
+		t.Fatalf("got %v, want one mutable global", m.Globals)
+	}
+	r := start(t, engines["compiler"], m.Wasm)
+	r.set(m.Globals[0], 40)
+	if got, err := r.call("f", 2); err != nil || got[0] != 42 {
+		t.Errorf("got %v, %v, want 42", got, err)
+	}
+}
+
+func TestRewriteRefuses(t *testing.T) {
+	fn := []asm.Func{{Code: []byte{asm.Nop}}}
+	for _, c := range []struct {
+		name string
+		m    asm.Module
+		want string
+	}{
+		{"reserved export", asm.Module{Min: 1, Funcs: []asm.Func{{Export: meter.FuelExport, Code: []byte{asm.Nop}}}}, "reserved for the host"},
+		{"memory too large", asm.Module{Min: 17, Funcs: fn}, "1088 KiB, at most 1024 KiB"},
+		{"mutable vector", asm.Module{Min: 1, Funcs: fn, Globals: []asm.Global{{Type: asm.V128, Mutable: true, Init: asm.Cat(0xfd, 12, make([]byte, 16))}}}, "cannot reset"},
+		{"mutable reference", asm.Module{Min: 1, Funcs: fn, Globals: []asm.Global{{Type: asm.FuncRef, Mutable: true, Init: asm.Cat(0xd0, 0x70)}}}, "cannot reset"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m, err := wasmbin.Parse(c.m.Encode(), wasmbin.Defaults(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = meter.Rewrite(m, plenty)
+			if !errors.Is(err, meter.ErrMeter) || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("got %v, want an error naming %q", err, c.want)
+			}
+		})
+	}
+}
