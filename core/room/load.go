@@ -155,7 +155,7 @@ func (r *Room) fillOnce(ctx context.Context) error {
 		if err != nil || r.diverged(at, epoch, es) {
 			return r.takeOver(ctx, at)
 		}
-		if !r.pushAll(at, es) {
+		if !r.pushAll(at, epoch, es) {
 			return nil
 		}
 		r.wake()
@@ -165,7 +165,7 @@ func (r *Room) fillOnce(ctx context.Context) error {
 // diverged reports whether the journal no longer continues from at.
 func (r *Room) diverged(at journal.Position, epoch string, es []journal.Entry) bool {
 	if at.Seq == 0 {
-		return epoch != at.Epoch
+		return at.Epoch != "" && epoch != at.Epoch // an unborn room takes its first epoch
 	}
 	if epoch != at.Epoch {
 		return true
@@ -177,9 +177,11 @@ func (r *Room) diverged(at journal.Position, epoch string, es []journal.Entry) b
 }
 
 // pushAll pushes the entries after at and reports whether the head moved.
-func (r *Room) pushAll(at journal.Position, es []journal.Entry) bool {
+func (r *Room) pushAll(at journal.Position, epoch string, es []journal.Entry) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.bornLocked(epoch)
+	at.Epoch = epoch
 	for i := range es {
 		if r.epoch == at.Epoch && es[i].Seq == r.ring.head+1 {
 			delete(r.pending, es[i].Seq)

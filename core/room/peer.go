@@ -201,7 +201,10 @@ func (p *Peer) Close(code wire.CloseCode, reason string, retry time.Duration) {
 	}
 	var last []byte
 	if p.line {
-		ev := wire.CloseEvent{Type: wire.Close, Code: int(code), Reason: reason, Reconnect: code.Reconnect(), RetryAfterMS: retry.Milliseconds()}
+		ev := wire.CloseEvent{Type: wire.Close, Code: int(code), Reason: reason, Reconnect: code.Reconnect()}
+		if ev.Reconnect {
+			ev.RetryAfterMS = retry.Milliseconds()
+		}
 		last = wire.Encode(ev).Line()
 	} else {
 		last = wire.ControlClose(code, reason)

@@ -137,7 +137,17 @@ func (r *Room) acceptLocked(epoch string, e *journal.Entry) (fill bool) {
 		r.pending = make(map[uint64]early)
 	}
 	r.pending[e.Seq] = early{epoch, e}
-	return r.loaded && (epoch != r.epoch || e.Seq != r.ring.head+1)
+	return r.loaded && (epoch != r.epoch && !r.unbornLocked() || e.Seq != r.ring.head+1)
+}
+
+// unbornLocked reports whether the log has never had an entry.
+func (r *Room) unbornLocked() bool { return r.ring.head == 0 && r.epoch == "" }
+
+// bornLocked gives an unborn room its first epoch.
+func (r *Room) bornLocked(epoch string) {
+	if r.unbornLocked() {
+		r.epoch, r.firstHeld = epoch, 1
+	}
 }
 
 // drainPendingLocked pushes what has become contiguous.
@@ -147,7 +157,11 @@ func (r *Room) drainPendingLocked() (pushed bool) {
 	}
 	for len(r.pending) > 0 {
 		p, ok := r.pending[r.ring.head+1]
-		if !ok || p.epoch != r.epoch {
+		if !ok {
+			break
+		}
+		r.bornLocked(p.epoch)
+		if p.epoch != r.epoch {
 			break
 		}
 		delete(r.pending, r.ring.head+1)

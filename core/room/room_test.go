@@ -1,0 +1,559 @@
+package room
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"encoding/json"
+
+	"go.uber.org/goleak"
+
+	"parley/core/chat"
+	"parley/core/journal"
+	"parley/core/journal/disk"
+	"parley/core/state"
+	"parley/core/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// sink is a Socket that keeps what it is given and takes at most a set number
+// of bytes before it is full.
+type sink struct {
+	mu     sync.Mutex
+	news   *sync.Cond
+	got    []byte
+	room   int // bytes it takes before it is full; <0: any number
+	writes int
+	ended  bool // Shutdown
+	cut    bool // Abort
+}
+
+func newSink(room int) *sink {
+	s := &sink{room: room}
+	s.news = sync.NewCond(&s.mu)
+	return s
+}
+
+func (s *sink) takeLocked(p []byte) int {
+	n := len(p)
+	if s.room >= 0 {
+		n = min(n, s.room)
+		s.room -= n
+	}
+	s.got = append(s.got, p[:n]...)
+	s.news.Broadcast()
+	return n
+}
+
+func (s *sink) TryWrite(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cut {
+		return 0, net.ErrClosed
+	}
+	s.writes++
+	return s.takeLocked(p), nil
+}
+
+func (s *sink) Write(p []byte, timeout time.Duration) (int, error) {
+	late := time.AfterFunc(timeout, s.news.Broadcast)
+	defer late.Stop()
+	end := time.Now().Add(timeout)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.room == 0 && !s.cut {
+		if !time.Now().Before(end) {
+			return 0, os.ErrDeadlineExceeded
+		}
+		s.news.Wait()
+	}
+	if s.cut {
+		return 0, net.ErrClosed
+	}
+	return s.takeLocked(p), nil
+}
+
+func (s *sink) Shutdown() { s.mark(&s.ended) }
+func (s *sink) Abort()    { s.mark(&s.cut) }
+
+func (s *sink) mark(flag *bool) {
+	s.mu.Lock()
+	*flag = true
+	s.news.Broadcast()
+	s.mu.Unlock()
+}
+
+func (s *sink) open(room int) {
+	s.mu.Lock()
+	s.room = room
+	s.news.Broadcast()
+	s.mu.Unlock()
+}
+
+// await waits until ok holds of the sink.
+func (s *sink) await(t *testing.T, what string, ok func(*sink) bool) {
+	t.Helper()
+	late := time.AfterFunc(20*time.Second, func() { s.mark(new(bool)) })
+	defer late.Stop()
+	end := time.Now().Add(19 * time.Second)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !ok(s) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s; got %d bytes: %.300s", what, len(s.got), s.got)
+		}
+		s.news.Wait()
+	}
+}
+
+// event is what the tests look at.
+type event struct {
+	Type      string
+	Room      string
+	Epoch     string
+	Seq       uint64
+	Text      string
+	Event     string
+	Recovered bool
+	Code      int
+}
+
+func (s *sink) events(t *testing.T) (out []event) {
+	t.Helper()
+	for _, line := range strings.SplitAfter(string(s.got), "\n") {
+		if !strings.HasSuffix(line, "\n") {
+			continue // the rest of a frame that is on its way
+		}
+		var e event
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("bad line %q: %v", line, err)
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// seqs returns the seqs of the messages the sink got.
+func (s *sink) seqs(t *testing.T) (out []uint64) {
+	for _, e := range s.events(t) {
+		if e.Type == "message" {
+			out = append(out, e.Seq)
+		}
+	}
+	return out
+}
+
+func (s *sink) awaitSeq(t *testing.T, seq uint64) {
+	t.Helper()
+	mark := fmt.Appendf(nil, `"seq":%d,"id"`, seq)
+	s.await(t, string(mark), func(s *sink) bool { return bytes.Contains(s.got, mark) })
+}
+
+// checkRun fails unless the messages are from..to, each once, in order.
+func (s *sink) checkRun(t *testing.T, from, to uint64) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	got := s.seqs(t)
+	if len(got) != int(to-from+1) {
+		t.Fatalf("got %d messages, want %d (%d..%d): %v", len(got), to-from+1, from, to, got)
+	}
+	for i, seq := range got {
+		if seq != from+uint64(i) {
+			t.Fatalf("message %d has seq %d, want %d", i, seq, from+uint64(i))
+		}
+	}
+}
+
+// world is a hub on a real embedded journal.
+type world struct {
+	t   *testing.T
+	hub *Hub
+	j   journal.Journal
+	n   int
+}
+
+// newWorld runs a hub; wrap, where given, stands between it and the journal.
+func newWorld(t *testing.T, change func(*Config), wrap func(journal.Journal) journal.Journal) *world {
+	t.Helper()
+	dc := disk.Defaults()
+	dc.Path = filepath.Join(t.TempDir(), "parley.db")
+	log := slog.New(slog.DiscardHandler)
+	d, err := disk.Open(dc, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, j: d}
+	if wrap != nil {
+		w.j = wrap(d)
+	}
+	cfg := Defaults()
+	cfg.Pace = 0
+	if change != nil {
+		change(&cfg)
+	}
+	if w.hub, err = New(cfg, w.j, log); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.hub.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+func (w *world) room(id chat.RoomID) *Room {
+	w.t.Helper()
+	r, err := w.hub.Room(w.t.Context(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+// post appends n messages to the room and returns the last receipt.
+func (w *world) post(id chat.RoomID, n int) (last journal.Receipt) {
+	w.t.Helper()
+	r := w.room(id)
+	for range n {
+		w.n++
+		var err error
+		last, err = r.Append(w.t.Context(), message(w.n), false)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return last
+}
+
+func message(n int) journal.Entry {
+	return journal.Entry{ID: chat.MessageID(fmt.Sprintf("id-%d", n)), Kind: journal.KindMessage, From: "ann",
+		Time: int64(n), Nonce: fmt.Sprintf("n%d", n), Text: fmt.Sprintf("message %d", n), Outcome: chat.Accepted}
+}
+
+// join makes a peer with the socket a member.
+func (w *world) join(id chat.RoomID, s *sink, since *journal.Position) (*Peer, *Member) {
+	w.t.Helper()
+	p := w.hub.NewPeer(s, true)
+	return p, w.joinPeer(id, p, since)
+}
+
+func (w *world) joinPeer(id chat.RoomID, p *Peer, since *journal.Position) *Member {
+	w.t.Helper()
+	m, err := w.hub.Join(w.t.Context(), id, p, since, joinedFrame)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return m
+}
+
+func joinedFrame(r *Room, i JoinInfo) wire.Frame {
+	return wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: r.ID(), Epoch: i.Position.Epoch, Seq: i.Position.Seq, LastID: i.Position.ID, Recovered: i.Recovered})
+}
+
+func small(c *Config) { c.RingEntries = 8 }
+
+func TestLiveDeliveryInOrderAfterJoined(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	w.post("lobby", 3)
+	a, b := newSink(-1), newSink(-1)
+	w.join("lobby", a, nil)
+	w.join("lobby", b, nil)
+	w.post("lobby", 50)
+	for _, s := range []*sink{a, b} {
+		s.awaitSeq(t, 53)
+		s.checkRun(t, 4, 53)
+		if first := s.events(t)[0]; first.Type != "joined" || first.Seq != 3 || first.Recovered {
+			t.Errorf("got %+v first, want joined at seq 3, not recovered", first)
+		}
+	}
+}
+
+func TestOnePeerInManyRoomsGetsEachRoomsLog(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	s := newSink(-1)
+	p := w.hub.NewPeer(s, true)
+	const rooms, each = 5, 20
+	for i := range rooms {
+		id := chat.RoomID(fmt.Sprintf("room-%d", i))
+		w.post(id, 1)
+		w.joinPeer(id, p, nil)
+	}
+	for range each {
+		for i := range rooms {
+			w.post(chat.RoomID(fmt.Sprintf("room-%d", i)), 1)
+		}
+	}
+	s.await(t, "all messages", func(s *sink) bool { return strings.Count(string(s.got), `"message"`) == rooms*each })
+	next := map[string]uint64{}
+	for _, e := range s.events(t) {
+		if e.Type != "message" {
+			continue
+		}
+		if next[e.Room] == 0 {
+			next[e.Room] = 2
+		}
+		if e.Seq != next[e.Room] {
+			t.Fatalf("room %s: got seq %d, want %d", e.Room, e.Seq, next[e.Room])
+		}
+		next[e.Room]++
+	}
+}
+
+func TestResume(t *testing.T) {
+	for _, tc := range []struct {
+		name      string
+		since     func(journal.Position) journal.Position
+		recovered bool
+		from      uint64
+	}{
+		{"from the ring", func(p journal.Position) journal.Position { p.Seq, p.ID = 98, "id-98"; return p }, true, 99},
+		{"from the journal", func(p journal.Position) journal.Position { p.Seq, p.ID = 10, "id-10"; return p }, true, 11},
+		{"from the start", func(p journal.Position) journal.Position { p.Seq, p.ID = 0, ""; return p }, true, 1},
+		{"at the top", func(p journal.Position) journal.Position { return p }, true, 101},
+		{"other epoch", func(p journal.Position) journal.Position { p.Epoch = "other"; return p }, false, 101},
+		{"other id in the ring", func(p journal.Position) journal.Position { p.ID = "id-7"; return p }, false, 101},
+		{"other id in the journal", func(p journal.Position) journal.Position { p.Seq, p.ID = 10, "id-7"; return p }, false, 101},
+		{"above the top", func(p journal.Position) journal.Position { p.Seq = 200; return p }, false, 101},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t, small, nil)
+			w.post("lobby", 100)
+			r := w.room("lobby")
+			awaitHead(t, r, 100)
+			since := tc.since(r.Position())
+			s := newSink(-1)
+			w.join("lobby", s, &since)
+			w.post("lobby", 10)
+			s.awaitSeq(t, 110)
+			s.checkRun(t, tc.from, 110)
+			if first := s.events(t)[0]; first.Recovered != tc.recovered {
+				t.Errorf("got recovered %v, want %v", first.Recovered, tc.recovered)
+			}
+		})
+	}
+}
+
+// awaitHead waits until the room shows seq.
+func awaitHead(t *testing.T, r *Room, seq uint64) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(20 * time.Second); r.Position().Seq < seq; <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("room stands at %d, want %d", r.Position().Seq, seq)
+		}
+	}
+}
+
+func TestStalledMemberHurtsNobodyAndMissesNothing(t *testing.T) {
+	w := newWorld(t, func(c *Config) { small(c); c.LagBytes, c.LagTime = 0, 0 }, nil)
+	w.post("lobby", 1)
+	fast, stalled := newSink(-1), newSink(300) // full in the middle of the second frame
+	w.join("lobby", stalled, nil)
+	w.join("lobby", fast, nil)
+	w.post("lobby", 500)
+	fast.awaitSeq(t, 501)
+	fast.checkRun(t, 2, 501)
+	stalled.open(-1)
+	stalled.awaitSeq(t, 501)
+	w.post("lobby", 20) // it is live again
+	stalled.awaitSeq(t, 521)
+	stalled.checkRun(t, 2, 521)
+	if w.hub.Stats().CatchUps.Load() == 0 {
+		t.Error("the stalled member never read from the journal, though the ring holds 8 of 500 entries")
+	}
+}
+
+func TestSlowConsumerIsClosed(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(*Config)
+	}{
+		{"by bytes", func(c *Config) { small(c); c.LagBytes, c.LagTime = 4096, 0 }},
+		{"by time", func(c *Config) { small(c); c.LagBytes, c.LagTime = 0, time.Millisecond }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t, tc.change, nil)
+			w.post("lobby", 1)
+			s := newSink(300)
+			p, _ := w.join("lobby", s, nil)
+			w.post("lobby", 100)
+			s.await(t, "the end", func(s *sink) bool { return s.cut })
+			if code, reason, ok := p.Closed(); !ok || code != wire.CloseSlow || reason != "slow_consumer" {
+				t.Errorf("got close %d %q %v, want %d slow_consumer", code, reason, ok, wire.CloseSlow)
+			}
+			if got := w.hub.Stats().SlowClosed.Load(); got != 1 {
+				t.Errorf("got %d slow consumers counted, want 1", got)
+			}
+			p.Detach()
+		})
+	}
+}
+
+func TestLeaveEndsDelivery(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	w.post("lobby", 1)
+	stays, leaves := newSink(-1), newSink(-1)
+	w.join("lobby", stays, nil)
+	p, m := w.join("lobby", leaves, nil)
+	w.post("lobby", 1)
+	leaves.awaitSeq(t, 2)
+	m.Leave()
+	m.Leave()
+	if err := p.Reply(wire.Encode(wire.LeftEvent{Type: wire.Left, Room: "lobby"})); err != nil {
+		t.Fatal(err)
+	}
+	w.post("lobby", 5)
+	stays.awaitSeq(t, 7)
+	leaves.checkRun(t, 2, 2)
+	if rooms := p.Detach(); len(rooms) != 0 {
+		t.Errorf("got %d rooms from Detach after leaving, want none", len(rooms))
+	}
+}
+
+func TestReplyBehindFullSocketKeepsOrder(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.LagBytes, c.LagTime = 0, 0; c.ReplyBytes = 200 }, nil)
+	s := newSink(10)
+	p := w.hub.NewPeer(s, true)
+	done := make(chan error, 1)
+	go func() { // the reader: it must wait rather than pile up
+		var err error
+		for i := range 50 {
+			if err = p.Reply(wire.Encode(wire.PingEvent{Type: wire.Pong, TS: int64(i + 1)})); err != nil {
+				break
+			}
+		}
+		done <- err
+	}()
+	s.await(t, "a full socket", func(s *sink) bool { return s.room == 0 })
+	s.open(-1)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	s.await(t, "the last pong", func(s *sink) bool { return bytes.Contains(s.got, []byte(`"ts":50}`)) })
+	if got := len(s.events(t)); got != 50 {
+		t.Errorf("got %d pongs, want 50", got)
+	}
+	p.Close(wire.CloseRestart, "going_away", time.Second)
+	p.Close(wire.CloseAbuse, "a later reason must not count", 0)
+	s.await(t, "shutdown", func(s *sink) bool { return s.ended })
+	last := s.events(t)[50]
+	if last.Type != "close" || last.Code != 1012 {
+		t.Errorf("got %+v last, want close 1012", last)
+	}
+	if err := p.Reply(wire.Encode(wire.PingEvent{Type: wire.Pong})); err == nil {
+		t.Error("a reply after close succeeded")
+	}
+}
+
+func TestPresenceFramesReachThoseWhoKeepUp(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	w.post("lobby", 1)
+	s := newSink(-1)
+	w.join("lobby", s, nil)
+	r := w.room("lobby")
+	for range 3 * ephemeralSlots { // more than are kept: some may be skipped, none repeated
+		r.Announce(wire.Encode(wire.PresenceEvent{Type: wire.Presence, Room: "lobby", Event: "join", User: "bob", Count: 2}))
+	}
+	r.Announce(wire.Encode(wire.PresenceEvent{Type: wire.Presence, Room: "lobby", Event: "leave", User: "bob", Count: 1}))
+	s.await(t, "the newest presence", func(s *sink) bool { return bytes.Contains(s.got, []byte(`"leave"`)) })
+	w.post("lobby", 1)
+	s.awaitSeq(t, 2)
+	if n := strings.Count(string(s.got), `"join"`); n > 3*ephemeralSlots {
+		t.Errorf("got %d joins, at most %d were sent", n, 3*ephemeralSlots)
+	}
+}
+
+func TestStateFollowsTheLog(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	r := w.room("lobby")
+	if r.Exists() {
+		t.Error("a room without entries exists")
+	}
+	set := state.Settings{Title: "Lobby", Mode: state.ModeAnnounce, Visibility: state.Public}
+	e := journal.Entry{ID: "s1", Kind: journal.KindSettings, From: "ann", Nonce: "s1",
+		Changes: []journal.Change{state.SetSettings(set), state.SetRole("ann", state.RoleOwner)}}
+	if _, err := w.hub.Record(t.Context(), r, e, true); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.State().Settings; got != set {
+		t.Errorf("got settings %+v, want %+v", got, set)
+	}
+	if got := r.State().Role("ann"); got != state.RoleOwner {
+		t.Errorf("got role %q, want owner", got)
+	}
+	if _, err := w.hub.Record(t.Context(), r, e, true); err != nil && err != journal.ErrExists {
+		t.Errorf("creating twice: got %v, want ErrExists or the first receipt", err)
+	}
+}
+
+func TestIdleRoomsAreForgottenAndComeBack(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.IdleTime = time.Millisecond }, nil)
+	w.post("lobby", 5)
+	r := w.room("lobby")
+	awaitHead(t, r, 5)
+	s := newSink(-1)
+	p, _ := w.join("lobby", s, nil)
+	w.hub.sweep(time.Now().Add(time.Hour))
+	if w.hub.Loaded() != 1 {
+		t.Fatal("a room with a member was forgotten")
+	}
+	if got := len(p.Detach()); got != 1 {
+		t.Fatalf("got %d rooms from Detach, want 1", got)
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(20 * time.Second); w.hub.Loaded() != 0; <-tick.C {
+		w.hub.sweep(time.Now().Add(time.Hour))
+		if time.Now().After(end) {
+			t.Fatal("the idle room stays loaded")
+		}
+	}
+	if _, err := r.join(t.Context(), w.hub.NewPeer(newSink(-1), true), nil, joinedFrame); err != errEvicted {
+		t.Errorf("joining a forgotten room: got %v, want errEvicted", err)
+	}
+	again := newSink(-1)
+	w.join("lobby", again, &journal.Position{Epoch: r.Position().Epoch, Seq: 2, ID: "id-2"})
+	again.awaitSeq(t, 5)
+	again.checkRun(t, 3, 5)
+}
+
+func TestSpeakersAreRememberedWithinBounds(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	r := w.room("lobby")
+	now := time.UnixMilli(maxSpoke * 2)
+	r.mu.Lock()
+	for i := range maxSpoke + 1 {
+		r.rememberLocked(chat.UserID(fmt.Sprint("u", i)), int64(i))
+	}
+	n := len(r.spoke)
+	r.mu.Unlock()
+	if n > maxSpoke {
+		t.Errorf("got %d speakers remembered, at most %d may be", n, maxSpoke)
+	}
+	if _, ok := r.SinceSpoke(chat.UserID(fmt.Sprint("u", maxSpoke)), now); !ok {
+		t.Error("the newest speaker was forgotten")
+	}
+	if _, ok := r.SinceSpoke("u0", now); ok {
+		t.Error("the oldest speaker was kept")
+	}
+}
