@@ -54,8 +54,16 @@ func (c *Client) Close() error {
 	return c.closeErr
 }
 
-// Prefix begins the keys and channels of this installation.
+// Prefix begins the keys of this installation.
 func (c *Client) Prefix() string { return c.cfg.Prefix }
+
+// ChannelPrefix begins the channels of this installation.
+func (c *Client) ChannelPrefix() string {
+	if db := c.rdb.Options().DB; db != 0 {
+		return fmt.Sprintf("%s@%d", c.cfg.Prefix, db)
+	}
+	return c.cfg.Prefix
+}
 
 // Do sends one command. The reply is nil, an int64, a string, or a []any of
 // these.

@@ -17,7 +17,8 @@ import (
 // Config says which server to use and how long to wait for it. Decode it over
 // Defaults.
 type Config struct {
-	// URL is redis://[user:password@]host[:port] or rediss:// for TLS.
+	// URL is redis://[user:password@]host[:port][/database], the same with
+	// rediss:// for TLS, or unix:///path.
 	URL string
 	// Prefix begins every key and channel: 1 to 32 lower-case letters,
 	// digits, '-' or '_'. Installations that share a server need distinct ones.
@@ -103,14 +104,25 @@ func parseURL(raw string) (*goredis.Options, error) {
 		return nil, fmt.Errorf("redis.url %q: %s", u.Redacted(), fmt.Sprintf(format, args...))
 	}
 	o := &goredis.Options{Network: "tcp"}
+	if u.RawQuery != "" || u.Fragment != "" {
+		return bad("options after '?' or '#' are not supported; use the redis.* settings")
+	}
+	o.Username = u.User.Username()
+	o.Password, _ = u.User.Password()
 	switch u.Scheme {
+	case "unix":
+		if u.Path == "" {
+			return bad("it names no socket; want unix:///path")
+		}
+		o.Network, o.Addr = "unix", u.Path
+		return o, nil
 	case "redis":
 	case "rediss":
 		o.TLSConfig = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
 	case "":
 		return bad("it has no scheme; want redis://host:port, or rediss:// for TLS")
 	default:
-		return bad("scheme %q is unknown; want redis, or rediss for TLS", u.Scheme)
+		return bad("scheme %q is unknown; want redis, rediss for TLS, or unix", u.Scheme)
 	}
 	if u.Hostname() == "" {
 		return bad("it names no host; want %s://host:port", u.Scheme)
@@ -122,15 +134,12 @@ func parseURL(raw string) (*goredis.Options, error) {
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 		return bad("port %s is not between 1 and 65535", port)
 	}
-	if path := strings.Trim(u.Path, "/"); path != "" && path != "0" {
-		return bad("database %q cannot be used, because pub/sub ignores database numbers; leave it out and set redis.prefix instead", path)
-	}
-	if u.RawQuery != "" || u.Fragment != "" {
-		return bad("options after '?' or '#' are not supported; use the redis.* settings")
+	if path := strings.Trim(u.Path, "/"); path != "" {
+		if o.DB, err = strconv.Atoi(path); err != nil || o.DB < 0 {
+			return bad("%q is not a database number", path)
+		}
 	}
 	o.Addr = net.JoinHostPort(u.Hostname(), port)
-	o.Username = u.User.Username()
-	o.Password, _ = u.User.Password()
 	return o, nil
 }
 

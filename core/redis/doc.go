@@ -21,8 +21,9 @@
 // that nothing ran, and the text is sent.
 //
 // Redis 6.2 or newer, one primary, reached directly or through a proxy that
-// follows failovers. Database 0 only: pub/sub ignores database numbers, so two
-// installations on one server are told apart by Config.Prefix.
+// follows failovers. Installations that share a server are told apart by
+// Config.Prefix or by database number; pub/sub ignores database numbers, so
+// channels must begin with ChannelPrefix, which holds it.
 //
 // A Client may be used from any goroutine. It starts none of its own; a
 // Subscriber's belong to its Run.

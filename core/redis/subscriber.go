@@ -58,7 +58,7 @@ func (c *Client) Subscriber(h Handler) *Subscriber {
 	return &Subscriber{
 		client:  c,
 		handler: h,
-		probe:   fmt.Sprintf("%s:probe:%016x", c.cfg.Prefix, rand.Uint64()),
+		probe:   fmt.Sprintf("%s:probe:%016x", c.ChannelPrefix(), rand.Uint64()),
 		wake:    make(chan struct{}, 1),
 		wanted:  make(map[string]struct{}),
 		dirty:   make(map[string]struct{}),
