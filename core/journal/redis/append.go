@@ -44,7 +44,7 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 	args := make([]any, 0, 12+2*len(r.Entry.Changes))
 	args = append(args, b[:size], string(r.Entry.ID), b[size:], j.cfg.NonceWindow.Milliseconds(), create,
 		knownEpoch(r.Known.Epoch), r.Known.Seq, string(r.Known.ID),
-		newEpoch(), j.cfg.MaxEntries, string(r.Room), prefix+channelName)
+		newEpoch(), j.cfg.MaxEntries, string(r.Room), j.watches.channel(r.Room))
 	for i := range r.Entry.Changes {
 		c := &r.Entry.Changes[i]
 		value := ""

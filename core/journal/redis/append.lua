@@ -49,7 +49,7 @@ if fresh then
   for name in string.gmatch(past, '%S+') do names[#names + 1] = name end
   if epoch ~= '' then names[#names + 1] = epoch end
   if kseq > 0 and kepoch ~= epoch then names[#names + 1] = kepoch end
-  while #names > 8 do table.remove(names, 1) end
+  while #names > 16 do table.remove(names, 1) end
   local old = epoch
   epoch, top, past = ARGV[9], 0, table.concat(names, ' ')
   redis.call('HSET', KEYS[2], 'epoch', epoch, 'past', past)

@@ -74,28 +74,34 @@ func TestDamagedBatch(t *testing.T) {
 		name  string
 		pairs []string
 		want  int
-		bad   string // part of the error, "" for none
+		bad   uint64 // the damaged seq, 0 for none
 	}{
-		{"nothing", nil, 0, ""},
-		{"sound", []string{"0-1", good, "0-2", good}, 2, ""},
-		{"damaged later", []string{"0-1", good, "0-2", "x"}, 1, "0-2"},
-		{"damaged first", []string{"0-1", "", "0-2", good}, 0, "0-1"},
-		{"a stranger's id", []string{"1732000000123-0", good}, 0, "1732000000123-0"},
+		{"nothing", nil, 0, 0},
+		{"sound", []string{"0-1", good, "0-2", good}, 2, 0},
+		{"damaged later", []string{"0-1", good, "0-2", "x"}, 1, 0},
+		{"damaged first", []string{"0-8", "", "0-9", good}, 0, 8},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			es, err := decodeBatch(tt.pairs)
-			if len(es) != tt.want || (err != nil) != (tt.bad != "") {
+			es, err := decodeBatch("lobby", tt.pairs)
+			if len(es) != tt.want || (err != nil) != (tt.bad != 0) {
 				t.Fatalf("got %d entries, %v, want %d", len(es), err, tt.want)
 			}
-			if err != nil && (!errors.Is(err, journal.ErrDamaged) || !strings.Contains(err.Error(), tt.bad)) {
-				t.Errorf("got %v, want ErrDamaged that names %s", err, tt.bad)
+			if err == nil {
+				return
+			}
+			damaged, ok := errors.AsType[*journal.DamagedError](err)
+			if !ok || damaged.Seq != tt.bad || damaged.Room != "lobby" {
+				t.Errorf("got %v, want a DamagedError of seq %d", err, tt.bad)
 			}
 		})
 	}
 }
 
 func TestRepliesOfTheWrongShape(t *testing.T) {
+	if es, err := decodeBatch("lobby", []string{"1732000000123-0", ""}); !errors.Is(err, journal.ErrUnavailable) {
+		t.Errorf("a stranger's stream id: got %d entries, %v, want ErrUnavailable", len(es), err)
+	}
 	for _, reply := range []any{nil, int64(1), "", "3", "0", "0 e", "0 e x", "0 e 0", "1 e 1 \x05", []any{"0"}} {
 		if rc, err := readAppendReply(reply); err == nil {
 			t.Errorf("append reply %#v: got %+v, want an error", reply, rc)

@@ -223,12 +223,12 @@ func TestLostAnswer(t *testing.T) {
 	if _, err := j.Append(within(t), without); !errors.Is(err, journal.ErrUnavailable) {
 		t.Fatalf("append without a nonce: got %v, want ErrUnavailable", err)
 	}
-	mustAppend(t, j, message("lobby", "warm")) // makes a new connection
+	insist(t, j, message("lobby", "warm")) // until it has found every silent connection
 	proxy.Silence()
 	if _, err := j.Append(within(t), message("lobby", "n1")); !errors.Is(err, journal.ErrUnavailable) {
 		t.Fatalf("append: got %v, want ErrUnavailable", err)
 	}
-	rc := mustAppend(t, j, message("lobby", "n1"))
+	rc := insist(t, j, message("lobby", "n1"))
 	if !rc.Repeat || rc.Seq != 4 || rc.Epoch != first.Epoch || rc.ID != "id-of-n1" {
 		t.Errorf("resend: got %+v, want a repeat of seq 4", rc)
 	}
@@ -284,11 +284,15 @@ func TestBadThingsInRedis(t *testing.T) {
 
 	server.Do("XADD", "parley:{attic}:log", "0-7", "e", "not an entry")
 	_, es, err := j.Read(within(t), "attic", 0, 10)
-	if !errors.Is(err, journal.ErrDamaged) || !strings.Contains(fmt.Sprint(err), "0-7") || len(es) != 0 {
-		t.Errorf("read a damaged entry: got %d entries, %v, want ErrDamaged that names 0-7", len(es), err)
+	if !errors.Is(err, journal.ErrDamaged) || !strings.Contains(fmt.Sprint(err), "record 7 ") || len(es) != 0 {
+		t.Errorf("read a damaged entry: got %d entries, %v, want ErrDamaged that names record 7", len(es), err)
 	}
 	if info, err := j.Info(within(t), "attic"); err != nil || info.First != 7 {
 		t.Errorf("info: got %+v, %v, want first 7", info, err)
+	}
+	server.Do("XADD", "parley:{attic}:log", "0-9", "e", "not an entry either")
+	if _, _, err := j.ReadBefore(within(t), "attic", 9, 10); err == nil || !strings.Contains(err.Error(), "record 7 ") {
+		t.Errorf("read before 9: got %v, want it to name record 7", err)
 	}
 	// A stream without its meta key is what is left of a lost epoch.
 	if rc := mustAppend(t, j, message("attic", "n")); rc.Seq != 1 {
@@ -318,8 +322,13 @@ func TestAgeIsSwept(t *testing.T) {
 	add("lobby", 5, now)
 	add("attic", 3, now.Add(-2*time.Hour))
 	add("new", 3, now)
+	// A damaged head does not stop the sweep.
+	server.Do("XADD", "parley:{cellar}:log", "0-1", "e", "not an entry")
+	server.Do("HSET", "parley:{cellar}:meta", "epoch", "e", "top", "1")
+	server.Do("ZADD", "parley:rooms", "0", "cellar")
+	add("cellar", 2, now.Add(-2*time.Hour))
 	ctx := within(t)
-	for room, want := range map[chat.RoomID]uint64{"lobby": old + 1, "attic": 4, "new": 1} {
+	for room, want := range map[chat.RoomID]uint64{"lobby": old + 1, "attic": 4, "cellar": 4, "new": 1} {
 		for {
 			info, err := j.Info(ctx, room)
 			if err != nil {
@@ -415,5 +424,23 @@ func TestNewChecksSettings(t *testing.T) {
 		if _, err := journalredis.New(cfg, c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want an error that names %s", err, want)
 		}
+	}
+}
+
+// TestDatabasesShareAServer pins that pub/sub, which knows no databases, does
+// not carry one installation's entries to another.
+func TestDatabasesShareAServer(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	a := node(t, quick(server.URL()), journalredis.Defaults())
+	b := node(t, quick(server.URL()+"/3"), journalredis.Defaults())
+	f := follow(t, b, "lobby")
+	f.awaitDoubt(t, 0)
+	other := mustAppend(t, a, message("lobby", "a"))
+	own := mustAppend(t, b, message("lobby", "b"))
+	f.await(t, own.Epoch, []chat.MessageID{"id-of-b"})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if id, ok := f.got[other.Epoch+" 1"]; ok || own.Seq != 1 {
+		t.Errorf("database 3 heard %q of database 0 and appended seq %d, want nothing and 1", id, own.Seq)
 	}
 }

@@ -101,7 +101,7 @@ func New(cfg Config, client *rds.Client, log *slog.Logger) (*Journal, error) {
 	}
 	j := &Journal{cfg: cfg, client: client, log: log}
 	j.bufs.New = func() any { b := make([]byte, 0, 1024); return &b }
-	j.watches.init(client.Prefix())
+	j.watches.init(client.ChannelPrefix())
 	j.sub = client.Subscriber(&j.watches)
 	j.watches.sub = j.sub
 	j.ctx, j.stop = context.WithCancel(context.Background())

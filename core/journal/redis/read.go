@@ -14,20 +14,18 @@ import (
 
 // Read implements journal.Journal.
 func (j *Journal) Read(ctx context.Context, room chat.RoomID, after uint64, limit int) (string, []journal.Entry, error) {
-	from := "+" // nothing lies after the highest seq there can be
-	if after < math.MaxUint64 {
-		from = streamID(after + 1)
+	if after == math.MaxUint64 { // nothing lies after it but the room's epoch is asked for
+		limit, after = 0, 0
 	}
-	return j.read(ctx, room, "XRANGE", from, "+", limit)
+	return j.read(ctx, room, "XRANGE", streamID(after+1), lastID, limit)
 }
 
 // ReadBefore implements journal.Journal.
 func (j *Journal) ReadBefore(ctx context.Context, room chat.RoomID, before uint64, limit int) (string, []journal.Entry, error) {
-	from := "+"
-	if before > 0 {
-		from = streamID(before - 1)
+	if before == 0 {
+		before = math.MaxUint64
 	}
-	epoch, es, err := j.read(ctx, room, "XREVRANGE", from, "-", limit)
+	epoch, es, err := j.read(ctx, room, "XREVRANGE", streamID(before-1), streamID(0), limit)
 	slices.Reverse(es)
 	return epoch, es, err
 }
@@ -53,26 +51,25 @@ func (j *Journal) read(ctx context.Context, room chat.RoomID, command, from, to 
 	if err != nil {
 		return "", nil, fail("read "+string(room), err)
 	}
-	es, err := decodeBatch(parts[1:])
-	if err != nil {
-		err = fmt.Errorf("read %s: %w", room, err)
-	}
+	es, err := decodeBatch(room, parts[1:])
 	return parts[0], es, err
 }
 
-// decodeBatch decodes pairs of stream id and entry. On a damaged one it
-// returns those before it as well as the error, so that a reader can go past:
-// the error comes alone only when the damaged entry is the next.
-func decodeBatch(pairs []string) ([]journal.Entry, error) {
+// decodeBatch decodes pairs of stream id and entry. It ends before a damaged
+// one; a batch that begins with one is a *journal.DamagedError.
+func decodeBatch(room chat.RoomID, pairs []string) ([]journal.Entry, error) {
 	es := make([]journal.Entry, 0, len(pairs)/2)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		seq, err := parseStreamID(pairs[i])
-		var e journal.Entry
-		if err == nil {
-			e, err = decodeEntry(pairs[i+1], seq)
+		if err != nil {
+			return nil, fail("read "+string(room), err)
+		}
+		e, err := decodeEntry(pairs[i+1], seq)
+		if err != nil && i > 0 {
+			break
 		}
 		if err != nil {
-			return es, fmt.Errorf("%w: stream entry %.40s: %w", journal.ErrDamaged, pairs[i], err)
+			return nil, &journal.DamagedError{Room: room, Seq: seq, Detail: err.Error()}
 		}
 		es = append(es, e)
 	}
@@ -89,7 +86,7 @@ func (j *Journal) Info(ctx context.Context, room chat.RoomID) (journal.Info, err
 		return journal.Info{}, err
 	}
 	prefix := j.roomPrefix(room)
-	reply, err := j.client.Eval(ctx, infoScript, []string{prefix + "log", prefix + "meta", prefix + "state"})
+	reply, err := j.client.Eval(ctx, infoScript, []string{prefix + "log", prefix + "meta", prefix + "state"}, lastID)
 	if err != nil {
 		return journal.Info{}, fail("describe "+string(room), err)
 	}
@@ -128,6 +125,10 @@ func readInfoReply(reply any) (journal.Info, error) {
 	}
 	return info, nil
 }
+
+// lastID is the highest stream id an entry of ours can have. Ids above it are
+// of those that Redis makes from the time: not ours.
+var lastID = streamID(math.MaxUint64)
 
 // streamID names the entry with that seq in a room's stream.
 func streamID(seq uint64) string { return "0-" + strconv.FormatUint(seq, 10) }

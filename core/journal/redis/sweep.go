@@ -2,10 +2,12 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
 	"parley/core/chat"
+	"parley/core/journal"
 )
 
 const (
@@ -54,19 +56,23 @@ func (j *Journal) sweep(ctx context.Context, before time.Time) error {
 // before the given Unix ms. Stream ids are seqs, not times, so the times are
 // read from the entries.
 func (j *Journal) sweepRoom(ctx context.Context, room chat.RoomID, before int64) error {
-	var last uint64 // the newest entry to drop
+	var at uint64 // the newest entry looked at
 	for range sweepBatches {
-		epoch, es, err := j.Read(ctx, room, last, sweepEntries)
-		if err != nil && len(es) == 0 {
+		epoch, es, err := j.Read(ctx, room, at, sweepEntries)
+		if damaged, ok := errors.AsType[*journal.DamagedError](err); ok {
+			at = damaged.Seq // as old as what follows it
+			continue
+		}
+		if err != nil {
 			return err
 		}
 		old := 0
 		for old < len(es) && es[old].Time < before {
-			last = es[old].Seq
+			at = es[old].Seq
 			old++
 		}
 		if old > 0 {
-			if err := j.trim(ctx, room, epoch, last); err != nil {
+			if err := j.trim(ctx, room, epoch, at); err != nil {
 				return err
 			}
 		}
