@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"parley/core/config"
 )
@@ -58,6 +59,15 @@ func configured(c *cobra.Command) func() (config.Config, error) {
 		}
 		values[k.Name] = c.Flags().String(k.Name, k.Default, doc)
 	}
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		var unknown *pflag.NotExistError
+		if errors.As(err, &unknown) {
+			if near := config.NearestKey(unknown.GetSpecifiedName()); near != "" {
+				return fmt.Errorf("%w; did you mean --%s?", err, near)
+			}
+		}
+		return err
+	})
 	return func() (config.Config, error) {
 		given := make(map[string]string)
 		for name, v := range values {

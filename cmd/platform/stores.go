@@ -18,8 +18,12 @@ import (
 func (s *server) openTuner(context.Context) error {
 	r := s.cfg.Runtime
 	t, err := tuning.New(tuning.Config{GOGC: r.GOGC, MemoryLimit: int64(r.MemoryLimit), AutoMaxProcs: r.AutoMaxProcs}, s.log)
+	if err != nil {
+		return err
+	}
+	t.Apply() // before anything sizes itself by GOMAXPROCS
 	s.tuner = t
-	return err
+	return nil
 }
 
 // openJournal opens Redis where it is configured, else the embedded store.
