@@ -3,6 +3,7 @@ package disk_test
 import (
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,11 +17,11 @@ import (
 const benchText = "The quick brown fox jumps over the lazy dog, and then some more is said about it, a hundred and twenty bytes in all...."
 
 func benchJournal(b *testing.B) *disk.Journal {
-	cfg := disk.Defaults()
-	cfg.Path = filepath.Join(b.TempDir(), "journal.db")
-	return open(b, cfg)
+	return open(b, config(filepath.Join(b.TempDir(), "journal.db")))
 }
 
+// benchRequest is the n-th message to a room, with an id and a nonce of its
+// own.
 func benchRequest(room chat.RoomID, n uint64) journal.Request {
 	return journal.Request{Room: room, Entry: journal.Entry{
 		ID: chat.MessageID(fmt.Sprintf("01932f3a-0000-7000-8000-%012x", n)), Kind: journal.KindMessage,
@@ -28,42 +29,93 @@ func benchRequest(room chat.RoomID, n uint64) journal.Request {
 	}}
 }
 
-// BenchmarkAppend appends durably. Requests are made ahead, so that the
-// allocations counted are the journal's.
+// BenchmarkAppend appends durably, each writer one message after the other. Of
+// the allocations, four are the request's.
 func BenchmarkAppend(b *testing.B) {
-	for _, c := range []struct{ writers, rooms int }{{1, 1}, {64, 1}, {64, 64}, {64, 500}} {
-		b.Run(fmt.Sprintf("writers=%d/rooms=%d", c.writers, c.rooms), func(b *testing.B) {
+	b.Run("writers=1", func(b *testing.B) {
+		j := benchJournal(b)
+		b.ReportAllocs()
+		for n := uint64(0); b.Loop(); n++ {
+			if _, err := j.Append(b.Context(), benchRequest("lobby", n)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	for _, rooms := range []uint64{1, 64, 500} {
+		b.Run(fmt.Sprintf("writers=64/rooms=%d", rooms), func(b *testing.B) {
 			j := benchJournal(b)
-			reqs := make([]journal.Request, 1<<16)
-			for i := range reqs {
-				reqs[i] = benchRequest(chat.RoomID(fmt.Sprintf("room-%d", i%c.rooms)), uint64(i))
+			names := make([]chat.RoomID, rooms)
+			for i := range names {
+				names[i] = chat.RoomID(fmt.Sprintf("room-%d", i))
 			}
-			if b.N > len(reqs) { // a nonce must not come twice
-				for i := len(reqs); i < b.N; i++ {
-					reqs = append(reqs, benchRequest(chat.RoomID(fmt.Sprintf("room-%d", i%c.rooms)), uint64(i)))
-				}
-			}
+			var next atomic.Uint64
+			b.SetParallelism(writersPerCPU(64))
 			b.ReportAllocs()
-			b.ResetTimer()
-			var next atomic.Int64
-			var wg sync.WaitGroup
-			for range c.writers {
-				wg.Go(func() {
-					for {
-						i := int(next.Add(1)) - 1
-						if i >= b.N {
-							return
-						}
-						if _, err := j.Append(b.Context(), reqs[i]); err != nil {
-							b.Errorf("append: %v", err)
-							return
-						}
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					n := next.Add(1)
+					if _, err := j.Append(b.Context(), benchRequest(names[n%rooms], n)); err != nil {
+						b.Error(err)
+						return
 					}
-				})
-			}
-			wg.Wait()
+				}
+			})
 			s := j.Stats()
 			b.ReportMetric(float64(s.Appended)/float64(s.Commits), "appends/commit")
 		})
 	}
+}
+
+// BenchmarkLast50 reads the newest 50 entries of a room of 10,000.
+func BenchmarkLast50(b *testing.B) {
+	j := benchJournal(b)
+	fillParallel(b, j, 10_000)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, es, err := j.ReadBefore(b.Context(), "lobby", 0, 50); err != nil || len(es) != 50 {
+			b.Fatalf("got %d entries, %v", len(es), err)
+		}
+	}
+}
+
+// BenchmarkLookup asks for a nonce that is new, as nearly every one is, and
+// for one that is known.
+func BenchmarkLookup(b *testing.B) {
+	j := benchJournal(b)
+	fillParallel(b, j, 10_000)
+	for nonce, want := range map[string]bool{"new": false, "nonce-5000": true} {
+		b.Run(fmt.Sprintf("known=%v", want), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, ok, err := j.Lookup(b.Context(), "lobby", "ann", nonce); ok != want || err != nil {
+					b.Fatalf("got %v, %v", ok, err)
+				}
+			}
+		})
+	}
+}
+
+// writersPerCPU is the parallelism that makes b.RunParallel start n
+// goroutines, or a few more.
+func writersPerCPU(n int) int {
+	cpus := runtime.GOMAXPROCS(0)
+	return (n + cpus - 1) / cpus
+}
+
+// fillParallel appends n messages to room lobby from many goroutines.
+func fillParallel(b *testing.B, j *disk.Journal, n uint64) {
+	b.Helper()
+	var next atomic.Uint64
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			for i := next.Add(1); i <= n; i = next.Add(1) {
+				if _, err := j.Append(b.Context(), benchRequest("lobby", i)); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

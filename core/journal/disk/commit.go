@@ -166,7 +166,7 @@ func (c *committer) commit(ps []*pending) {
 		c.refuse(ps, fault)
 		return
 	}
-	err := c.transact(func(b buckets) (bool, error) { return c.stageAll(b, ps) })
+	err := c.transact(func(b *buckets) (bool, error) { return c.stageAll(b, ps) })
 	var page *pageError
 	switch {
 	case err == nil:
@@ -188,7 +188,7 @@ func (c *committer) commit(ps []*pending) {
 
 // transact runs fn in a write transaction and commits it if fn changed
 // anything. It returns when the commit is durable or has failed.
-func (c *committer) transact(fn func(b buckets) (changed bool, err error)) (err error) {
+func (c *committer) transact(fn func(b *buckets) (changed bool, err error)) (err error) {
 	c.reset()
 	tx, err := c.j.db.Begin(true)
 	if err != nil {
@@ -206,7 +206,7 @@ func (c *committer) transact(fn func(b buckets) (changed bool, err error)) (err 
 		}
 	}()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	changed, err := fn(allBuckets(tx))
+	changed, err := fn(&buckets{tx: tx})
 	if err != nil {
 		return err
 	}
@@ -233,9 +233,9 @@ func (c *committer) reset() {
 	clear(c.staged)
 }
 
-func (c *committer) stageAll(b buckets, ps []*pending) (changed bool, err error) {
+func (c *committer) stageAll(b *buckets, ps []*pending) (changed bool, err error) {
 	// Sequential keys fill pages well; keys of many rooms split them.
-	b.nonces.FillPercent, b.entries.FillPercent = 0.95, 0.8
+	b.nonces().FillPercent, b.entries().FillPercent = 0.95, 0.8
 	// Before anything is staged: what a reader of the last commit may still
 	// read must not go in this one.
 	if changed, err = c.sweep(b, 2*len(ps)+16); err != nil {
@@ -262,7 +262,7 @@ func (c *committer) stageAll(b buckets, ps []*pending) (changed bool, err error)
 
 // workOn returns the room's place in this commit, reading its head if it is
 // not in memory.
-func (c *committer) workOn(b buckets, room chat.RoomID) (*work, error) {
+func (c *committer) workOn(b *buckets, room chat.RoomID) (*work, error) {
 	if w := c.works[room]; w != nil {
 		return w, nil
 	}
@@ -295,7 +295,7 @@ func (c *committer) workOn(b buckets, room chat.RoomID) (*work, error) {
 }
 
 // stage puts one append into the transaction, or decides what else it gets.
-func (c *committer) stage(b buckets, p *pending) error {
+func (c *committer) stage(b *buckets, p *pending) error {
 	p.receipt, p.err, p.added, p.twin = journal.Receipt{}, nil, false, nil
 	if p.abandoned.Load() {
 		return nil
@@ -334,7 +334,7 @@ func (c *committer) stage(b buckets, p *pending) error {
 }
 
 // put stages the entry, its changes and its receipt.
-func (c *committer) put(b buckets, w *work, p *pending) error {
+func (c *committer) put(b *buckets, w *work, p *pending) error {
 	e := &p.req.Entry
 	w.h.top++
 	w.h.topID = e.ID
@@ -345,20 +345,20 @@ func (c *committer) put(b buckets, w *work, p *pending) error {
 
 	c.key = entryKey(c.key[:0], w.room, w.h.gen, e.Seq)
 	p.rec = seal(c.key, p.rec[:p.body])
-	if err := b.entries.Put(c.key, p.rec); err != nil {
+	if err := b.entries().Put(c.key, p.rec); err != nil {
 		return err
 	}
 	for i := range e.Changes {
 		ch := &e.Changes[i]
 		c.key = stateKey(c.key[:0], w.room, ch.Key)
 		if ch.Value == nil {
-			if err := b.state.Delete(c.key); err != nil {
+			if err := b.state().Delete(c.key); err != nil {
 				return err
 			}
 			continue
 		}
 		rec := c.value(func(buf []byte) []byte { return append(append(buf, recordVersion), ch.Value...) })
-		if err := b.state.Put(c.key, rec); err != nil {
+		if err := b.state().Put(c.key, rec); err != nil {
 			return err
 		}
 	}
@@ -382,12 +382,12 @@ func (c *committer) value(build func(buf []byte) []byte) []byte {
 }
 
 // newEpoch makes w stand at the start of a new epoch.
-func (c *committer) newEpoch(b buckets, w *work, known journal.Position) error {
+func (c *committer) newEpoch(b *buckets, w *work, known journal.Position) error {
 	if w.h.gen > 0 {
 		c.j.log.Warn("journal opens a new epoch: a caller knows more of the room than is stored",
 			"room", w.room, "epoch", w.h.epoch, "top", w.h.top, "known_epoch", known.Epoch, "known_seq", known.Seq)
 		c.key = genPrefix(c.key[:0], w.room, w.h.gen)
-		if err := b.garbage.Put(c.key, []byte{recordVersion}); err != nil {
+		if err := b.garbage().Put(c.key, []byte{recordVersion}); err != nil {
 			return err
 		}
 		c.garbage = true
@@ -398,7 +398,7 @@ func (c *committer) newEpoch(b buckets, w *work, known journal.Position) error {
 }
 
 // writeHeads puts what has changed of the heads.
-func (c *committer) writeHeads(b buckets) (wrote bool, err error) {
+func (c *committer) writeHeads(b *buckets) (wrote bool, err error) {
 	for _, w := range c.order {
 		if !w.changed {
 			continue
@@ -406,14 +406,14 @@ func (c *committer) writeHeads(b buckets) (wrote bool, err error) {
 		wrote = true
 		c.key = append(c.key[:0], w.room...)
 		rec := c.value(func(buf []byte) []byte { return appendSpan(buf, &w.h) })
-		if err := b.rooms.Put(c.key, rec); err != nil {
+		if err := b.rooms().Put(c.key, rec); err != nil {
 			return false, err
 		}
 		if !w.lineage {
 			continue
 		}
 		rec = c.value(func(buf []byte) []byte { return appendLineage(buf, &w.h) })
-		if err := b.epochs.Put(c.key, rec); err != nil {
+		if err := b.epochs().Put(c.key, rec); err != nil {
 			return false, err
 		}
 	}

@@ -91,14 +91,14 @@ func (d *damage) takeTodo() []damagedDetail {
 
 // recordDamage enters what readers met into the quarantine bucket. If the
 // commit fails the records are met again by the next reader.
-func (c *committer) recordDamage(b buckets) error {
+func (c *committer) recordDamage(b *buckets) error {
 	for _, d := range c.j.damage.takeTodo() {
 		c.key = entryKey(c.key[:0], d.room, d.gen, d.seq)
 		rec := c.value(func(buf []byte) []byte {
 			buf = binary.BigEndian.AppendUint64(append(buf, recordVersion), uint64(c.now))
 			return append(buf, d.detail...)
 		})
-		if err := b.quarantine.Put(c.key, rec); err != nil {
+		if err := b.quarantine().Put(c.key, rec); err != nil {
 			return err
 		}
 	}
@@ -107,7 +107,7 @@ func (c *committer) recordDamage(b buckets) error {
 
 // record enters damaged records while no append does it.
 func (c *committer) record() {
-	err := c.transact(func(b buckets) (bool, error) { return true, c.recordDamage(b) })
+	err := c.transact(func(b *buckets) (bool, error) { return true, c.recordDamage(b) })
 	var page *pageError
 	switch {
 	case err == nil:
@@ -127,8 +127,8 @@ func (j *Journal) Quarantined(ctx context.Context, limit int) ([]journal.Damaged
 		return nil, err
 	}
 	var list []journal.DamagedError
-	err := j.view(func(b buckets) error {
-		c := b.quarantine.Cursor()
+	err := j.view(func(b *buckets) error {
+		c := b.quarantine().Cursor()
 		for k, v := c.First(); k != nil && len(list) < limit; k, v = c.Next() {
 			if len(k) < 13 {
 				continue

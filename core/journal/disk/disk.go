@@ -172,7 +172,7 @@ var errClosed = fmt.Errorf("%w: it is closed", journal.ErrUnavailable)
 // view runs fn in a read transaction. bbolt panics, or reads outside its
 // mapping, where a page is damaged; that becomes an error. fn copies what it
 // needs: an open reader holds up the committer whenever the file is remapped.
-func (j *Journal) view(fn func(b buckets) error) (err error) {
+func (j *Journal) view(fn func(b *buckets) error) (err error) {
 	defer rescue(&err)
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	tx, err := j.db.Begin(false)
@@ -184,7 +184,7 @@ func (j *Journal) view(fn func(b buckets) error) (err error) {
 			err = e
 		}
 	}()
-	return fn(allBuckets(tx))
+	return fn(&buckets{tx: tx})
 }
 
 // pageError is a panic of bbolt: it met a page that makes no sense.

@@ -58,10 +58,10 @@ var errHead = fmt.Errorf("%w: the head of the room", journal.ErrDamaged)
 
 // loadHead reads a room's head. Where the span is of the generation of a
 // known head, the lineage is taken from that instead of being read.
-func loadHead(b buckets, room chat.RoomID, known head) (head, error) {
+func loadHead(b *buckets, room chat.RoomID, known head) (head, error) {
 	key := []byte(room)
-	rec := b.rooms.Get(key)
-	if rec == nil && b.epochs.Get(key) == nil {
+	rec := b.rooms().Get(key)
+	if rec == nil && b.epochs().Get(key) == nil {
 		return head{}, nil
 	}
 	var h, l head
@@ -73,7 +73,7 @@ func loadHead(b buckets, room chat.RoomID, known head) (head, error) {
 		h.epoch, h.past = known.epoch, known.past
 		return h, nil
 	}
-	body, err = unseal(key, b.epochs.Get(key))
+	body, err = unseal(key, b.epochs().Get(key))
 	if err != nil || decodeLineage(&l, body) != nil || l.gen != h.gen {
 		return head{}, errHead
 	}
@@ -84,12 +84,12 @@ func loadHead(b buckets, room chat.RoomID, known head) (head, error) {
 // rebuildHead makes a head out of what is left of a damaged one. Where the
 // span is gone, the entries' keys tell it. Where the lineage is gone, the
 // entries stay and the epoch gets a new name, so that clients are reset.
-func rebuildHead(b buckets, room chat.RoomID) head {
+func rebuildHead(b *buckets, room chat.RoomID) head {
 	key := []byte(room)
 	var h, l head
-	body, err := unseal(key, b.rooms.Get(key))
+	body, err := unseal(key, b.rooms().Get(key))
 	hasSpan := err == nil && decodeSpan(&h, body) == nil
-	body, err = unseal(key, b.epochs.Get(key))
+	body, err = unseal(key, b.epochs().Get(key))
 	hasLineage := err == nil && decodeLineage(&l, body) == nil
 	if !hasSpan {
 		h = head{gen: l.gen, first: 1}
@@ -107,10 +107,10 @@ func rebuildHead(b buckets, room chat.RoomID) head {
 }
 
 // lastGen is the highest generation that entries of the room are kept under.
-func lastGen(b buckets, room chat.RoomID) uint32 {
+func lastGen(b *buckets, room chat.RoomID) uint32 {
 	prefix := roomPrefix(nil, room)
 	end := append(slices.Clone(prefix[:len(prefix)-1]), 1) // behind every key of the room
-	c := b.entries.Cursor()
+	c := b.entries().Cursor()
 	k, _ := c.Seek(end)
 	if k == nil {
 		k, _ = c.Last()
@@ -124,9 +124,9 @@ func lastGen(b buckets, room chat.RoomID) uint32 {
 }
 
 // spanFromEntries sets first and top from the keys of the entries.
-func spanFromEntries(b buckets, room chat.RoomID, h *head) {
+func spanFromEntries(b *buckets, room chat.RoomID, h *head) {
 	prefix := genPrefix(nil, room, h.gen)
-	c := b.entries.Cursor()
+	c := b.entries().Cursor()
 	var last, rec []byte
 	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix) && len(k) == len(prefix)+8; k, v = c.Next() {
 		if last == nil {

@@ -48,22 +48,24 @@ func keySeq(key []byte) uint64 {
 	return binary.BigEndian.Uint64(key[len(key)-8:])
 }
 
-// buckets are the buckets of one transaction.
+// buckets are the buckets of one transaction, each opened when it is first
+// asked for: opening one costs about six allocations.
 type buckets struct {
-	tx                            *bolt.Tx
-	rooms, epochs, entries, state *bolt.Bucket
-	nonces, garbage, quarantine   *bolt.Bucket
+	tx   *bolt.Tx
+	open [7]*bolt.Bucket
 }
 
-func allBuckets(tx *bolt.Tx) buckets {
-	return buckets{
-		tx:         tx,
-		rooms:      tx.Bucket(bucketRooms),
-		epochs:     tx.Bucket(bucketEpochs),
-		entries:    tx.Bucket(bucketEntries),
-		state:      tx.Bucket(bucketState),
-		nonces:     tx.Bucket(bucketNonces),
-		garbage:    tx.Bucket(bucketGarbage),
-		quarantine: tx.Bucket(bucketQuarantine),
+func (b *buckets) bucket(i int, name []byte) *bolt.Bucket {
+	if b.open[i] == nil {
+		b.open[i] = b.tx.Bucket(name)
 	}
+	return b.open[i]
 }
+
+func (b *buckets) rooms() *bolt.Bucket      { return b.bucket(0, bucketRooms) }
+func (b *buckets) epochs() *bolt.Bucket     { return b.bucket(1, bucketEpochs) }
+func (b *buckets) entries() *bolt.Bucket    { return b.bucket(2, bucketEntries) }
+func (b *buckets) state() *bolt.Bucket      { return b.bucket(3, bucketState) }
+func (b *buckets) nonces() *bolt.Bucket     { return b.bucket(4, bucketNonces) }
+func (b *buckets) garbage() *bolt.Bucket    { return b.bucket(5, bucketGarbage) }
+func (b *buckets) quarantine() *bolt.Bucket { return b.bucket(6, bucketQuarantine) }

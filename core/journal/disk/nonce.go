@@ -16,18 +16,18 @@ import (
 // file. It is read from the list when the journal opens.
 
 // loadNonces fills the map. It runs before the committer does.
-func (c *committer) loadNonces(b buckets) error {
+func (c *committer) loadNonces(b *buckets) error {
 	c.j.pub.nonces = c.scanNonces(b)
 	return nil
 }
 
 // scanNonces reads the whole list.
-func (c *committer) scanNonces(b buckets) map[nonceHash]uint64 {
+func (c *committer) scanNonces(b *buckets) map[nonceHash]uint64 {
 	var r receipt
 	var scratch []byte
 	found := map[nonceHash]uint64{}
 	c.next = 1
-	cur := b.nonces.Cursor()
+	cur := b.nonces().Cursor()
 	for k, v := cur.First(); k != nil; k, v = cur.Next() {
 		if len(k) != 8 {
 			continue
@@ -53,7 +53,7 @@ func readReceipt(r *receipt, key, rec, scratch []byte) ([]byte, error) {
 }
 
 // putReceipt stages the receipt of p's entry.
-func (c *committer) putReceipt(b buckets, w *work, p *pending) error {
+func (c *committer) putReceipt(b *buckets, w *work, p *pending) error {
 	e := &p.req.Entry
 	r := receipt{
 		at: c.now, room: w.room, gen: w.h.gen, user: e.From, nonce: e.Nonce,
@@ -62,16 +62,16 @@ func (c *committer) putReceipt(b buckets, w *work, p *pending) error {
 	c.key = nonceKey(c.key[:0], c.next+uint64(len(c.remember)))
 	c.remember = append(c.remember, p.hash)
 	rec := c.value(func(buf []byte) []byte { return appendReceipt(buf, &r) })
-	return b.nonces.Put(c.key, rec)
+	return b.nonces().Put(c.key, rec)
 }
 
 // expireNonces deletes at most budget receipts that are past the window or
 // above its bound. A damaged one goes when its turn comes.
-func (c *committer) expireNonces(b buckets, budget int) (int, error) {
+func (c *committer) expireNonces(b *buckets, budget int) (int, error) {
 	cutoff := c.now - c.j.cfg.NonceWindow.Milliseconds()
 	var r receipt
 	var scratch []byte
-	cur := b.nonces.Cursor()
+	cur := b.nonces().Cursor()
 	for k, v := cur.First(); len(k) == 8 && len(c.forget) < budget; k, v = cur.Next() {
 		f := forgotten{number: binary.BigEndian.Uint64(k)}
 		over := c.next-f.number > uint64(c.j.cfg.MaxNonces)
@@ -86,7 +86,7 @@ func (c *committer) expireNonces(b buckets, budget int) (int, error) {
 	}
 	for _, f := range c.forget { // a cursor must not see deletes
 		c.key = nonceKey(c.key[:0], f.number)
-		if err := b.nonces.Delete(c.key); err != nil {
+		if err := b.nonces().Delete(c.key); err != nil {
 			return 0, err
 		}
 	}
@@ -109,10 +109,10 @@ func (c *committer) publishNoncesLocked() {
 
 // receiptAt reads the receipt of that number if it is still good: of this
 // nonce, of the room's epoch, within the window.
-func (j *Journal) receiptAt(b buckets, number uint64, room chat.RoomID, user chat.UserID, nonce string, h head, now int64) (journal.Receipt, bool) {
+func (j *Journal) receiptAt(b *buckets, number uint64, room chat.RoomID, user chat.UserID, nonce string, h head, now int64) (journal.Receipt, bool) {
 	var r receipt
 	key := nonceKey(nil, number)
-	if _, err := readReceipt(&r, key, b.nonces.Get(key), nil); err != nil {
+	if _, err := readReceipt(&r, key, b.nonces().Get(key), nil); err != nil {
 		if !errors.Is(err, errMissing) {
 			j.log.Error("journal forgets a nonce: its receipt is damaged", "number", number, "error", err)
 		}
@@ -135,7 +135,7 @@ func (j *Journal) Lookup(ctx context.Context, room chat.RoomID, user chat.UserID
 		return journal.Receipt{}, false, nil
 	}
 	var rc journal.Receipt
-	err := j.viewRoom(ctx, room, func(b buckets, h head, _ bool) error {
+	err := j.viewRoom(ctx, room, func(b *buckets, h head, _ bool) error {
 		rc, ok = j.receiptAt(b, number, room, user, nonce, h, nowMilli())
 		return nil
 	})

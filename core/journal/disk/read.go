@@ -17,11 +17,11 @@ func nowMilli() int64 { return time.Now().UnixMilli() }
 // durable. ahead says that the transaction holds more than that: a commit is
 // under way, or the last one failed and is in doubt. A damaged head is
 // repaired first.
-func (j *Journal) viewRoom(ctx context.Context, room chat.RoomID, fn func(b buckets, h head, ahead bool) error) error {
+func (j *Journal) viewRoom(ctx context.Context, room chat.RoomID, fn func(b *buckets, h head, ahead bool) error) error {
 	if !chat.ValidRoom(room) {
-		return fn(buckets{}, head{}, false)
+		return fn(nil, head{}, false)
 	}
-	view := func(b buckets) error {
+	view := func(b *buckets) error {
 		h, ahead, err := j.durableHead(b, room)
 		if err != nil {
 			return err
@@ -43,7 +43,7 @@ func (j *Journal) viewRoom(ctx context.Context, room chat.RoomID, fn func(b buck
 // durableHead compares the head in the transaction with the published one.
 // The latter is looked at second, so it is as new as the transaction at least,
 // but for the one commit that may be under way.
-func (j *Journal) durableHead(b buckets, room chat.RoomID) (h head, ahead bool, err error) {
+func (j *Journal) durableHead(b *buckets, room chat.RoomID) (h head, ahead bool, err error) {
 	seen, ok := j.pub.head(room)
 	h, err = loadHead(b, room, seen)
 	switch {
@@ -63,7 +63,7 @@ func (j *Journal) durableHead(b buckets, room chat.RoomID) (h head, ahead bool, 
 
 // Read implements journal.Journal.
 func (j *Journal) Read(ctx context.Context, room chat.RoomID, after uint64, limit int) (epoch string, es []journal.Entry, err error) {
-	return j.read(ctx, room, limit, func(b buckets, h head) (batch, error) {
+	return j.read(ctx, room, limit, func(b *buckets, h head) (batch, error) {
 		r := batch{j: j, room: room, gen: h.gen, limit: limit}
 		if after >= h.top {
 			return r, nil
@@ -74,7 +74,7 @@ func (j *Journal) Read(ctx context.Context, room chat.RoomID, after uint64, limi
 
 // ReadBefore implements journal.Journal.
 func (j *Journal) ReadBefore(ctx context.Context, room chat.RoomID, before uint64, limit int) (epoch string, es []journal.Entry, err error) {
-	return j.read(ctx, room, limit, func(b buckets, h head) (batch, error) {
+	return j.read(ctx, room, limit, func(b *buckets, h head) (batch, error) {
 		r := batch{j: j, room: room, gen: h.gen, limit: limit}
 		last := h.top
 		if before > 0 {
@@ -89,11 +89,11 @@ func (j *Journal) ReadBefore(ctx context.Context, room chat.RoomID, before uint6
 	})
 }
 
-func (j *Journal) read(ctx context.Context, room chat.RoomID, limit int, collect func(buckets, head) (batch, error)) (epoch string, es []journal.Entry, err error) {
+func (j *Journal) read(ctx context.Context, room chat.RoomID, limit int, collect func(*buckets, head) (batch, error)) (epoch string, es []journal.Entry, err error) {
 	if err := j.usable(ctx); err != nil || limit < 1 {
 		return "", nil, err
 	}
-	err = j.viewRoom(ctx, room, func(b buckets, h head, _ bool) error {
+	err = j.viewRoom(ctx, room, func(b *buckets, h head, _ bool) error {
 		r, err := collect(b, h)
 		epoch, es = h.epoch, r.es
 		return err
@@ -113,10 +113,10 @@ type batch struct {
 	scratch []byte
 }
 
-func (r *batch) up(b buckets, first, last uint64) error {
+func (r *batch) up(b *buckets, first, last uint64) error {
 	r.es = make([]journal.Entry, 0, min(uint64(r.limit), last-first+1, 256))
 	want := entryKey(make([]byte, 0, 96), r.room, r.gen, first)
-	c := b.entries.Cursor()
+	c := b.entries().Cursor()
 	k, v := c.Seek(want)
 	for seq := first; seq <= last; seq++ {
 		if full, err := r.add(entryKey(want[:0], r.room, r.gen, seq), k, v, seq); full || err != nil {
@@ -127,10 +127,10 @@ func (r *batch) up(b buckets, first, last uint64) error {
 	return nil
 }
 
-func (r *batch) down(b buckets, first, last uint64) error {
+func (r *batch) down(b *buckets, first, last uint64) error {
 	r.es = make([]journal.Entry, 0, min(uint64(r.limit), last-first+1, 256))
 	want := entryKey(make([]byte, 0, 96), r.room, r.gen, last)
-	c := b.entries.Cursor()
+	c := b.entries().Cursor()
 	k, v := c.Seek(want)
 	for seq := last; seq >= first; seq-- {
 		if full, err := r.add(entryKey(want[:0], r.room, r.gen, seq), k, v, seq); full || err != nil {
@@ -177,7 +177,7 @@ func (j *Journal) Info(ctx context.Context, room chat.RoomID) (journal.Info, err
 		var info journal.Info
 		round := j.pub.round()
 		inDoubt := false
-		err := j.viewRoom(ctx, room, func(b buckets, h head, ahead bool) (err error) {
+		err := j.viewRoom(ctx, room, func(b *buckets, h head, ahead bool) (err error) {
 			inDoubt = ahead
 			info = journal.Info{Top: h.position(), First: max(h.first, 1)}
 			if h.gen > 0 && !ahead {
@@ -205,10 +205,10 @@ func (j *Journal) Info(ctx context.Context, room chat.RoomID) (journal.Info, err
 // readState reads the room's state. A value that fails its checksum is an
 // error: a room without its bans would be worse than none. Setting the key
 // again heals it.
-func readState(b buckets, room chat.RoomID) (map[string][]byte, error) {
+func readState(b *buckets, room chat.RoomID) (map[string][]byte, error) {
 	state := map[string][]byte{}
 	prefix := roomPrefix(nil, room)
-	c := b.state.Cursor()
+	c := b.state().Cursor()
 	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
 		body, err := unseal(k, v)
 		if err != nil {
@@ -225,8 +225,8 @@ func (j *Journal) Rooms(ctx context.Context, after chat.RoomID, limit int) ([]ch
 		return nil, err
 	}
 	var rooms []chat.RoomID
-	err := j.view(func(b buckets) error {
-		c := b.rooms.Cursor()
+	err := j.view(func(b *buckets) error {
+		c := b.rooms().Cursor()
 		k, _ := c.Seek([]byte(after))
 		if after != "" && bytes.Equal(k, []byte(after)) {
 			k, _ = c.Next()

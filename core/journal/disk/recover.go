@@ -45,7 +45,7 @@ var probeKey = []byte("probe")
 // commit in doubt included, if it is there: bbolt had synced its pages before
 // it wrote the page that makes them count.
 func (c *committer) probe() {
-	err := c.transact(func(b buckets) (bool, error) {
+	err := c.transact(func(b *buckets) (bool, error) {
 		n := binary.BigEndian.AppendUint64(nil, uint64(c.now))
 		return true, b.tx.Bucket(bucketMeta).Put(probeKey, n)
 	})
@@ -67,7 +67,7 @@ func (c *committer) probe() {
 func (c *committer) settle() error {
 	var changed []chat.RoomID
 	var nonces map[nonceHash]uint64
-	err := c.j.view(func(b buckets) error {
+	err := c.j.view(func(b *buckets) error {
 		for _, d := range c.doubtful {
 			if h, err := loadHead(b, d.room, head{}); err != nil && !errors.Is(err, errHead) {
 				return err
@@ -108,7 +108,7 @@ const (
 // maintain enforces retention in rooms nobody writes to, and deletes old
 // generations and receipts.
 func (c *committer) maintain() {
-	err := c.transact(func(b buckets) (bool, error) {
+	err := c.transact(func(b *buckets) (bool, error) {
 		changed, err := c.sweep(b, sweepBudget)
 		if err != nil {
 			return false, err
@@ -133,8 +133,8 @@ func (c *committer) maintain() {
 }
 
 // retainNext enforces retention in the next few rooms.
-func (c *committer) retainNext(b buckets) error {
-	cur := b.rooms.Cursor()
+func (c *committer) retainNext(b *buckets) error {
+	cur := b.rooms().Cursor()
 	k, _ := cur.Seek([]byte(c.sweepAt))
 	if c.sweepAt != "" && string(k) == string(c.sweepAt) {
 		k, _ = cur.Next()
@@ -161,7 +161,7 @@ func (c *committer) retainNext(b buckets) error {
 
 // sweep deletes at most budget records of old generations and of receipts
 // past the window.
-func (c *committer) sweep(b buckets, budget int) (changed bool, err error) {
+func (c *committer) sweep(b *buckets, budget int) (changed bool, err error) {
 	n, err := c.expireNonces(b, budget)
 	if err != nil || !c.garbage {
 		return n > 0, err
@@ -171,23 +171,23 @@ func (c *committer) sweep(b buckets, budget int) (changed bool, err error) {
 }
 
 // deleteGarbage deletes entries of generations that were left.
-func (c *committer) deleteGarbage(b buckets, budget int) (n int, err error) {
-	prefix, _ := b.garbage.Cursor().First()
+func (c *committer) deleteGarbage(b *buckets, budget int) (n int, err error) {
+	prefix, _ := b.garbage().Cursor().First()
 	if prefix == nil {
 		c.garbage = false
 		return 0, nil
 	}
 	prefix = bytes.Clone(prefix)
 	keys := make([][]byte, 0, min(budget, 64))
-	cur := b.entries.Cursor()
+	cur := b.entries().Cursor()
 	for k, _ := cur.Seek(prefix); bytes.HasPrefix(k, prefix) && len(keys) < budget; k, _ = cur.Next() {
 		keys = append(keys, bytes.Clone(k)) // a cursor must not see deletes
 	}
 	if len(keys) == 0 {
-		return 1, b.garbage.Delete(prefix)
+		return 1, b.garbage().Delete(prefix)
 	}
 	for _, k := range keys {
-		if err := b.entries.Delete(k); err != nil {
+		if err := b.entries().Delete(k); err != nil {
 			return 0, err
 		}
 	}

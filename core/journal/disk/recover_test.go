@@ -46,7 +46,7 @@ func request(room chat.RoomID, nonce string, known journal.Position) *pending {
 // does that is about to sync or whose last sync failed.
 func write(t *testing.T, c *committer, ps ...*pending) {
 	t.Helper()
-	if err := c.transact(func(b buckets) (bool, error) { return c.stageAll(b, ps) }); err != nil {
+	if err := c.transact(func(b *buckets) (bool, error) { return c.stageAll(b, ps) }); err != nil {
 		t.Fatalf("transact: %v", err)
 	}
 }
@@ -206,8 +206,8 @@ func TestGarbage(t *testing.T) {
 
 func (c *committer) countEntries(t *testing.T) (n int) {
 	t.Helper()
-	err := c.j.view(func(b buckets) error {
-		n = b.entries.Stats().KeyN
+	err := c.j.view(func(b *buckets) error {
+		n = b.entries().Stats().KeyN
 		return nil
 	})
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 
 // retain deletes at most budget of the room's oldest entries: those above
 // MaxEntries and those older than MaxAge.
-func (c *committer) retain(b buckets, w *work, budget int) error {
+func (c *committer) retain(b *buckets, w *work, budget int) error {
 	upTo := uint64(0) // the newest seq to delete
 	if keep := uint64(c.j.cfg.MaxEntries); keep > 0 && w.h.top > keep {
 		upTo = w.h.top - keep
@@ -21,7 +21,7 @@ func (c *committer) retain(b buckets, w *work, budget int) error {
 	}
 	for ; w.h.first <= upTo; w.h.first++ {
 		c.key = entryKey(c.key[:0], w.room, w.h.gen, w.h.first)
-		if err := b.entries.Delete(c.key); err != nil {
+		if err := b.entries().Delete(c.key); err != nil {
 			return err
 		}
 	}
@@ -31,12 +31,12 @@ func (c *committer) retain(b buckets, w *work, budget int) error {
 
 // agedUpTo returns the last of the next budget entries that is too old, or 0.
 // What lies before an entry that is too old goes with it, damaged or not.
-func (c *committer) agedUpTo(b buckets, w *work, budget int) uint64 {
+func (c *committer) agedUpTo(b *buckets, w *work, budget int) uint64 {
 	cutoff := c.now - c.j.cfg.MaxAge.Milliseconds()
 	aged := uint64(0)
 	for seq := w.h.first; seq <= w.h.top && seq < w.h.first+uint64(budget); seq++ {
 		c.key = entryKey(c.key[:0], w.room, w.h.gen, seq)
-		body, err := unseal(c.key, b.entries.Get(c.key))
+		body, err := unseal(c.key, b.entries().Get(c.key))
 		if err != nil {
 			continue
 		}
