@@ -23,7 +23,11 @@ import (
 
 // Options are the limits of an Engine. Start from Defaults.
 type Options struct {
-	// EvalTimeout bounds one decision; a slower one denies.
+	// EvalSteps bounds the expressions one decision may evaluate; one that
+	// needs more denies. Counted, not timed: the same question must not be
+	// answered differently because a node is busy.
+	EvalSteps int
+	// EvalTimeout is the backstop behind EvalSteps, in wall-clock time.
 	EvalTimeout time.Duration
 	// CacheEntries bounds the decision cache, rounded up to a power of two;
 	// 0 switches it off.
@@ -35,7 +39,8 @@ type Options struct {
 // Defaults returns the options that Compile uses.
 func Defaults() Options {
 	return Options{
-		EvalTimeout:  50 * time.Millisecond, // some 500 times what the default policy takes
+		EvalSteps:    20_000, // 400 times what the default policy needs; some 50 ms
+		EvalTimeout:  time.Second,
 		CacheEntries: 8192,
 		TestTimeout:  5 * time.Second,
 	}
@@ -47,6 +52,8 @@ const maxCacheEntries = 1 << 20
 // Validate names the first option that is out of range.
 func (o Options) Validate() error {
 	switch {
+	case o.EvalSteps <= 0:
+		return fmt.Errorf("eval_steps %d must be above zero", o.EvalSteps)
 	case o.EvalTimeout <= 0:
 		return fmt.Errorf("eval_timeout %v must be above zero", o.EvalTimeout)
 	case o.CacheEntries < 0 || o.CacheEntries > maxCacheEntries:
@@ -82,7 +89,7 @@ func (o Options) Compile(ctx context.Context, files Files, revision string) (*En
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{revision: revision, files: len(files), timeout: o.EvalTimeout, cache: newCache(o.CacheEntries)}
+	e := &Engine{revision: revision, files: len(files), limits: limits{o.EvalSteps, o.EvalTimeout}, cache: newCache(o.CacheEntries)}
 	if err := e.build(ctx, rules, data); err != nil {
 		return nil, err
 	}
@@ -255,17 +262,13 @@ func (e *Engine) build(ctx context.Context, rules map[string]*ast.Module, data m
 	return nil
 }
 
-// trialFactor is how much longer than usual a trial decision may take: it runs
-// cold, beside whatever else the machine does.
-const trialFactor = 20
-
 // trial asks one question per action, as a guest and a user would, and refuses
 // a policy that cannot answer it.
 func (e *Engine) trial(ctx context.Context) error {
 	var found Problems
 	for _, action := range []string{gate.Connect, gate.RoomCreate, gate.RoomJoin, gate.HistoryRead, gate.MembersRead, gate.MessageSend} {
 		in := trialInput(action)
-		if _, err := e.evaluate(ctx, in, trialFactor*e.timeout); err != nil {
+		if _, err := e.evaluate(ctx, in, e.limits); err != nil {
 			if ctx.Err() != nil {
 				return fmt.Errorf("try the policy: %w", ctx.Err())
 			}

@@ -128,6 +128,7 @@ func TestCompileStopsWithItsContext(t *testing.T) {
 
 func TestOptionsAreChecked(t *testing.T) {
 	for name, change := range map[string]func(*policy.Options){
+		"eval_steps":    func(o *policy.Options) { o.EvalSteps = 0 },
 		"eval_timeout":  func(o *policy.Options) { o.EvalTimeout = 0 },
 		"cache_entries": func(o *policy.Options) { o.CacheEntries = -1 },
 		"test_timeout":  func(o *policy.Options) { o.TestTimeout = 0 },

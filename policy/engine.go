@@ -24,7 +24,7 @@ type Engine struct {
 	revision string
 	files    int
 	tests    int
-	timeout  time.Duration
+	limits   limits
 	compiler *ast.Compiler
 	queryC   ast.QueryCompiler
 	query    ast.Body // decision = data.parley.decision
@@ -59,31 +59,31 @@ func (e *Engine) Decide(ctx context.Context, in *gate.Input) gate.Decision {
 // err why a failed decision failed. err is for logs and tests, never for a
 // client.
 func (e *Engine) Evaluate(ctx context.Context, in *gate.Input) (d gate.Decision, err error) {
-	return e.evaluate(ctx, in, e.timeout)
+	return e.evaluate(ctx, in, e.limits)
 }
 
 func (e *Engine) decide(ctx context.Context, in *gate.Input) (gate.Decision, error) {
 	if e.cache == nil {
-		return e.evaluate(ctx, in, e.timeout)
+		return e.evaluate(ctx, in, e.limits)
 	}
 	var buf [256]byte // a usual key; a longer one moves to the heap
 	key := e.reads.appendKey(buf[:0], in)
 	if len(key) > maxKeyBytes {
-		return e.evaluate(ctx, in, e.timeout)
+		return e.evaluate(ctx, in, e.limits)
 	}
 	hash := e.cache.hash(key)
 	if d := e.cache.get(hash, key); d != nil {
 		return *d, nil
 	}
-	d, err := e.evaluate(ctx, in, e.timeout)
+	d, err := e.evaluate(ctx, in, e.limits)
 	if err == nil {
 		e.cache.put(hash, key, d)
 	}
 	return d, err
 }
 
-func (e *Engine) evaluate(ctx context.Context, in *gate.Input, timeout time.Duration) (gate.Decision, error) {
-	v, err := e.eval(ctx, in, timeout)
+func (e *Engine) evaluate(ctx context.Context, in *gate.Input, lim limits) (gate.Decision, error) {
+	v, err := e.eval(ctx, in, lim)
 	if err == nil {
 		var d gate.Decision
 		if d, err = decode(v); err == nil {
@@ -95,39 +95,74 @@ func (e *Engine) evaluate(ctx context.Context, in *gate.Input, timeout time.Dura
 	return gate.Decision{Reasons: failedReasons, Revision: e.revision, Failed: true}, err
 }
 
-// errSlow is the cause of a decision that took longer than it may.
-var errSlow = errors.New("the evaluation took too long")
+// limits bound one evaluation.
+type limits struct {
+	steps   int           // expressions evaluated; the same on every node
+	timeout time.Duration // wall clock, the backstop
+}
+
+// checkEvery is how many steps lie between two looks at the clock and the
+// context: some 30 us.
+const checkEvery = 64
+
+// budget stops an evaluation that goes past its limits. OPA asks it before
+// every expression, on the goroutine that evaluates, so counting needs no
+// timer, no second goroutine and no synchronisation. It lives for one
+// evaluation, which is why it may keep the context.
+type budget struct {
+	ctx   context.Context
+	lim   limits
+	begin time.Time
+	steps int
+	why   error // set once the evaluation must stop
+}
+
+// Cancel implements topdown.Cancel; nothing calls it.
+func (b *budget) Cancel() {}
+
+// Cancelled implements topdown.Cancel.
+func (b *budget) Cancelled() bool {
+	b.steps++
+	switch {
+	case b.why != nil:
+	case b.steps > b.lim.steps:
+		b.why = fmt.Errorf("%w: more than %d steps", errSlow, b.lim.steps)
+	case b.steps%checkEvery != 0:
+	case b.ctx.Err() != nil:
+		b.why = b.ctx.Err()
+	case time.Since(b.begin) > b.lim.timeout:
+		b.why = fmt.Errorf("%w: more than %v", errSlow, b.lim.timeout)
+	}
+	return b.why != nil
+}
+
+// errSlow is the cause of a decision that took more than it may.
+var errSlow = errors.New("the evaluation took too much")
 
 // eval evaluates the entry point over the fields the policy can read.
-//
-// The deadline is a timer that sets OPA's cancel flag, because a context with
-// a deadline would cost a goroutine for each evaluation. OPA looks at the flag
-// before every expression; the builtins that could run on are not available.
-func (e *Engine) eval(ctx context.Context, in *gate.Input, timeout time.Duration) (v ast.Value, err error) {
+func (e *Engine) eval(ctx context.Context, in *gate.Input, lim limits) (v ast.Value, err error) {
 	defer func() { // OPA is a boundary: a fault in it denies one request and no more
 		if p := recover(); p != nil {
 			err = fmt.Errorf("evaluate %s: panic: %v", EntryPoint, p)
 		}
 	}()
-	cancel := topdown.NewCancel()
-	timer := time.AfterFunc(timeout, cancel.Cancel)
-	defer timer.Stop()
-	if ctx.Done() != nil {
-		defer context.AfterFunc(ctx, cancel.Cancel)()
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("evaluate %s: %w", EntryPoint, err)
 	}
+	spent := budget{ctx: ctx, lim: lim, begin: time.Now()}
 	results, err := topdown.NewQuery(e.query).
 		WithQueryCompiler(e.queryC).
 		WithCompiler(e.compiler).
 		WithStore(e.store).
 		WithTransaction(e.txn).
 		WithInput(e.reads.document(in)).
-		WithCancel(cancel).
+		WithCancel(&spent).
 		WithMetrics(metrics.NoOp()).
 		WithStrictBuiltinErrors(true). // a rule that cannot be computed must not pass for one that does not hold
 		Run(ctx)
 	switch {
-	case topdown.IsCancel(err) && ctx.Err() == nil:
-		return nil, fmt.Errorf("evaluate %s: %w: more than %v", EntryPoint, errSlow, timeout)
+	case spent.why != nil: // whatever OPA makes of it
+		return nil, fmt.Errorf("evaluate %s: %w", EntryPoint, spent.why)
 	case err != nil:
 		return nil, fmt.Errorf("evaluate %s: %w", EntryPoint, err)
 	case len(results) != 1:

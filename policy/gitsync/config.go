@@ -56,9 +56,9 @@ func (c Config) Validate() error {
 	case c.Interval <= 0:
 		return fmt.Errorf("policy.git.interval %v must be above zero", c.Interval)
 	case c.Timeout <= 0:
-		return fmt.Errorf("policy.git.timeout %v must be above zero", c.Timeout)
+		return fmt.Errorf("git timeout %v must be above zero", c.Timeout)
 	case c.MaxFetchBytes <= 0:
-		return fmt.Errorf("policy.git.max_fetch_bytes %d must be above zero", c.MaxFetchBytes)
+		return fmt.Errorf("git fetch bound %d must be above zero", c.MaxFetchBytes)
 	}
 	return nil
 }

@@ -175,8 +175,8 @@ func TestConfigIsChecked(t *testing.T) {
 		{"ref with dots", "policy.git.ref", func(c *Config) { c.Ref = "a..b" }},
 		{"path outside", "policy.git.path", func(c *Config) { c.Path = "../x" }},
 		{"interval", "policy.git.interval", func(c *Config) { c.Interval = 0 }},
-		{"timeout", "policy.git.timeout", func(c *Config) { c.Timeout = 0 }},
-		{"fetch", "policy.git.max_fetch_bytes", func(c *Config) { c.MaxFetchBytes = 0 }},
+		{"timeout", "git timeout", func(c *Config) { c.Timeout = 0 }},
+		{"fetch", "git fetch bound", func(c *Config) { c.MaxFetchBytes = 0 }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -4,9 +4,7 @@
 package rego
 
 import (
-	"embed"
-	"fmt"
-	"io/fs"
+	_ "embed" // the two files below
 
 	"parley/policy"
 )
@@ -14,22 +12,13 @@ import (
 // Revision names the default policy in decisions and in the status.
 const Revision = "default"
 
-//go:embed *.rego
-var files embed.FS
+//go:embed parley.rego
+var rules []byte
+
+//go:embed parley_test.rego
+var tests []byte
 
 // Files returns the default policy with its tests.
 func Files() policy.Files {
-	out := policy.Files{}
-	entries, err := fs.ReadDir(files, ".")
-	for _, e := range entries {
-		var b []byte
-		if b, err = files.ReadFile(e.Name()); err != nil {
-			break
-		}
-		out[e.Name()] = b
-	}
-	if err != nil { // the files are part of the binary
-		panic(fmt.Sprintf("policy/rego: read embedded policy: %v", err))
-	}
-	return out
+	return policy.Files{"parley.rego": rules, "parley_test.rego": tests}
 }
