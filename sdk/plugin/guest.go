@@ -43,26 +43,36 @@ func (g *guest) decide(j Judge, input []byte) (abi.Verdict, []byte) {
 }
 
 // decode fills m with slices of input and reports whether input is well formed.
+// It does what abi.FieldBytes does for each field, in one small loop: the host
+// charges Go guests by the size of their functions, and seven calls of that one
+// cost 43,000 fuel, half of what an otherwise empty decision did.
 func (m *Message) decode(input []byte) bool {
-	fields := [...]*[]byte{
-		abi.FieldText: &m.Text, abi.FieldNormalized: &m.Normalized, abi.FieldUser: &m.User,
-		abi.FieldRoom: &m.Room, abi.FieldRoles: &m.Roles, abi.FieldKind: &m.Kind,
+	le := binary.LittleEndian
+	if len(input) < abi.InputHeaderSize || le.Uint32(input) != abi.Version {
+		return false
 	}
-	for f, to := range fields {
-		b, err := abi.FieldBytes(input, abi.Field(f))
-		if err != nil {
+	n := le.Uint32(input[4:])
+	if n > uint32(len(input)-abi.InputHeaderSize)/abi.FieldEntrySize {
+		return false
+	}
+	*m = Message{TimeMS: int64(le.Uint64(input[8:]))}
+	var signals []byte
+	fields := [abi.NumFields]*[]byte{
+		abi.FieldText: &m.Text, abi.FieldNormalized: &m.Normalized, abi.FieldUser: &m.User,
+		abi.FieldRoom: &m.Room, abi.FieldRoles: &m.Roles, abi.FieldKind: &m.Kind, abi.FieldSignals: &signals,
+	}
+	table := input[abi.InputHeaderSize:]
+	for _, field := range fields[:min(int(n), abi.NumFields)] {
+		start, size := uint64(le.Uint32(table)), uint64(le.Uint32(table[4:]))
+		if start+size > uint64(len(input)) {
 			return false
 		}
-		*to = b
+		*field = input[start : start+size : start+size]
+		table = table[abi.FieldEntrySize:]
 	}
-	m.TimeMS = abi.InputTime(input)
-	m.Signals = abi.Signals{}
-	if b, err := abi.FieldBytes(input, abi.FieldSignals); err != nil {
-		return false
-	} else if len(b) >= abi.SignalsSize {
-		le := binary.LittleEndian
+	if len(signals) >= abi.SignalsSize {
 		m.Signals = abi.Signals{
-			RecentPerMinute: le.Uint32(b), Repeats: le.Uint32(b[4:]), AccountAgeHours: le.Uint32(b[8:]),
+			RecentPerMinute: le.Uint32(signals), Repeats: le.Uint32(signals[4:]), AccountAgeHours: le.Uint32(signals[8:]),
 		}
 	}
 	return true
