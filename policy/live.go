@@ -98,12 +98,12 @@ func (l *Live) Refuse(source, revision string, err error) {
 	if !errors.As(err, &r.Problems) {
 		r.Problems = Problems{{Reason: clip(err.Error(), maxReasonBytes)}}
 	}
+	l.log.Error("POLICY REFUSED, the one in use stays", "revision", revision, "source", source,
+		"in_use", l.Engine().revision, "problems", r.Problems.Error())
+	l.refused.Add(1)
 	l.mu.Lock()
 	l.lastRefusal = r
 	l.mu.Unlock()
-	l.refused.Add(1)
-	l.log.Error("POLICY REFUSED, the one in use stays", "revision", revision, "source", source,
-		"in_use", l.Engine().revision, "problems", r.Problems.Error())
 }
 
 // failed notes a decision that the policy could not make.

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"parley/core/watch"
 	"parley/policy"
@@ -67,10 +68,20 @@ func (s *Source) Load(ctx context.Context) error {
 // Run follows the folder until ctx ends and returns nil then.
 func (s *Source) Run(ctx context.Context) error { return s.watcher.Run(ctx) }
 
+// A folder is taken only when two readings, settle apart, agree: somebody may
+// be in the middle of writing it, and half a policy can be a valid one.
+const (
+	settle      = 50 * time.Millisecond
+	settleTries = 100 // then the last reading counts
+)
+
 // changed is called when the folder may have changed.
 func (s *Source) changed(ctx context.Context) {
-	files, err := Read(s.dir)
-	if err != nil {
+	files, revision, err := s.settled(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return // stopping is not the policy's fault
+	case err != nil:
 		if s.unread != err.Error() {
 			s.unread, s.seen = err.Error(), ""
 			s.hooks.Refuse("", err)
@@ -78,18 +89,44 @@ func (s *Source) changed(ctx context.Context) {
 		return
 	}
 	s.unread = ""
-	revision := Revision(files)
 	if revision == s.seen {
 		return
 	}
 	err = s.hooks.Apply(ctx, files, revision)
 	if ctx.Err() != nil {
-		return // stopping is not the policy's fault
+		return
 	}
 	s.seen = revision
 	if err != nil {
 		s.hooks.Refuse(revision, err)
 	}
+}
+
+// settled reads the folder until it holds still or is what it was. The error
+// is that of the last reading, once reading keeps failing.
+func (s *Source) settled(ctx context.Context) (files policy.Files, revision string, err error) {
+	before := ""
+	for range settleTries {
+		state := ""
+		if files, err = Read(s.dir); err == nil {
+			revision = Revision(files)
+			state = revision
+		} else {
+			state = err.Error()
+		}
+		if state == before || (err == nil && revision == s.seen) {
+			break
+		}
+		before = state
+		timer := time.NewTimer(settle)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, "", ctx.Err()
+		case <-timer.C:
+		}
+	}
+	return files, revision, err
 }
 
 // Revision names files by content, as "dir:3f2a…".

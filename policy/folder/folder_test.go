@@ -26,7 +26,11 @@ func write(t *testing.T, dir, name, text string) {
 	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(full, []byte(text), 0o644); err != nil {
+	// Written aside and renamed, as an editor does: never seen half.
+	if err := os.WriteFile(full+".new", []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(full+".new", full); err != nil {
 		t.Fatal(err)
 	}
 }

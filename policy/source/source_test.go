@@ -140,7 +140,12 @@ func TestFolderChangesAndBreaks(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		// Written aside and renamed, as an editor does: never seen half.
+		full := filepath.Join(dir, name)
+		if err := os.WriteFile(full+".new", []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(full+".new", full); err != nil {
 			t.Fatal(err)
 		}
 	}
