@@ -47,7 +47,7 @@ const (
 const (
 	// setupFuel is for each of _initialize, configure and the other calls at
 	// load. A Go runtime with encoding/json needs 17 million to start.
-	setupFuel = 500_000_000
+	setupFuel = 300_000_000
 	// stackWords bounds the call stack, in words of 8 bytes: 1 MiB, which is
 	// 16,000 calls of the smallest function.
 	stackWords = 128 << 10

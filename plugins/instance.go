@@ -58,9 +58,11 @@ func (p *Plugin) instantiate(ctx context.Context) (in *instance, err error) {
 	in.ctx = context.WithValue(context.WithoutCancel(ctx), guestIOKey{}, in.io)
 	// No start functions: _initialize runs on a budget of its own.
 	mod, err := p.host.runtime.InstantiateModule(in.ctx, p.code, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	if err != nil && p.prep.Start {
+		// The counters that would tell which are gone with the instance.
+		return nil, fmt.Errorf("%w: its start function trapped, or used more than %d fuel: %w", ErrTrap, setupFuel, firstLine(err))
+	}
 	if err != nil {
-		// The start function can only have failed for want of fuel or by a
-		// trap; the instance to ask is gone.
 		return nil, fmt.Errorf("instantiate: %w", firstLine(err))
 	}
 	in.mod, in.memory, in.decideFn = mod, mod.Memory(), mod.ExportedFunction(abi.ExportDecide)

@@ -121,7 +121,7 @@ func (d *manifestDecoder) object(prefix string, fields map[string]func() error) 
 		return d.syntax(err)
 	}
 	if tok != json.Delim('{') {
-		return d.errorf("%s want an object", strings.TrimSuffix(prefix, "."))
+		return d.errorf("want an object")
 	}
 	seen := make(map[string]bool)
 	for d.dec.More() {

@@ -23,6 +23,7 @@ type prepared struct {
 	WASI      bool     // imports WASI, as Go guests do
 	Configure bool     // exports configure
 	Init      bool     // exports _initialize
+	Start     bool     // has a start function
 	Globals   []string // exports of the mutable globals
 	Dirty     bool     // exports meter.DirtyExport
 }
@@ -39,7 +40,7 @@ func (h *Host) prepare(ctx context.Context, file []byte, limits Limits) (*prepar
 	if err != nil {
 		return nil, err
 	}
-	p := &prepared{WASI: len(m.Imports) > 0}
+	p := &prepared{WASI: len(m.Imports) > 0, Start: m.HasStart}
 	if err := p.contract(m); err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 // cheap ones.
 const (
 	callPrice   = 8     // a call's own work, paid by the callee with its locals
+	loopPrice   = 6     // a loop's round: paying takes longer than an empty loop itself
 	hostPrice   = 2_000 // a call into the host: its stubs copy up to 1 KiB
 	dividePrice = 16
 	rootPrice   = 8  // float division and square root
@@ -106,7 +107,7 @@ func (w *rewriter) prices(c *wasmbin.Code, entry int64) ([]int64, error) {
 		switch in.Op {
 		case wasmbin.OpLoop:
 			point = append(point, len(prices))
-			prices = append(prices, 1) // the branch back, so that an empty loop pays too
+			prices = append(prices, loopPrice)
 		case wasmbin.OpBlock, wasmbin.OpIf:
 			point = append(point, now)
 		case wasmbin.OpEnd:

@@ -28,7 +28,7 @@ import (
 )
 
 // Version numbers what Rewrite produces; caches of its output include it.
-const Version = 1
+const Version = 2
 
 // Exports that the rewriter adds for the host.
 const (

@@ -161,6 +161,7 @@ type Module struct {
 	Funcs    []Func
 	Table    []byte // body of the table section without its count of 1; nil for none
 	NoMemory bool
+	Hide     bool   // do not export the memory
 	Min, Max uint32 // pages; Max 0 means none declared
 	Globals  []Global
 	Start    int    // index+1 of the start function; 0 for none
@@ -199,7 +200,7 @@ func (m *Module) Encode() []byte {
 	for _, im := range m.Imports {
 		imports = append(imports, Cat(Name(im.Module), Name(im.Name), 0, fn(im.Params, im.Results)))
 	}
-	if !m.NoMemory {
+	if !m.NoMemory && !m.Hide {
 		exports = append(exports, Cat(Name("memory"), 2, 0))
 	}
 	for i, f := range m.Funcs {
