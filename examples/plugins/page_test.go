@@ -12,7 +12,7 @@ import (
 
 // TestPage builds the two examples of docs/plugin-abi.md as they stand there
 // and loads the one in C into the real host. The one in Go is only built:
-// compiling a Go guest takes the host minutes under the race detector, and
+// compiling a Go guest takes the host long under the race detector, and
 // wordlist has it done once.
 func TestPage(t *testing.T) {
 	page, err := os.ReadFile("../../docs/plugin-abi.md")
