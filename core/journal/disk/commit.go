@@ -130,36 +130,6 @@ func (c *committer) take() (ps []*pending, closed bool, wait time.Duration) {
 	return ps, q.closed, 0
 }
 
-// pace decides how long to gather. An append that finds the committer idle is
-// committed at once. Under load a commit begins when the window since the last
-// one is over, or earlier when as many wait as ever waited lately: then every
-// writer is waiting, and nobody is left to wait for.
-type pace struct {
-	last    time.Time // end of the last commit
-	peak    int       // most appends in one of the last commits
-	peakOld int       // the same for the commits before those
-	commits int
-}
-
-// peakSpan is how many commits one peak covers.
-const peakSpan = 32
-
-func (p *pace) ended(n int) {
-	p.last = time.Now()
-	p.peak = max(p.peak, n)
-	if p.commits++; p.commits%peakSpan == 0 {
-		p.peakOld, p.peak = p.peak, 0
-	}
-}
-
-func (p *pace) wait(window time.Duration, n int) (wait time.Duration, target int) {
-	target = max(p.peak, p.peakOld, 1)
-	if window <= 0 || n >= target {
-		return 0, target
-	}
-	return window - time.Since(p.last), target
-}
-
 // commit makes one transaction of ps and answers each.
 func (c *committer) commit(ps []*pending) {
 	if fault := c.j.queue.broken(); fault != nil { // since they were queued
@@ -194,7 +164,7 @@ func (c *committer) transact(fn func(b *buckets) (changed bool, err error)) (err
 	if err != nil {
 		return err
 	}
-	defer func() { // before the rollback below would be too late to see a panic
+	defer func() {
 		if p := recover(); p != nil {
 			err = &pageError{p}
 		}
@@ -246,8 +216,10 @@ func (c *committer) stageAll(b *buckets, ps []*pending) (changed bool, err error
 			return false, err
 		}
 	}
-	if err := c.recordDamage(b); err != nil {
+	if n, err := c.recordDamage(b); err != nil {
 		return false, err
+	} else if n > 0 {
+		changed = true
 	}
 	for _, w := range c.order {
 		if w.appended > 0 {
@@ -433,9 +405,7 @@ func (c *committer) publish() {
 		if len(p.heads) <= c.j.cfg.MaxCachedRooms {
 			break
 		}
-		if c.works[room] == nil {
-			delete(p.heads, room)
-		}
+		delete(p.heads, room) // the file says the same by now
 	}
 	p.endRoundLocked()
 }

@@ -91,23 +91,27 @@ func (d *damage) takeTodo() []damagedDetail {
 
 // recordDamage enters what readers met into the quarantine bucket. If the
 // commit fails the records are met again by the next reader.
-func (c *committer) recordDamage(b *buckets) error {
-	for _, d := range c.j.damage.takeTodo() {
+func (c *committer) recordDamage(b *buckets) (n int, err error) {
+	todo := c.j.damage.takeTodo()
+	for _, d := range todo {
 		c.key = entryKey(c.key[:0], d.room, d.gen, d.seq)
 		rec := c.value(func(buf []byte) []byte {
 			buf = binary.BigEndian.AppendUint64(append(buf, recordVersion), uint64(c.now))
 			return append(buf, d.detail...)
 		})
 		if err := b.quarantine().Put(c.key, rec); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return len(todo), nil
 }
 
 // record enters damaged records while no append does it.
 func (c *committer) record() {
-	err := c.transact(func(b *buckets) (bool, error) { return true, c.recordDamage(b) })
+	err := c.transact(func(b *buckets) (bool, error) {
+		n, err := c.recordDamage(b)
+		return n > 0, err
+	})
 	var page *pageError
 	switch {
 	case err == nil:

@@ -215,7 +215,7 @@ func TestDamagedRecord(t *testing.T) {
 // TestFlippedBits flips random bits of live records, one at a time, in values
 // and in keys. Whatever is read must be what was written.
 func TestFlippedBits(t *testing.T) {
-	const entries, rounds = 60, 150
+	const entries, rounds = 60, 100
 	path, want := makeFile(t, entries)
 	rng := rand.New(rand.NewPCG(1, 2))
 	caught := 0
@@ -255,7 +255,7 @@ func TestFlippedBits(t *testing.T) {
 // headers, free pages and tree pages. Opening or reading may fail, but the
 // process lives and nothing wrong is served.
 func TestFlippedPages(t *testing.T) {
-	const entries, rounds = 60, 300
+	const entries, rounds = 60, 150
 	path, want := makeFile(t, entries)
 	good, err := os.ReadFile(path)
 	if err != nil {

@@ -13,20 +13,29 @@ import (
 
 func TestConformance(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	journaltest.Run(t, func(t *testing.T) journaltest.Store {
-		path := filepath.Join(t.TempDir(), "journal.db")
-		return journaltest.Store{Open: func(t *testing.T, o journaltest.Options) journal.Journal {
-			cfg := disk.Defaults()
-			cfg.Path = path
-			if o.MaxEntries > 0 {
-				cfg.MaxEntries = o.MaxEntries
-			}
-			return open(t, cfg)
-		}}
-	})
+	for _, c := range []struct {
+		name string
+		set  func(*disk.Config)
+	}{
+		{"defaults", func(*disk.Config) {}},
+		{"no window, one room in memory", func(c *disk.Config) { c.CommitWindow, c.MaxCachedRooms = 0, 1 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			journaltest.Run(t, func(t *testing.T) journaltest.Store {
+				cfg := config(filepath.Join(t.TempDir(), "journal.db"))
+				c.set(&cfg)
+				return journaltest.Store{Open: func(t *testing.T, o journaltest.Options) journal.Journal {
+					if o.MaxEntries > 0 {
+						cfg.MaxEntries = o.MaxEntries
+					}
+					return open(t, cfg)
+				}}
+			})
+		})
+	}
 }
 
-// open opens a journal that logs to the test and is closed with it.
+// open opens a journal that is closed with the test.
 func open(t testing.TB, cfg disk.Config) *disk.Journal {
 	t.Helper()
 	j, err := disk.Open(cfg, nil)

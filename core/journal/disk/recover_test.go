@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"unsafe"
 
 	"parley/core/chat"
 	"parley/core/journal"
@@ -214,4 +217,73 @@ func (c *committer) countEntries(t *testing.T) (n int) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// TestDamagedPage: a page that bbolt cannot follow fails the appends that need
+// it, and none of those committed beside them.
+func TestDamagedPage(t *testing.T) {
+	c := stopped(t)
+	for _, room := range []chat.RoomID{"aaa", "zzz"} {
+		for i := range 40 {
+			p := request(room, fmt.Sprint(i), journal.Position{})
+			p.req.Entry.Text = strings.Repeat("x", 1000)
+			p.rec = appendEntry(p.rec[:0], &p.req.Entry)
+			p.body = len(p.rec)
+			appendNow(t, c, p)
+		}
+	}
+	c.breakPage(t, entryKey(nil, "zzz", 1, 40))
+	for _, both := range []bool{true, false} {
+		bad := request("zzz", fmt.Sprint("bad", both), journal.Position{})
+		good := request("aaa", fmt.Sprint("good", both), journal.Position{})
+		ps := []*pending{bad}
+		if both {
+			ps = append(ps, good)
+		}
+		c.commit(ps)
+		for _, p := range ps {
+			<-p.done
+		}
+		if !errors.Is(bad.err, journal.ErrDamaged) {
+			t.Errorf("append to the damaged page: got %v, want %v", bad.err, journal.ErrDamaged)
+		}
+		if both && (good.err != nil || good.receipt.Seq != 41) {
+			t.Errorf("append beside it: got %+v, %v, want seq 41", good.receipt, good.err)
+		}
+	}
+	if _, _, err := c.j.Read(t.Context(), "zzz", 39, 1); !errors.Is(err, journal.ErrDamaged) {
+		t.Errorf("read of the damaged page: got %v, want %v", err, journal.ErrDamaged)
+	}
+	if _, es, err := c.j.Read(t.Context(), "aaa", 40, 1); err != nil || len(es) != 1 {
+		t.Errorf("read beside it: got %d entries, %v, want 1", len(es), err)
+	}
+	if err := c.j.Healthy(t.Context()); err != nil {
+		t.Errorf("healthy: %v", err)
+	}
+}
+
+// breakPage clears the type of the page that holds the entry with that key.
+func (c *committer) breakPage(t *testing.T, key []byte) {
+	t.Helper()
+	info := c.j.db.Info()
+	var off int64
+	err := c.j.view(func(b *buckets) error {
+		k, _ := b.entries().Cursor().Seek(key)
+		off = int64(uintptr(unsafe.Pointer(unsafe.SliceData(k))) - info.Data)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(c.j.cfg.Path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := off / int64(info.PageSize) * int64(info.PageSize)
+	if _, err := f.WriteAt([]byte{0, 0}, page+8); err != nil { // the flags follow the id
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
