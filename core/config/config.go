@@ -87,7 +87,7 @@ type Policy struct {
 
 // Git names a policy repository.
 type Git struct {
-	URL      string        `yaml:"url" check:"giturl" secret:"true" zero:"not used" doc:"Repository to poll: https, ssh, git or file URL, or a local folder."`
+	URL      string        `yaml:"url" check:"giturl" secret:"true" zero:"not used" doc:"Repository to poll: https, http or file URL, or a local folder."`
 	Ref      string        `yaml:"ref" check:"gitref" doc:"Branch or tag to follow."`
 	Path     string        `yaml:"path" check:"relpath" zero:"the whole repository" doc:"Folder of the policy inside the repository."`
 	Interval time.Duration `yaml:"interval" min:"1s" max:"24h" doc:"Time between polls."`
@@ -184,7 +184,7 @@ func Defaults() Config {
 			Max:         8,
 			OnError:     "closed",
 		},
-		Policy: Policy{Git: Git{Ref: "main", Interval: 5 * time.Second}},
+		Policy: Policy{Git: Git{Ref: "main", Interval: 4 * time.Second}},
 		Journal: Journal{
 			RetentionEntries: 100_000,
 			NonceWindow:      10 * time.Minute, // longer than any client keeps resending

@@ -175,7 +175,7 @@ var checks = map[string]struct {
 	"relpath":  {"a path inside the repository", checkRelPath},
 	"origin":   {"a web origin, such as https://chat.example.org", checkOrigin},
 	"redisurl": {"redis://HOST:PORT/DB, rediss://... or unix://PATH", checkRedisURL},
-	"giturl":   {"an https, http, ssh, git or file URL, user@host:path, or a folder", checkGitURL},
+	"giturl":   {"an https, http or file URL, or a folder", checkGitURL},
 	"gitref":   {"a branch or tag name", checkGitRef},
 	"room":     {"1 to 64 of a-z 0-9 - _ . : beginning with a letter or digit", checkRoom},
 	"title":    {fmt.Sprintf("at most %d bytes of text", state.MaxTitleBytes), checkTitle},
@@ -233,9 +233,12 @@ func checkGitURL(s string) error {
 	}
 	scheme, _, ok := strings.Cut(s, "://")
 	if !ok {
-		return nil // a folder or user@host:path
+		if at, colon := strings.Index(s, "@"), strings.Index(s, ":"); at > 0 && colon > at && !strings.Contains(s[:colon], "/") {
+			return errors.New("is an ssh address; this server reads https, http and file")
+		}
+		return nil // a folder
 	}
-	if !slices.Contains([]string{"https", "http", "ssh", "git", "file"}, scheme) {
+	if !slices.Contains([]string{"https", "http", "file"}, scheme) {
 		return errors.New("has a scheme that is not allowed")
 	}
 	if u, err := url.Parse(s); err != nil || (u.Host == "" && u.Path == "") {
