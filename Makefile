@@ -17,7 +17,7 @@ help: ## list the targets
 
 build: ## build bin/platform
 	@mkdir -p bin
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/platform ./cmd/platform
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/platform ./cmd/platform
 
 plugins: ## build the example plugins from source into bin/plugins
 	@sh examples/plugins/build.sh bin/plugins
