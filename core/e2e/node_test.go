@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -124,17 +125,24 @@ func startNode(t *testing.T, extra settings) *node {
 	return n
 }
 
-// freePorts returns addresses on loopback that were free a moment ago.
+// freePorts returns addresses on loopback that were free a moment ago. They
+// lie below the ports the kernel gives to outgoing connections (32768 and up
+// by default): a client that dials a server which is down could otherwise be
+// given the server's own port, connect to itself and keep the server out.
 func freePorts(t *testing.T, count int) []string {
 	t.Helper()
 	var addrs []string
-	for range count {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(addrs) < count; tries++ {
+		addr := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
+		ln, err := net.Listen("tcp", addr)
 		if err != nil {
-			t.Fatal(err)
+			if tries == 100 {
+				t.Fatalf("find a free port: %v", err)
+			}
+			continue
 		}
 		defer ln.Close() // all are held until the last is known
-		addrs = append(addrs, ln.Addr().String())
+		addrs = append(addrs, addr)
 	}
 	return addrs
 }
@@ -192,6 +200,20 @@ func cleanEnv() []string {
 		}
 	}
 	return env
+}
+
+// platform runs another command of the binary to its end, with the node's
+// configuration.
+func (n *node) platform(args ...string) (out string, code int) {
+	n.t.Helper()
+	cmd := exec.CommandContext(within(n.t), built.platform, append(args, "--config", n.config)...)
+	cmd.Env = cleanEnv()
+	b, err := cmd.CombinedOutput()
+	var ended *exec.ExitError
+	if err != nil && !errors.As(err, &ended) {
+		n.t.Fatalf("platform %v: %v", args, err)
+	}
+	return strings.TrimSpace(string(b)), cmd.ProcessState.ExitCode()
 }
 
 // signal sends a signal to the process itself.

@@ -183,7 +183,11 @@ func TestAnnouncementsRefusesAGuest(t *testing.T) {
 		said.Reasons[0].Text == "" || said.Reasons[0].Source != "policy" || said.Retry != 0 {
 		t.Errorf("refusal: got %+v, want denied with the reason moderators_write of the policy", said)
 	}
-	mod := visit(t, client.Options{URL: n.tcpURL(), Token: token(t, n.data()+"/jwt.key", "mia", "moderator")})
+	pass, code := n.platform("token", "--user", "mia", "--role", "moderator")
+	if code != 0 {
+		t.Fatalf("platform token: exit code %d: %s", code, pass)
+	}
+	mod := visit(t, client.Options{URL: n.tcpURL(), Token: pass})
 	if w := mod.Welcome(); w.User != "mia" || w.Class != chat.ClassUser || !slices.Equal(w.Roles, []string{"moderator"}) {
 		t.Errorf("welcome of the moderator: got %+v", w)
 	}
