@@ -51,11 +51,11 @@ func run(m *testing.M) int {
 // is a plain one: a data race in the server is the business of its packages'
 // tests, and the race detector would slow the load tests down tenfold.
 func build() error {
-	if err := goBuild(nil, "-o", built.platform, "parley/cmd/platform"); err != nil {
+	if err := goBuild([]string{"CGO_ENABLED=0"}, "-trimpath", "-o", built.platform, "parley/cmd/platform"); err != nil {
 		return err
 	}
-	return goBuild([]string{"GOOS=wasip1", "GOARCH=wasm"},
-		"-buildmode=c-shared", "-o", built.wordlist, "parley/examples/plugins/wordlist")
+	return goBuild([]string{"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0"},
+		"-trimpath", "-ldflags=-s -w", "-buildmode=c-shared", "-o", built.wordlist, "parley/examples/plugins/wordlist")
 }
 
 func goBuild(env []string, args ...string) error {
