@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"parley/core/auth"
+)
+
+// command runs the CLI in this process and returns what it printed.
+func command(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	c := root()
+	var out bytes.Buffer
+	c.SetOut(&out)
+	c.SetErr(&out)
+	c.SetArgs(args)
+	err := c.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+func write(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestBadConfigurationStopsTheStart(t *testing.T) {
+	dir := t.TempDir()
+	file := write(t, dir, "parley.yaml", "listen: 127.0.0.1:0\nlimits:\n  frame_byte: 3\n  text_bytes: many\n")
+	for _, tc := range []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"unknown key and bad value", []string{"run", "--config", file}, []string{file + ":3:", "frame_byte", "limits.frame_bytes", file + ":4:", "text_bytes"}},
+		{"unknown flag", []string{"run", "--limits.frame_byte", "3"}, []string{"did you mean --limits.frame_bytes?"}},
+		{"bad flag value", []string{"check", "--limits.frame_bytes", "x"}, []string{"--limits.frame_bytes", `"x"`, "allowed"}},
+		{"no such file", []string{"run", "--config", filepath.Join(dir, "none.yaml")}, []string{"none.yaml"}},
+		{"a word too many", []string{"run", "now"}, []string{"now"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := command(t, tc.args...)
+			if err == nil {
+				t.Fatal("it started")
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("got %q, want it to name %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestTokenIsOneTheServerTakes(t *testing.T) {
+	dir := t.TempDir()
+	out, err := command(t, "token", "--data_dir", dir, "--user", "ann", "--role", "moderator")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := auth.NewVerifier(auth.Config{Algorithm: auth.HS256, KeyFile: filepath.Join(dir, "jwt.key")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	who, err := v.Verify(strings.TrimSpace(out))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if who.User != "ann" || len(who.Roles) != 1 || who.Roles[0] != "moderator" {
+		t.Errorf("got %+v, want ann with role moderator", who)
+	}
+	if _, err := command(t, "token", "--data_dir", dir, "--user", "not a name"); err == nil {
+		t.Error("a token was made for a bad name")
+	}
+}
+
+func TestCheckSaysWhatIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	args := []string{"check", "--data_dir", filepath.Join(dir, "data"), "--plugins.dir", filepath.Join(dir, "plugins"), "--policy.dir", filepath.Join(dir, "policy")}
+	write(t, dir, "policy/parley.rego", "package parley\n\ndefault decision := {\"allow\": true}\n")
+	write(t, dir, "plugins/README", "not a plugin")
+	out, err := command(t, args...)
+	if err != nil || !strings.Contains(out, "policy   dir:") {
+		t.Fatalf("a good set: got %v: %s", err, out)
+	}
+	write(t, dir, "plugins/bad.wasm", "not wasm")
+	write(t, dir, "policy/parley.rego", "package parley\n\ndecision := {\n")
+	out, err = command(t, args...)
+	if err == nil {
+		t.Fatalf("a broken set passed: %s", out)
+	}
+	for _, want := range []string{"config   ok", "bad.wasm refused:", "policy   refused:", "parley.rego"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("got %q, want it to say %q", out, want)
+		}
+	}
+}
+
+func TestVersionAndCompletion(t *testing.T) {
+	if out, err := command(t, "version"); err != nil || !strings.HasPrefix(out, "parley ") {
+		t.Errorf("version: got %q, %v", out, err)
+	}
+	if out, err := command(t, "completion", "bash"); err != nil || !strings.Contains(out, "platform") {
+		t.Errorf("completion: got %d bytes, %v", len(out), err)
+	}
+}
