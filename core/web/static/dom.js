@@ -54,8 +54,8 @@ export function linked(text) {
 // avatar is a disc with the first letter of a name, in a colour of its own.
 export function avatar(node, name) {
   let h = 0;
-  for (const c of name) h = (h * 31 + c.codePointAt(0)) >>> 0;
-  node.className = `avatar hue-${h % 8}`;
+  for (const c of name) h = (h * 33 + c.codePointAt(0)) >>> 0;
+  node.className = `avatar hue-${(h ^ (h >>> 7)) % 8}`;
   say(node, [...name][0]?.toUpperCase() ?? "?");
   return node;
 }

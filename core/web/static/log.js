@@ -67,10 +67,11 @@ export class LogView {
     this.#scroll.scrollTop = this.#scroll.scrollHeight;
   }
 
-  // anchor is the first element in sight and where it is.
+  // anchor is the first message in sight and where it is. (A day's heading
+  // moves up when older messages of that day come in.)
   #anchor() {
     const edge = this.#scroll.getBoundingClientRect().top;
-    for (const node of this.#log.children) {
+    for (const node of this.#log.querySelectorAll(".message")) {
       const box = node.getBoundingClientRect();
       if (box.bottom > edge) return { node, top: box.top };
     }

@@ -296,7 +296,7 @@ export class UI {
   #edit(m) {
     const box = byID("text");
     this.#room(m.room)?.dismiss(m);
-    box.value = m.text + (box.value ? "\n" + box.value : "");
+    box.value = [m.text, box.value.trim()].filter(Boolean).join("\n");
     this.#say("");
     this.#typed();
     this.#log.draw();
