@@ -37,6 +37,7 @@ func TestRefusedAtLoad(t *testing.T) {
 		{"1e8 locals", body(1, asm.U(100_000_000), asm.I64, asm.Const64(0), asm.End), wasmbin.ErrModule, "function 2: wasm module refused: 100000000 locals, at most 4000"},
 		{"4e9 locals", body(1, asm.U(4_000_000_000), asm.I64, asm.Const64(0), asm.End), wasmbin.ErrModule, "4000000000 locals"},
 		{"nested ifs", body(0, bytes.Repeat(asm.Cat(asm.Const(1), asm.If, asm.Empty), 5_000), bytes.Repeat([]byte{asm.End}, 5_000), asm.Const64(0), asm.End), wasmbin.ErrModule, "blocks nest deeper than 4000"},
+		{"nested loops over many locals", body(1, asm.U(1_000), asm.I32, bytes.Repeat([]byte{asm.Loop, asm.Empty}, 1_000), bytes.Repeat([]byte{asm.End}, 1_000), asm.Const64(0), asm.End), wasmbin.ErrModule, "their product is above 100000"},
 		{"forbidden import", guest(asm.Const64(0), nil, func(m *asm.Module) {
 			m.Imports = []asm.Import{{Module: "env", Name: "system"}}
 		}), wasmbin.ErrModule, `import "env" "system" is not available`},

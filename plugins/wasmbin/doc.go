@@ -32,55 +32,60 @@ func refuse(format string, args ...any) error {
 
 // Limits bounds a module. Counts unless said otherwise.
 type Limits struct {
-	FileBytes      int // the whole file
-	Types          int
-	Params         int // params plus results of one type
-	Imports        int
-	Functions      int // that the module defines
-	Locals         int // of one function, without its params
-	LocalsTotal    int // of all functions
-	BodyBytes      int // code of one function
-	Depth          int // nesting of blocks in one function
-	ControlWork    int // (locals + 1) x blocks of one function: compilers keep such a table
-	BranchTargets  int // of one br_table
-	Tables         int
-	TableElements  int // of one table, both minimum and maximum
-	MemoryPages    int // of 64 KiB; the memory's minimum
-	Globals        int
-	Exports        int
-	NameBytes      int // of one import or export name
-	Elements       int // element segments
-	ElementItems   int // items of all element segments
-	DataSegments   int
-	DataBytes      int // of all data segments
-	CustomSections int
+	FileBytes   int // the whole file
+	Types       int
+	Params      int // params plus results of one type
+	Imports     int
+	Functions   int // that the module defines
+	Locals      int // of one function, without its params
+	LocalsTotal int // of all functions
+	BodyBytes   int // code of one function
+	Depth       int // nesting of blocks in one function
+	// ControlWork is (params + locals + 1) x blocks of one function. A compiler
+	// may have to merge every local at every block: 1,000 nested loops over
+	// 1,000 locals, a module of 16 KB, took half a minute and 1.2 GB.
+	ControlWork      int
+	ControlWorkTotal int // of all functions
+	BranchTargets    int // of one br_table
+	Tables           int
+	TableElements    int // of one table, both minimum and maximum
+	MemoryPages      int // of 64 KiB; the memory's minimum
+	Globals          int
+	Exports          int
+	NameBytes        int // of one import or export name
+	Elements         int // element segments
+	ElementItems     int // items of all element segments
+	DataSegments     int
+	DataBytes        int // of all data segments
+	CustomSections   int
 }
 
 // Defaults returns limits that a Go guest with the standard library's JSON
 // package stays well below.
 func Defaults() Limits {
 	return Limits{
-		FileBytes:      8 << 20, // a Go guest is 2-4 MB
-		Types:          4_000,
-		Params:         64,
-		Imports:        64,
-		Functions:      30_000,
-		Locals:         4_000,
-		LocalsTotal:    500_000,
-		BodyBytes:      1 << 20,
-		Depth:          4_000, // Go nests one block for each resume point of a function
-		ControlWork:    4 << 20,
-		BranchTargets:  10_000,
-		Tables:         4,
-		TableElements:  100_000,
-		MemoryPages:    1_024, // 64 MiB
-		Globals:        1_000,
-		Exports:        1_000,
-		NameBytes:      1_024,
-		Elements:       1_000,
-		ElementItems:   100_000,
-		DataSegments:   200_000, // Go skips runs of zeros, which makes tens of thousands
-		DataBytes:      8 << 20,
-		CustomSections: 100,
+		FileBytes:        8 << 20, // a Go guest is 2-4 MB
+		Types:            4_000,
+		Params:           64,
+		Imports:          64,
+		Functions:        30_000,
+		Locals:           4_000,
+		LocalsTotal:      500_000,
+		BodyBytes:        256 << 10, // Go guests: 30 KB; compiling takes some 500 times that in memory
+		Depth:            4_000,     // Go nests one block for each resume point of a function
+		ControlWork:      100_000,   // Go guests: 7 thousand
+		ControlWorkTotal: 2_000_000, // Go guests: 0.6 million
+		BranchTargets:    10_000,
+		Tables:           4,
+		TableElements:    100_000,
+		MemoryPages:      1_024, // 64 MiB
+		Globals:          1_000,
+		Exports:          1_000,
+		NameBytes:        1_024,
+		Elements:         1_000,
+		ElementItems:     100_000,
+		DataSegments:     200_000, // Go skips runs of zeros, which makes tens of thousands
+		DataBytes:        8 << 20,
+		CustomSections:   100,
 	}
 }

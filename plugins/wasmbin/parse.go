@@ -14,6 +14,7 @@ type parser struct {
 	allow  func(module, name string) bool
 	m      *Module
 	locals int // of all functions so far
+	work   int // control work of all functions so far
 	data   int // bytes of all data segments so far
 	memory int // memories seen
 }

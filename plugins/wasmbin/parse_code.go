@@ -145,12 +145,15 @@ func (p *parser) instructions(c *Code, locals int) error {
 				return refuse("blocks nest deeper than %d", p.lim.Depth)
 			}
 			if blocks*(locals+1) > p.lim.ControlWork {
-				return refuse("%d blocks with %d locals: their product is above %d", blocks, locals, p.lim.ControlWork)
+				return refuse("%d blocks with %d params and locals: their product is above %d", blocks, locals, p.lim.ControlWork)
 			}
 		case OpEnd:
 			if depth--; depth == 0 {
 				if at != len(c.Body) {
 					return refuse("%d bytes after the end", len(c.Body)-at)
+				}
+				if p.work += blocks * (locals + 1); p.work > p.lim.ControlWorkTotal {
+					return refuse("blocks times locals of all functions together are above %d", p.lim.ControlWorkTotal)
 				}
 				return nil
 			}

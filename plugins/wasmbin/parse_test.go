@@ -70,6 +70,11 @@ func TestRefused(t *testing.T) {
 		}), "in all functions together"},
 		{"nesting", one(nested(4_001)), "blocks nest deeper"},
 		{"blocks with locals", raw(1, asm.U(4_000), asm.I32, bytes.Repeat([]byte{asm.Block, asm.Empty, asm.End}, 2_000), asm.End), "their product"},
+		{"blocks with locals everywhere", with(func(m *asm.Module) {
+			for range 30 {
+				m.Funcs = append(m.Funcs, asm.Func{Raw: asm.Cat(1, asm.U(900), asm.I32, bytes.Repeat([]byte{asm.Block, asm.Empty, asm.End}, 100), asm.End)})
+			}
+		}), "of all functions together are above"},
 		{"types", sections(asm.Section(1, asm.U(1_000_000))), "1000000 types, at most"},
 		{"types that do not fit", sections(asm.Section(1, asm.U(3_000))), "do not fit"},
 		{"type form", sections(asm.Section(1, asm.Cat(1, 0x5f, 0, 0))), "form 0x5f"},
