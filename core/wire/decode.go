@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
@@ -18,25 +19,38 @@ import (
 // On error the returned command still carries type and id where they could
 // be read, so that the reply can echo the id.
 func Decode(frame []byte) (Command, *chat.Error) {
-	var c Command
 	if !utf8.Valid(frame) {
-		return c, chat.Errorf(chat.CodeBadRequest, "the frame is not UTF-8; send JSON text")
+		return Command{}, chat.Errorf(chat.CodeBadRequest, "the frame is not UTF-8; send JSON text")
 	}
-	if err := json.Unmarshal(frame, &c); err != nil {
-		return partial(c), malformed(err)
+	c := scratch.Get().(*Command)
+	err := decode(frame, c)
+	done := *c
+	*c = Command{} // the pool keeps nobody's text
+	scratch.Put(c)
+	return done, err
+}
+
+// scratch holds zero Commands to decode into: reflection makes them escape,
+// and a Command on the heap is most of what decoding a send would allocate.
+var scratch = sync.Pool{New: func() any { return new(Command) }}
+
+func decode(frame []byte, c *Command) *chat.Error {
+	if err := json.Unmarshal(frame, c); err != nil {
+		*c = partial(*c)
+		return malformed(err)
 	}
 	if len(c.ID) > MaxCommandID {
 		c.ID = ""
-		return c, chat.Errorf(chat.CodeBadRequest, "id is longer than %d bytes", MaxCommandID)
+		return chat.Errorf(chat.CodeBadRequest, "id is longer than %d bytes", MaxCommandID)
 	}
 	check, ok := checks[c.Type]
 	if !ok {
 		if c.Type == "" {
-			return c, chat.Errorf(chat.CodeBadRequest, `the command has no "type"`)
+			return chat.Errorf(chat.CodeBadRequest, `the command has no "type"`)
 		}
-		return c, chat.Errorf(chat.CodeUnknownType, "there is no command %q; known are hello, join, leave, send, history, members, ping, pong", cut(string(c.Type), 32))
+		return chat.Errorf(chat.CodeUnknownType, "there is no command %q; known are hello, join, leave, send, history, members, ping, pong", cut(string(c.Type), 32))
 	}
-	return c, check(&c)
+	return check(c)
 }
 
 func partial(c Command) Command {
