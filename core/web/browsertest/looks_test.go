@@ -37,6 +37,7 @@ func scene(t *testing.T) *tab {
 	ann.wait("the room", `document.getElementById("room-title").textContent === "Announcements"`)
 	ann.run(`location.hash = "lobby"`)
 	ann.sees("Ship it!")
+	ann.run(`document.activeElement.blur()`)
 	return ann
 }
 

@@ -165,8 +165,18 @@ type proxy struct {
 
 	mu    sync.Mutex
 	down  bool
-	conns map[net.Conn]*sync.Mutex // both sides; holding the lock stalls a side
-	held  []*sync.Mutex
+	conns map[net.Conn]*gate // both sides
+}
+
+// gate lets through what one side sent, unless it is shut.
+type gate struct {
+	sync.Mutex      // held while shut
+	shut       bool // guarded by proxy.mu
+}
+
+func (g *gate) pass() {
+	g.Lock()
+	defer g.Unlock()
 }
 
 func newProxy(t *testing.T, target string) *proxy {
@@ -175,7 +185,7 @@ func newProxy(t *testing.T, target string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{ln: ln, target: target, conns: make(map[net.Conn]*sync.Mutex)}
+	p := &proxy{ln: ln, target: target, conns: make(map[net.Conn]*gate)}
 	p.owned.Go(p.accept)
 	t.Cleanup(func() {
 		ln.Close()
@@ -203,21 +213,21 @@ func (p *proxy) accept() {
 			p.mu.Unlock()
 			continue
 		}
-		p.conns[in], p.conns[out] = new(sync.Mutex), new(sync.Mutex)
-		p.owned.Go(func() { p.copy(out, in, p.conns[in]) })
-		p.owned.Go(func() { p.copy(in, out, p.conns[out]) })
+		up, down := new(gate), new(gate)
+		p.conns[in], p.conns[out] = up, down
+		p.owned.Go(func() { carry(out, in, up) })
+		p.owned.Go(func() { carry(in, out, down) })
 		p.mu.Unlock()
 	}
 }
 
-func (p *proxy) copy(to, from net.Conn, gate *sync.Mutex) {
+func carry(to, from net.Conn, g *gate) {
 	defer to.Close()
 	defer from.Close()
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := from.Read(buf)
-		gate.Lock()
-		gate.Unlock() //nolint:staticcheck // stall holds it
+		g.pass()
 		if err != nil {
 			return
 		}
@@ -232,14 +242,13 @@ func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.down = true
-	for c := range p.conns {
+	for c, g := range p.conns {
 		c.Close()
+		if g.shut {
+			g.Unlock()
+		}
 	}
 	clear(p.conns)
-	for _, m := range p.held {
-		m.Unlock()
-	}
-	p.held = nil
 }
 
 func (p *proxy) restore() {
@@ -253,10 +262,10 @@ func (p *proxy) restore() {
 func (p *proxy) stall() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for c, m := range p.conns {
-		m.Lock()
-		p.held = append(p.held, m)
-		delete(p.conns, c)
-		defer c.SetReadDeadline(time.Now().Add(2 * patience))
+	for _, g := range p.conns {
+		if !g.shut {
+			g.Lock()
+			g.shut = true
+		}
 	}
 }

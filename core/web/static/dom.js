@@ -53,9 +53,9 @@ export function linked(text) {
 
 // avatar is a disc with the first letter of a name, in a colour of its own.
 export function avatar(node, name) {
-  let h = 0;
-  for (const c of name) h = (h * 33 + c.codePointAt(0)) >>> 0;
-  node.className = `avatar hue-${(h ^ (h >>> 7)) % 8}`;
+  let h = 0x811c9dc5; // FNV-1a
+  for (const c of name) h = Math.imul(h ^ c.codePointAt(0), 0x01000193);
+  node.className = `avatar hue-${(h >>> 0) % 8}`;
   say(node, [...name][0]?.toUpperCase() ?? "?");
   return node;
 }
