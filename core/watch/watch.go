@@ -115,11 +115,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case ev, ok := <-events:
-			if !ok {
-				events = nil
-				continue
-			}
+		case ev := <-events:
 			if ev.Op == fsnotify.Chmod {
 				continue // content is the same; the rescan sees a new mode's effect
 			}
@@ -128,11 +124,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 				since = now
 			}
 			quiet.Reset(max(0, min(w.cfg.Quiet, time.Until(since.Add(burstLimit*w.cfg.Quiet)))))
-		case err, ok := <-errs:
-			if !ok {
-				errs = nil
-				continue
-			}
+		case err := <-errs:
 			// An overflow dropped events: compare at once.
 			w.log.Warn("file-system events lost, comparing the folder", "dir", w.cfg.Dir, "err", err)
 			if since.IsZero() {

@@ -147,6 +147,48 @@ func TestTreeListensToNewFolders(t *testing.T) {
 	<-calls
 }
 
+// A folder that is deleted and made again is another one to the kernel.
+func TestFolderMadeAgain(t *testing.T) {
+	dir := t.TempDir()
+	sub := filepath.Join(dir, "sub")
+	must(t, os.Mkdir(sub, 0o755))
+	cfg := config(dir)
+	cfg.Tree = true
+	cfg.Rescan = time.Hour
+	calls := start(t, cfg)
+	for range 3 {
+		drain(calls)
+		must(t, os.Remove(sub))
+		<-calls
+		drain(calls)
+		must(t, os.Mkdir(sub, 0o755))
+		<-calls
+		drain(calls)
+		must(t, os.Chmod(sub, 0o700)) // no change of content
+		write(t, filepath.Join(sub, "x"), "x")
+		<-calls
+		must(t, os.Remove(filepath.Join(sub, "x")))
+		<-calls
+	}
+}
+
+// A folder replaced by another of the same name is listened to anew.
+func TestFolderReplaced(t *testing.T) {
+	parent := t.TempDir()
+	dir, next := filepath.Join(parent, "dir"), filepath.Join(parent, "next")
+	must(t, os.Mkdir(dir, 0o755))
+	must(t, os.Mkdir(next, 0o755))
+	cfg := config(dir)
+	cfg.Rescan = 5 * time.Millisecond
+	calls := start(t, cfg)
+	must(t, os.Rename(dir, filepath.Join(parent, "old")))
+	must(t, os.Rename(next, dir))
+	<-calls
+	drain(calls)
+	write(t, filepath.Join(dir, "x"), "x")
+	<-calls
+}
+
 // A folder that appears after Run is found by the rescan and then listened to.
 func TestLateFolder(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "late")
