@@ -1,6 +1,8 @@
 package browsertest
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -95,4 +97,36 @@ func TestTooLong(t *testing.T) {
 	if got := value[int](ann, `document.getElementById("text").value.length`); got != 40 {
 		t.Errorf("the box holds %d characters, want 40", got)
 	}
+}
+
+// TestSlowMode: what came too soon says how long to wait, and is sent again
+// with one click.
+func TestSlowMode(t *testing.T) {
+	s := startServer(t, "rooms:\n  - id: lobby\n    slow_mode_s: 2")
+	ann := join(t, s.http, "lobby", "ann")
+	ann.wait("word of slow mode", `document.getElementById("room-note").textContent.includes("every 2 seconds")`)
+	ann.say("one")
+	ann.sees("one")
+	ann.say("two")
+	ann.wait("the wait", `/again in .* second/.test(document.getElementById("notice").textContent)`)
+	ann.wait("it to be posted", `((again) => { again?.click(); return document.querySelectorAll("#log .message:not(.pending, .failed)").length === 2; })(
+		[...document.querySelectorAll("#log .failed button")].find((b) => b.textContent === "Send again"))`)
+	if got, want := ann.messages(), []string{"one", "two"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestNameClaimed: a guest whose name turns out to be a registered user's is
+// told so, and may choose another.
+func TestNameClaimed(t *testing.T) {
+	s := startServer(t, "")
+	ann := join(t, s.http, "lobby", "ann")
+	ann.say("hello")
+	ann.sees("hello")
+	s.hello(fmt.Sprintf(`"token":%q`, s.token("ann", "member")))
+	ann.wait("the sign-in form and a reason", `!document.getElementById("signin").hidden && document.getElementById("signin-problem").textContent`)
+	ann.run(`document.getElementById("guest").value = ""`)
+	ann.typeInto("#guest", "anna"+enter)
+	ann.wait("the new name", `document.getElementById("my-name").textContent === "anna"`)
+	ann.sees("hello")
 }

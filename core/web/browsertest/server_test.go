@@ -113,7 +113,13 @@ type terminal struct {
 	lines *bufio.Reader
 }
 
-func (s *server) terminal(name string) *terminal {
+func (s *server) terminal(guest string) *terminal {
+	s.t.Helper()
+	return s.hello(fmt.Sprintf(`"guest":%q`, guest))
+}
+
+// hello signs in with a member of the hello command.
+func (s *server) hello(who string) *terminal {
 	s.t.Helper()
 	c, err := net.Dial("tcp", s.tcp)
 	if err != nil {
@@ -121,7 +127,7 @@ func (s *server) terminal(name string) *terminal {
 	}
 	s.t.Cleanup(func() { c.Close() })
 	term := &terminal{t: s.t, conn: c, lines: bufio.NewReader(c)}
-	term.ask(fmt.Sprintf(`{"type":"hello","guest":%q}`, name), "welcome")
+	term.ask(`{"type":"hello",`+who+`}`, "welcome")
 	return term
 }
 

@@ -24,6 +24,8 @@ const RESEND_FOR = 5 * 60_000; // ms; half of the server's idempotency window (1
 const MAX_OUTGOING = 50; // unanswered messages
 const MAX_RETRIES = 4; // of a send that the server asked to repeat
 
+const UNCONFIRMED = { code: "unknown", text: "it is not known whether this message was posted", retryable: true };
+
 // Codes of an answered send after which the client tries again by itself.
 const TRANSIENT = new Set(["rate_limited", "overloaded", "unavailable"]);
 
@@ -77,11 +79,12 @@ export class Client extends EventTarget {
     this.#dial();
   }
 
-  // stop says goodbye and forgets everything but the rooms' names.
+  // stop says goodbye and forgets everything but the rooms' names. Messages
+  // without an answer fail as not confirmed.
   stop() {
     this.#drop();
     for (const r of this.#rooms.values()) r.position = null;
-    this.#outgoing.clear();
+    for (const m of this.#outgoing.values()) this.#fail(m, UNCONFIRMED);
     this.#set("stopped");
   }
 
@@ -189,6 +192,7 @@ export class Client extends EventTarget {
   }
 
   #welcome(w) {
+    if (this.user !== w.user) this.#outgoing.clear(); // nobody speaks for another
     this.user = w.user;
     this.limits = w.limits ?? {};
     this.jitter = w.reconnect_jitter_ms;
@@ -376,7 +380,7 @@ export class Client extends EventTarget {
   #expire() {
     for (const m of this.#outgoing.values()) {
       if (Date.now() - m.since >= RESEND_FOR) {
-        this.#fail(m, { code: "unknown", text: "it is not known whether this message was posted", retryable: true });
+        this.#fail(m, UNCONFIRMED);
       }
     }
   }

@@ -334,6 +334,7 @@ export class UI {
     if (!room) return;
     say(byID("room-title"), room.title || room.name);
     say(byID("room-note"), modeNote(room) || "#" + room.name);
+    show(byID("leave"), this.#rooms.size > 1 || room.name !== this.#config.room);
     byID("text").placeholder = `Write to ${room.title || room.name}`;
     byID("text").disabled = byID("send").disabled = Boolean(room.denied);
     this.#side.rooms(this.#rooms, room.name, this.#config.rooms.filter((name) => !this.#rooms.has(name)));
