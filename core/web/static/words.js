@@ -40,7 +40,7 @@ const LOST = {
 
 const MODES = {
   announce: "an announcement room: only moderators write here",
-  "read-only": "read-only: nobody writes here for now",
+  "read-only": "read-only: nobody writes here at present",
   archived: "archived: it stays readable and takes no more messages",
   open: "open: everybody may write",
 };
