@@ -22,6 +22,7 @@ import (
 	"parley/core/presence"
 	"parley/core/room"
 	"parley/core/session"
+	"parley/core/state"
 	"parley/core/transport/stream"
 	"parley/core/transport/tcp"
 	"parley/core/transport/ws"
@@ -195,7 +196,7 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 	s.tcp = tcp.New(s.sessions, s.log)
 	mux := http.NewServeMux()
 	mux.Handle("/v1/ws", s.ws)
-	mux.Handle("/", web.Handler(web.Config{}))
+	mux.Handle("/", web.Handler(web.Config{Rooms: publicRooms(s.cfg)}))
 	s.http = s.httpServer(mux)
 	s.http.ConnContext = ws.Context
 	if s.httpLn, err = s.listen(ctx, "listen", s.cfg.Listen, tune); err != nil {
@@ -276,3 +277,13 @@ func splitAddr(a net.Addr) (host, port string) {
 
 // systemUser is who the log names as author of what the server did by itself.
 const systemUser chat.UserID = "parley"
+
+// publicRooms are the configured rooms that the web client offers to visitors.
+func publicRooms(cfg config.Config) (ids []chat.RoomID) {
+	for _, r := range cfg.Rooms {
+		if r.Visibility == state.Public {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids
+}
