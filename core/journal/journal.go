@@ -59,6 +59,8 @@ type Change struct {
 // Bounds that every implementation enforces with ErrTooLarge.
 const (
 	MaxEntryBytes  = 256 << 10 // encoded entry; text is bounded far below by limits.text_bytes
+	MaxID          = 127       // bytes of an id; a UUID has 36
+	MaxReasons     = 1024      // reasons of one entry
 	MaxChanges     = 64        // changes of one entry
 	MaxChangeKey   = 160       // bytes; "ban/" and the longest user name fit twice
 	MaxChangeValue = 16 << 10  // bytes
