@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"fmt"
 	"hash/maphash"
 
 	"parley/core/chat"
@@ -14,15 +15,13 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 	if err := j.usable(ctx); err != nil {
 		return journal.Receipt{}, err
 	}
-	if err := checkRequest(&r); err != nil {
-		return journal.Receipt{}, err
+	if !chat.ValidRoom(r.Room) {
+		return journal.Receipt{}, fmt.Errorf("journal: %q is no room name", r.Room)
 	}
 	p := j.newPending(r)
-	p.rec = appendEntry(p.rec[:0], &p.req.Entry)
-	p.body = len(p.rec)
-	if p.body > journal.MaxEntryBytes {
-		defer j.release(p)
-		return journal.Receipt{}, tooLarge("%d bytes encoded, at most %d are allowed", p.body, journal.MaxEntryBytes)
+	if err := p.encode(); err != nil {
+		j.release(p)
+		return journal.Receipt{}, err
 	}
 	if r.Entry.Nonce != "" {
 		p.hash = hashNonce(r.Room, r.Entry.From, r.Entry.Nonce)

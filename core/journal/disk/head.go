@@ -10,6 +10,7 @@ import (
 
 	"parley/core/chat"
 	"parley/core/journal"
+	"parley/core/journal/codec"
 )
 
 // head is where a room's log stands. The zero head is that of a room that
@@ -140,7 +141,7 @@ func spanFromEntries(b *buckets, room chat.RoomID, h *head) {
 	h.top = keySeq(last)
 	if body, err := unseal(last, rec); err == nil {
 		var e journal.Entry
-		if _, err := decodeEntry(&e, h.top, body, nil); err == nil {
+		if codec.DecodeEntry(&e, h.top, string(body)) == nil {
 			h.topID = e.ID
 		}
 	}

@@ -24,7 +24,6 @@ func (c *committer) loadNonces(b *buckets) error {
 // scanNonces reads the whole list.
 func (c *committer) scanNonces(b *buckets) map[nonceHash]uint64 {
 	var r receipt
-	var scratch []byte
 	found := map[nonceHash]uint64{}
 	c.next = 1
 	cur := b.nonces().Cursor()
@@ -34,8 +33,7 @@ func (c *committer) scanNonces(b *buckets) map[nonceHash]uint64 {
 		}
 		number := binary.BigEndian.Uint64(k)
 		c.next = number + 1
-		var err error
-		if scratch, err = readReceipt(&r, k, v, scratch); err != nil {
+		if err := readReceipt(&r, k, v); err != nil {
 			c.j.log.Error("journal forgets a nonce: its receipt is damaged", "number", number, "error", err)
 			continue
 		}
@@ -44,12 +42,12 @@ func (c *committer) scanNonces(b *buckets) map[nonceHash]uint64 {
 	return found
 }
 
-func readReceipt(r *receipt, key, rec, scratch []byte) ([]byte, error) {
+func readReceipt(r *receipt, key, rec []byte) error {
 	body, err := unseal(key, rec)
 	if err != nil {
-		return scratch, err
+		return err
 	}
-	return decodeReceipt(r, body, scratch)
+	return decodeReceipt(r, body)
 }
 
 // putReceipt stages the receipt of p's entry.
@@ -70,13 +68,11 @@ func (c *committer) putReceipt(b *buckets, w *work, p *pending) error {
 func (c *committer) expireNonces(b *buckets, budget int) (int, error) {
 	cutoff := c.now - c.j.cfg.NonceWindow.Milliseconds()
 	var r receipt
-	var scratch []byte
 	cur := b.nonces().Cursor()
 	for k, v := cur.First(); len(k) == 8 && len(c.forget) < budget; k, v = cur.Next() {
 		f := forgotten{number: binary.BigEndian.Uint64(k)}
 		over := c.next-f.number > uint64(c.j.cfg.MaxNonces)
-		var err error
-		if scratch, err = readReceipt(&r, k, v, scratch); err == nil {
+		if readReceipt(&r, k, v) == nil {
 			if r.at > cutoff && !over {
 				break
 			}
@@ -112,7 +108,7 @@ func (c *committer) publishNoncesLocked() {
 func (j *Journal) receiptAt(b *buckets, number uint64, room chat.RoomID, user chat.UserID, nonce string, h head, now int64) (journal.Receipt, bool) {
 	var r receipt
 	key := nonceKey(nil, number)
-	if _, err := readReceipt(&r, key, b.nonces().Get(key), nil); err != nil {
+	if err := readReceipt(&r, key, b.nonces().Get(key)); err != nil {
 		if !errors.Is(err, errMissing) {
 			j.log.Error("journal forgets a nonce: its receipt is damaged", "number", number, "error", err)
 		}

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"parley/core/chat"
 	"parley/core/journal"
 )
 
@@ -38,6 +37,13 @@ func (j *Journal) newPending(r journal.Request) *pending {
 	}
 	p.req = r
 	return p
+}
+
+// encode makes the record of the entry, but for its checksum.
+func (p *pending) encode() (err error) {
+	p.rec, err = appendEntry(p.rec[:0], &p.req.Entry)
+	p.body = len(p.rec)
+	return err
 }
 
 // maxKeptRecord bounds the buffer a pooled pending keeps; a rare long entry
@@ -143,29 +149,4 @@ func (q *queue) swapLocked(empty []*pending) []*pending {
 	ps := q.ps
 	q.ps, q.bytes = empty[:0], 0
 	return ps
-}
-
-// checkRequest enforces the bounds of the contract that need no encoding.
-func checkRequest(r *journal.Request) error {
-	if !chat.ValidRoom(r.Room) {
-		return fmt.Errorf("journal: %q is no room name", r.Room)
-	}
-	e := &r.Entry
-	if n := len(e.Changes); n > journal.MaxChanges {
-		return tooLarge("%d changes, at most %d are allowed", n, journal.MaxChanges)
-	}
-	for i := range e.Changes {
-		c := &e.Changes[i]
-		if len(c.Key) > journal.MaxChangeKey {
-			return tooLarge("a change key of %d bytes, at most %d are allowed", len(c.Key), journal.MaxChangeKey)
-		}
-		if len(c.Value) > journal.MaxChangeValue {
-			return tooLarge("a change value of %d bytes, at most %d are allowed", len(c.Value), journal.MaxChangeValue)
-		}
-	}
-	return nil
-}
-
-func tooLarge(format string, args ...any) error {
-	return fmt.Errorf("%w: it has %s", journal.ErrTooLarge, fmt.Sprintf(format, args...))
 }

@@ -9,6 +9,7 @@ import (
 
 	"parley/core/chat"
 	"parley/core/journal"
+	"parley/core/journal/codec"
 )
 
 func nowMilli() int64 { return time.Now().UnixMilli() }
@@ -104,13 +105,12 @@ func (j *Journal) read(ctx context.Context, room chat.RoomID, limit int, collect
 // batch collects entries until it is full: in number, in bytes, or before a
 // damaged record.
 type batch struct {
-	j       *Journal
-	room    chat.RoomID
-	gen     uint32
-	limit   int
-	bytes   int
-	es      []journal.Entry
-	scratch []byte
+	j     *Journal
+	room  chat.RoomID
+	gen   uint32
+	limit int
+	bytes int
+	es    []journal.Entry
 }
 
 func (r *batch) up(b *buckets, first, last uint64) error {
@@ -154,7 +154,7 @@ func (r *batch) add(want, k, v []byte, seq uint64) (full bool, err error) {
 	if err == nil {
 		r.es = append(r.es, journal.Entry{})
 		e := &r.es[len(r.es)-1]
-		if r.scratch, err = decodeEntry(e, seq, body, r.scratch); err == nil {
+		if err = codec.DecodeEntry(e, seq, string(body)); err == nil {
 			r.bytes += len(v)
 			return false, nil
 		}

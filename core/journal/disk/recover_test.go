@@ -39,8 +39,9 @@ func request(room chat.RoomID, nonce string, known journal.Position) *pending {
 		ID: chat.MessageID("id-" + nonce), Kind: journal.KindMessage, From: "ann", Nonce: nonce,
 		Changes: []journal.Change{{Key: "last", Value: []byte(nonce)}},
 	}})
-	p.rec = appendEntry(p.rec[:0], &p.req.Entry)
-	p.body = len(p.rec)
+	if err := p.encode(); err != nil {
+		panic(err)
+	}
 	p.hash = hashNonce(room, "ann", nonce)
 	return p
 }
@@ -227,8 +228,9 @@ func TestDamagedPage(t *testing.T) {
 		for i := range 40 {
 			p := request(room, fmt.Sprint(i), journal.Position{})
 			p.req.Entry.Text = strings.Repeat("x", 1000)
-			p.rec = appendEntry(p.rec[:0], &p.req.Entry)
-			p.body = len(p.rec)
+			if err := p.encode(); err != nil {
+				t.Fatal(err)
+			}
 			appendNow(t, c, p)
 		}
 	}

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"parley/core/journal"
+	"parley/core/journal/codec"
 )
 
 // retain deletes at most budget of the room's oldest entries: those above
@@ -41,7 +42,7 @@ func (c *committer) agedUpTo(b *buckets, w *work, budget int) uint64 {
 			continue
 		}
 		var e journal.Entry
-		if _, err := decodeEntry(&e, seq, body, nil); err != nil {
+		if codec.DecodeEntry(&e, seq, string(body)) != nil {
 			continue
 		}
 		if e.Time >= cutoff {
