@@ -10,6 +10,7 @@ import (
 
 	"parley/core/chat"
 	"parley/core/journal"
+	"parley/core/journal/codec"
 )
 
 // Append implements journal.Journal.
@@ -18,18 +19,18 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 		return journal.Receipt{}, err
 	}
 	defer j.calls.Done()
-	if err := checkRequest(&r); err != nil {
+	if err := checkRoom(r.Room); err != nil {
 		return journal.Receipt{}, err
 	}
 	buf := j.bufs.Get().(*[]byte)
 	defer j.bufs.Put(buf)
-	b := appendEntry((*buf)[:0], &r.Entry)
-	size := len(b)
-	b = appendAnswer(b, &r.Entry)
-	*buf = b
-	if size > journal.MaxEntryBytes {
-		return journal.Receipt{}, fmt.Errorf("append to %s: %w: %d bytes encoded, at most %d are allowed", r.Room, journal.ErrTooLarge, size, journal.MaxEntryBytes)
+	b, err := appendEntry((*buf)[:0], &r.Entry)
+	if err != nil {
+		return journal.Receipt{}, fmt.Errorf("append to %s: %w", r.Room, err)
 	}
+	size := len(b)
+	b = codec.AppendAnswer(b, r.Entry.ID, r.Entry.Outcome, r.Entry.Reasons)
+	*buf = b
 
 	prefix := j.roomPrefix(r.Room)
 	keys := make([]string, 4, 5)
@@ -109,36 +110,6 @@ func (j *Journal) Lookup(ctx context.Context, room chat.RoomID, user chat.UserID
 	}
 	rc.Repeat = true
 	return rc, true, nil
-}
-
-// checkRequest refuses what cannot be stored as it is.
-func checkRequest(r *journal.Request) error {
-	if err := checkRoom(r.Room); err != nil {
-		return err
-	}
-	e := &r.Entry
-	tooLarge := func(what string, got, limit int) error {
-		return fmt.Errorf("append to %s: %w: %s %d, at most %d are allowed", r.Room, journal.ErrTooLarge, what, got, limit)
-	}
-	switch {
-	case len(e.ID) > maxIDBytes:
-		return tooLarge("bytes of id", len(e.ID), maxIDBytes)
-	case len(e.Text) > journal.MaxEntryBytes:
-		return tooLarge("bytes of text", len(e.Text), journal.MaxEntryBytes)
-	case len(e.Reasons) > maxReasons:
-		return tooLarge("reasons", len(e.Reasons), maxReasons)
-	case len(e.Changes) > journal.MaxChanges:
-		return tooLarge("changes", len(e.Changes), journal.MaxChanges)
-	}
-	for i := range e.Changes {
-		if n := len(e.Changes[i].Key); n > journal.MaxChangeKey {
-			return tooLarge("bytes of a change's key", n, journal.MaxChangeKey)
-		}
-		if n := len(e.Changes[i].Value); n > journal.MaxChangeValue {
-			return tooLarge("bytes of a change's value", n, journal.MaxChangeValue)
-		}
-	}
-	return nil
 }
 
 // checkRoom refuses names that could break out of the hash tag.

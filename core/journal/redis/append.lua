@@ -35,7 +35,7 @@ if kseq > 0 then
   elseif kid ~= '' then
     local at = '0-' .. ARGV[7]
     local held = redis.call('XRANGE', KEYS[1], at, at)[1]
-    -- The id follows the version and its own length: see codec.go.
+    -- The id follows the version and its own length: see record.go.
     lost = held ~= nil and string.sub(held[2][2], 3, 2 + string.byte(held[2][2], 2)) ~= kid
   end
 end

@@ -10,7 +10,7 @@
 //
 // A room's keys share a hash tag:
 //
-//	PREFIX:{ROOM}:log           stream; entry N has id 0-N and one field "e" (see codec.go)
+//	PREFIX:{ROOM}:log           stream; entry N has id 0-N and one field "e" (see record.go)
 //	PREFIX:{ROOM}:meta          hash: epoch, top (seq), id (of the top entry), past (epochs that were lost)
 //	PREFIX:{ROOM}:state         hash: the fold of all changes
 //	PREFIX:{ROOM}:nonce:L:U:N   "epoch seq answer" for the nonce N of the user U, whose name has L bytes
