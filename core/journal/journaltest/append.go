@@ -311,10 +311,16 @@ func tooLarge(t *testing.T, s Store) {
 		r.Entry.Changes = cs
 		return r
 	}
+	longID := message("lobby", "ann", "n1", "")
+	longID.Entry.ID = chat.MessageID(strings.Repeat("i", journal.MaxID+1))
+	manyReasons := message("lobby", "ann", "n1", "")
+	manyReasons.Entry.Reasons = make([]chat.Reason, journal.MaxReasons+1)
 	for _, c := range []struct {
 		name string
 		r    journal.Request
 	}{
+		{"id", longID},
+		{"number of reasons", manyReasons},
 		{"entry", message("lobby", "ann", "n1", strings.Repeat("x", journal.MaxEntryBytes+1))},
 		{"number of changes", withChanges(make([]journal.Change, journal.MaxChanges+1)...)},
 		{"change key", withChanges(journal.Change{Key: strings.Repeat("k", journal.MaxChangeKey+1)})},
