@@ -38,7 +38,6 @@ type Room struct {
 	loaded    bool
 	ring      ring
 	epoch     string
-	firstHeld uint64 // oldest seq the journal held when asked last
 	// generation grows whenever the log was replaced under the same name;
 	// members of an older one are sent a reset.
 	generation uint32
@@ -146,7 +145,7 @@ func (r *Room) unbornLocked() bool { return r.ring.head == 0 && r.epoch == "" }
 // bornLocked gives an unborn room its first epoch.
 func (r *Room) bornLocked(epoch string) {
 	if r.unbornLocked() {
-		r.epoch, r.firstHeld = epoch, 1
+		r.epoch = epoch
 	}
 }
 
@@ -220,7 +219,15 @@ func (r *Room) rememberLocked(u chat.UserID, at int64) {
 // Append appends an entry to the room's log, after all this node has seen of
 // it. create demands an empty log. Errors are those of journal.Append.
 func (r *Room) Append(ctx context.Context, e journal.Entry, create bool) (journal.Receipt, error) {
-	return r.hub.journal.Append(ctx, journal.Request{Room: r.id, Entry: e, Create: create, Known: r.Position()})
+	receipt, err := r.hub.journal.Append(ctx, journal.Request{Room: r.id, Entry: e, Create: create, Known: r.Position()})
+	if err == nil && !receipt.Repeat && e.Kind == journal.KindMessage {
+		r.mu.Lock()
+		if r.ring.head < receipt.Seq { // a shared journal delivers later than it answers, slow mode must not wait for it
+			r.rememberLocked(e.From, e.Time)
+		}
+		r.mu.Unlock()
+	}
+	return receipt, err
 }
 
 // Announce sends an ephemeral frame to the members that keep up.
