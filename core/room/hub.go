@@ -192,13 +192,19 @@ func (h *Hub) Join(ctx context.Context, id chat.RoomID, p *Peer, since *journal.
 }
 
 // Record appends an entry to the room's log as Room.Append does, and returns
-// when this node's room shows it.
+// when this node's room shows it; on journal.ErrExists, when it shows what
+// another node has created.
 func (h *Hub) Record(ctx context.Context, r *Room, e journal.Entry, create bool) (journal.Receipt, error) {
 	receipt, err := r.Append(ctx, e, create)
+	if errors.Is(err, journal.ErrExists) && !r.Exists() {
+		if err := r.fillOnce(ctx); err != nil {
+			return receipt, err
+		}
+	}
 	if err == nil && !receipt.Repeat {
 		e.Seq, e.ID = receipt.Seq, receipt.ID
 		r.Appended(receipt.Epoch, &e)
-		if r.Position().Seq < receipt.Seq { // something before it is still on its way
+		if at := r.Position(); at.Epoch != receipt.Epoch || at.Seq < receipt.Seq { // something before it is still on its way
 			err = r.fillOnce(ctx)
 		}
 	}
