@@ -22,7 +22,7 @@ func (x *Session) question(action string) *gate.Input {
 	}
 }
 
-// ask asks the policy about a room.
+// about begins the input of a decision about a room.
 func (x *Session) about(action string, r *room.Room, now time.Time) *gate.Input {
 	in := x.question(action)
 	st := r.State()

@@ -16,6 +16,16 @@ func (x *Session) Context() context.Context { return x.srv.ctx }
 // Close ends the session for a reason the transport found.
 func (x *Session) Close(code wire.CloseCode, reason string) { x.close(code, reason) }
 
+// Goodbye ends the session because the client asked to. The close frame it
+// sent is answered with its own code (RFC 6455 §5.5.1), which is not counted
+// as one of ours.
+func (x *Session) Goodbye(code wire.CloseCode) {
+	x.busy.Lock()
+	defer x.busy.Unlock()
+	x.goodbye = !x.Closed()
+	x.close(code, "client closed")
+}
+
 // watch puts the connection on the heartbeat wheel. A person with nc answers
 // no pings, so over TCP the pong is demanded only once one was answered.
 func (x *Session) watch() {
@@ -31,7 +41,7 @@ type beating struct{ x *Session }
 // Ping implements liveness.Peer.
 func (b beating) Ping(seq uint32) {
 	if b.x.transport == "tcp" {
-		_ = b.x.peer.Control(wire.Encode(wire.PingEvent{Type: wire.Ping, TS: int64(seq)}).Line())
+		_ = b.x.peer.Control(wire.Encode(wire.PingEvent{Type: wire.Ping, TS: time.Now().UnixMilli()}).Line())
 		return
 	}
 	_ = b.x.peer.Control(wire.ControlPing(binary.BigEndian.AppendUint32(nil, seq)))
@@ -49,11 +59,19 @@ func (b beating) Overdue(evidence string) {
 func (x *Session) Ping(data []byte) {
 	x.busy.Lock()
 	defer x.busy.Unlock()
+	x.alive()
 	if x.rate.take(time.Now(), 1) > 0 {
 		x.srv.stats.error(chat.CodeRateLimited)
 		return
 	}
 	_ = x.peer.Control(wire.ControlPong(data))
+}
+
+// alive notes that something came from the client.
+func (x *Session) alive() {
+	if x.greeted.Load() {
+		x.srv.d.Wheel.Active(&x.beat)
+	}
 }
 
 // Pong takes the answer to a WebSocket ping.

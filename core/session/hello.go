@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -10,76 +12,101 @@ import (
 	"parley/core/wire"
 )
 
-// hello proves who the client is. A refused token ends the connection, since
-// sending it again cannot help; a taken name does not.
+// expiryLeeway is the clock difference that core/auth forgives when it
+// verifies a token: one that was just accepted must not end the connection.
+const expiryLeeway = 30 * time.Second
+
+// hello proves who the client is. A refused proof ends the connection, since
+// the same proof cannot help; a taken name does not.
 func (x *Session) hello(ctx context.Context, c *wire.Command) error {
 	s := x.srv
-	var secret string
-	var release func()
-	if c.Guest != nil {
-		name, resume, free, err := s.d.Auth.Guest(*c.Guest, c.Secret, func() { x.close(wire.CloseUnauthorized, "a registered user has claimed this name") })
-		if err != nil {
-			return err
+	secret, err := x.prove(c)
+	if err != nil {
+		var e *chat.Error
+		if errors.As(err, &e) && e.Code == chat.CodeUnauthorized {
+			return x.refuse(c, e, wire.CloseUnauthorized)
 		}
-		x.who, secret, release = chat.Identity{User: name, Class: chat.ClassGuest}, resume, free
-	} else {
-		who, err := s.d.Auth.Token(c.Token)
-		if err != nil {
-			x.fail(c, err)
-			x.close(wire.CloseUnauthorized, "token refused")
-			return errTold
-		}
-		slices.Sort(who.Roles)
-		who.Roles = slices.Compact(who.Roles)
-		x.who = who
-	}
-	if err := x.enter(ctx, c, release); err != nil {
 		return err
 	}
-	x.release, x.device, x.id = release, c.Device, newID()
+	if e, code := x.enter(ctx); e != nil {
+		return x.refuse(c, e, code)
+	}
+	x.device, x.id = c.Device, newID()
 	x.greeted.Store(true)
-	welcome := wire.WelcomeEvent{
+	if !x.who.Expires.IsZero() {
+		x.expiry = time.AfterFunc(time.Until(x.who.Expires), x.expire)
+	}
+	s.d.Log.Debug("session began", slog.String("session", x.id), slog.String("user", string(x.who.User)),
+		slog.String("transport", x.transport), slog.String("device", x.device))
+	err = x.peer.Reply(wire.Encode(wire.WelcomeEvent{
 		Type: wire.Welcome, ID: c.ID, Protocol: 1,
 		User: x.who.User, Class: x.who.Class, Roles: x.who.Roles, Session: x.id, Secret: secret,
 		HeartbeatMS: s.cfg.Heartbeat.Milliseconds(), ReconnectJitterMS: s.cfg.ReconnectJitter.Milliseconds(),
 		Limits: wire.Limits{FrameBytes: s.cfg.FrameBytes, TextBytes: s.cfg.TextBytes, CommandsPerSecond: s.cfg.CommandsPerSecond,
 			RoomsPerConnection: s.cfg.RoomsPerConnection, HistoryEntries: s.cfg.HistoryEntries},
-	}
-	if err := x.peer.Reply(wire.Encode(welcome)); err != nil {
-		return err
-	}
+	}))
 	x.watch()
-	return nil
+	return err
+}
+
+// prove sets who the client is and, for a guest, how its name is given back:
+// End does that, whatever becomes of the connection.
+func (x *Session) prove(c *wire.Command) (secret string, err error) {
+	if c.Guest != nil {
+		name, resume, release, err := x.srv.d.Auth.Guest(*c.Guest, c.Secret, func() {
+			x.close(wire.CloseUnauthorized, "a registered user has claimed this name")
+		})
+		if err != nil {
+			return "", err
+		}
+		x.who, x.release = chat.Identity{User: name, Class: chat.ClassGuest}, release
+		return resume, nil
+	}
+	who, err := x.srv.d.Auth.Token(c.Token)
+	if err != nil {
+		return "", err
+	}
+	who.Roles = slices.Compact(slices.Sorted(slices.Values(who.Roles)))
+	if !who.Expires.IsZero() {
+		who.Expires = who.Expires.Add(expiryLeeway)
+	}
+	x.who = who
+	return "", nil
 }
 
 // enter asks the policy about the connection and counts it for its user.
-func (x *Session) enter(ctx context.Context, c *wire.Command, release func()) error {
-	s := x.srv
-	refuse := func(err *chat.Error, code wire.CloseCode) error {
-		if release != nil {
-			release()
-		}
-		x.fail(c, err)
-		x.close(code, string(err.Code))
-		return errTold
-	}
+func (x *Session) enter(ctx context.Context) (*chat.Error, wire.CloseCode) {
 	in := x.question(gate.Connect)
 	in.Resource = gate.Resource{Type: "server", Exists: true}
-	if d := s.d.Gate.Decide(ctx, in); !d.Allow {
-		return refuse(denied(d), wire.CloseDenied)
+	if d := x.srv.d.Gate.Decide(ctx, in); !d.Allow {
+		return denied(d), wire.CloseDenied
 	}
-	s.mu.Lock()
-	n := s.users[x.who.User]
-	full := s.cfg.ConnectionsPerUser > 0 && n >= s.cfg.ConnectionsPerUser
-	if !full {
-		s.users[x.who.User] = n + 1
+	if !x.srv.countUser(x.who.User) {
+		return &chat.Error{Code: chat.CodeTooManyConns, Text: "you have as many connections as are allowed; close one first", Retry: 10 * time.Second}, wire.CloseTooMany
 	}
-	s.mu.Unlock()
-	if full {
-		return refuse(&chat.Error{Code: chat.CodeTooManyConns, Text: "you have as many connections as are allowed; close one first", Retry: 10 * time.Second}, wire.CloseTooMany)
-	}
-	return nil
+	return nil, 0
 }
+
+// countUser counts one more connection of the user unless there are too many.
+func (s *Server) countUser(u chat.UserID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cfg.ConnectionsPerUser > 0 && s.users[u] >= s.cfg.ConnectionsPerUser {
+		return false
+	}
+	s.users[u]++
+	return true
+}
+
+// refuse says why the connection ends, and ends it.
+func (x *Session) refuse(c *wire.Command, e *chat.Error, code wire.CloseCode) error {
+	x.fail(c, e)
+	x.close(code, string(e.Code))
+	return errTold
+}
+
+// expire ends the connection of an identity whose proof has ended.
+func (x *Session) expire() { x.close(wire.CloseUnauthorized, "token expired") }
 
 // ping answers the client's own ping.
 func (x *Session) ping(_ context.Context, c *wire.Command) error {

@@ -27,13 +27,7 @@ func (x *Session) history(ctx context.Context, c *wire.Command) error {
 	if c.Limit > 0 {
 		limit = min(limit, c.Limit)
 	}
-	var floor uint64 // entries at or below it are not this client's to read
-	if h := d.Obligations.History; h != nil {
-		if top := r.Position().Seq; top > uint64(max(0, *h)) {
-			floor = top - uint64(max(0, *h))
-		}
-	}
-	ev, err := x.page(ctx, c, limit, floor)
+	ev, err := x.page(ctx, c, limit, readFloor(d.Obligations.History, r.Position().Seq))
 	if err != nil {
 		return err
 	}
@@ -41,6 +35,7 @@ func (x *Session) history(ctx context.Context, c *wire.Command) error {
 }
 
 // page reads one page, and one entry more to know whether there is another.
+// Entries at or below floor are not this client's to read.
 func (x *Session) page(ctx context.Context, c *wire.Command, limit int, floor uint64) (*wire.HistoryEvent, error) {
 	j := x.srv.d.Journal
 	var epoch string
@@ -53,7 +48,7 @@ func (x *Session) page(ctx context.Context, c *wire.Command, limit int, floor ui
 		epoch, es, err = j.ReadBefore(ctx, c.Room, c.Before, limit+1)
 	}
 	if errors.Is(err, journal.ErrDamaged) {
-		return nil, &chat.Error{Code: chat.CodeUnavailable, Text: "part of this room's log is damaged and cannot be shown; the operators have been told", Cause: err}
+		return nil, damagedError(err)
 	}
 	if err != nil {
 		return nil, storeError(fmt.Errorf("read history of room %s: %w", c.Room, err))
@@ -78,6 +73,16 @@ func (x *Session) page(ctx context.Context, c *wire.Command, limit int, floor ui
 		ev.Entries[i] = wire.EventOf(c.Room, &es[i])
 	}
 	return ev, nil
+}
+
+// damagedError tells a reader how to read on beyond an entry that is lost.
+func damagedError(err error) *chat.Error {
+	e := &chat.Error{Code: chat.CodeUnavailable, Text: "part of this room's log is damaged and cannot be shown; the operators can see where", Cause: err}
+	var at *journal.DamagedError
+	if errors.As(err, &at) && at.Seq > 0 {
+		e.Text = fmt.Sprintf("entry %d of this room is damaged and cannot be shown; ask for what lies before it or after it", at.Seq)
+	}
+	return e
 }
 
 func (x *Session) top(ctx context.Context, id chat.RoomID) uint64 {

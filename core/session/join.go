@@ -20,10 +20,10 @@ func (x *Session) join(ctx context.Context, c *wire.Command) error {
 	for _, j := range c.Rooms {
 		one := wire.Command{Type: c.Type, ID: c.ID, Room: j.Room}
 		if err := x.joinOne(ctx, &one, j.Since); err != nil {
-			if errors.Is(err, room.ErrClosed) || errors.Is(err, errTold) {
-				return err
-			}
 			x.fail(&one, err)
+			if x.Closed() {
+				return errTold
+			}
 		}
 	}
 	return nil
@@ -33,26 +33,15 @@ func (x *Session) joinOne(ctx context.Context, c *wire.Command, since *journal.P
 	if limit := x.srv.cfg.RoomsPerConnection; limit > 0 && len(x.joined) >= limit && x.joined[c.Room] == nil {
 		return chat.Errorf(chat.CodeTooManyRooms, "this connection has joined %d rooms, as many as are allowed; leave one first", limit)
 	}
-	r, err := x.enterRoom(ctx, c.Room)
+	m := x.joined[c.Room]
+	here := m != nil // counted as present
+	if here {        // joining again begins again, at since; an error means that one is not in the room
+		m.Leave()
+		delete(x.joined, c.Room)
+	}
+	m, err := x.follow(ctx, c, since, &here)
 	if err != nil {
-		return err
-	}
-	if d := x.srv.d.Gate.Decide(ctx, x.about(gate.RoomJoin, r, time.Now())); !d.Allow {
-		return denied(d)
-	}
-	if m := x.joined[c.Room]; m != nil { // joining again begins again, at since
-		x.quit(c.Room, m)
-	}
-	m, err := x.srv.d.Hub.Join(ctx, c.Room, x.peer, since, func(r *room.Room, info room.JoinInfo) wire.Frame {
-		set := r.State().Settings
-		return wire.Encode(wire.JoinedEvent{
-			Type: wire.Joined, ID: c.ID, Room: c.Room, Epoch: info.Position.Epoch, Seq: info.Position.Seq, LastID: info.Position.ID,
-			Recovered: info.Recovered, Title: set.Title, Mode: string(set.Mode), SlowModeS: set.SlowModeS,
-			Count: x.srv.d.Presence.Join(c.Room, x.who.User, r),
-		})
-	})
-	if err != nil {
-		if errors.Is(err, room.ErrClosed) {
+		if here {
 			x.srv.d.Presence.Leave(c.Room, x.who.User)
 		}
 		return err
@@ -62,6 +51,63 @@ func (x *Session) joinOne(ctx context.Context, c *wire.Command, since *journal.P
 	}
 	x.joined[c.Room] = m
 	return nil
+}
+
+// follow makes the connection a member of the room. here says whether it
+// counts as present there, and is kept true to that, on errors too.
+func (x *Session) follow(ctx context.Context, c *wire.Command, since *journal.Position, here *bool) (*room.Member, error) {
+	r, err := x.enterRoom(ctx, c.Room)
+	if err != nil {
+		return nil, err
+	}
+	d := x.srv.d.Gate.Decide(ctx, x.about(gate.RoomJoin, r, time.Now()))
+	if !d.Allow {
+		return nil, denied(d)
+	}
+	if since != nil && !x.mayReplay(ctx, r, since.Seq, &d) {
+		since = nil
+	}
+	present := x.srv.d.Presence
+	return x.srv.d.Hub.Join(ctx, c.Room, x.peer, since, func(r *room.Room, info room.JoinInfo) wire.Frame {
+		set := r.State().Settings
+		count := present.Join(c.Room, x.who.User, r)
+		if *here { // for the second time
+			present.Leave(c.Room, x.who.User)
+		}
+		*here = true
+		return wire.Encode(wire.JoinedEvent{
+			Type: wire.Joined, ID: c.ID, Room: c.Room, Epoch: info.Position.Epoch, Seq: info.Position.Seq, LastID: info.Position.ID,
+			Recovered: info.Recovered, Title: set.Title, Mode: string(set.Mode), SlowModeS: set.SlowModeS, Count: count,
+		})
+	})
+}
+
+// mayReplay reports whether the client may have the entries after seq. Whoever
+// can name an entry by its id has been given it, and is owed what follows;
+// seq 0 names none and asks for the room's whole past, which history.read
+// decides about.
+func (x *Session) mayReplay(ctx context.Context, r *room.Room, seq uint64, join *gate.Decision) bool {
+	top := r.Position().Seq
+	if seq >= top {
+		return true
+	}
+	if seq < readFloor(join.Obligations.History, top) {
+		return false
+	}
+	if seq > 0 {
+		return true
+	}
+	d := x.srv.d.Gate.Decide(ctx, x.about(gate.HistoryRead, r, time.Now()))
+	return d.Allow && readFloor(d.Obligations.History, top) == 0
+}
+
+// readFloor returns the seq of the newest entry that an obligation history
+// keeps from the reader of a log that ends at top.
+func readFloor(history *int, top uint64) uint64 {
+	if history == nil || top <= uint64(max(0, *history)) {
+		return 0
+	}
+	return top - uint64(max(0, *history))
 }
 
 // enterRoom returns the room, creating it where it does not exist and the

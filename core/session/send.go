@@ -61,6 +61,14 @@ func (x *Session) post(ctx context.Context, c *wire.Command) (journal.Receipt, e
 	if err != nil {
 		return none, err
 	}
+	t := turn{x.who.User, r.ID()}
+	waited := r.State().Settings.SlowModeS > 0
+	if waited {
+		if err := x.srv.turns.take(ctx, t); err != nil {
+			return none, lateError(err)
+		}
+		defer x.srv.turns.end(t)
+	}
 	now := time.Now()
 	in := x.about(gate.MessageSend, r, now)
 	in.Context.TextBytes = len(text)
@@ -71,6 +79,13 @@ func (x *Session) post(ctx context.Context, c *wire.Command) (journal.Receipt, e
 			e.Retry = time.Duration(in.Context.SlowWaitS) * time.Second
 		}
 		return none, e
+	}
+	if s := d.Obligations.SlowModeS; s != nil && *s > 0 && !waited {
+		if err := x.srv.turns.take(ctx, t); err != nil {
+			return none, lateError(err)
+		}
+		defer x.srv.turns.end(t)
+		now = time.Now()
 	}
 	if err := x.oblige(&d.Obligations, r, text, now); err != nil {
 		return none, err
@@ -123,12 +138,21 @@ func (x *Session) judge(ctx context.Context, r *room.Room, text string, only []s
 	m.Signals = x.srv.d.Signals.Observe(m.Room, m.User, text, now)
 	res, err := x.srv.d.Stage.Judge(ctx, &m, only)
 	if err != nil {
+		if ctx.Err() != nil {
+			return res, lateError(err)
+		}
 		return res, err
 	}
 	if e := res.Refusal(); e != nil {
 		return res, e
 	}
 	return res, nil
+}
+
+// lateError is what a client is told whose command's time ended before
+// anything was stored.
+func lateError(err error) *chat.Error {
+	return &chat.Error{Code: chat.CodeOverloaded, Text: "the server could not judge this in time; send it again in a moment, with the same nonce", Retry: time.Second, Cause: err}
 }
 
 // storeError is what a client is told when the journal did not answer as

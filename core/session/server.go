@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,23 +77,31 @@ type Deps struct {
 
 // Server holds the sessions of one node.
 type Server struct {
-	cfg     Config
-	d       Deps
-	stats   *Stats
-	limits  *limiter
-	accepts bucket
-	acceptM sync.Mutex
+	cfg    Config
+	d      Deps
+	stats  *Stats
+	limits *limiter
+	turns  *turns
 
 	ctx      context.Context // commands run under it; ended by Close
 	stop     context.CancelFunc
 	draining atomic.Bool
 
-	mu    sync.Mutex
-	open  map[*Session]struct{}
-	byIP  map[netip.Addr]int
-	users map[chat.UserID]int
-	conns int // admitted, with or without a session
+	mu      sync.Mutex
+	accepts bucket
+	logs    bucket
+	open    map[*Session]struct{}
+	byIP    map[netip.Addr]int
+	users   map[chat.UserID]int
+	conns   int // admitted, with or without a session
 }
+
+// logsPerSecond bounds the log lines about failed commands, which a store
+// that is away or a hostile client could make many of. All are counted.
+const (
+	logsPerSecond = 10
+	logsBurst     = 100
+)
 
 // New returns a server. It starts nothing.
 func New(cfg Config, d Deps) (*Server, error) {
@@ -103,8 +113,9 @@ func New(cfg Config, d Deps) (*Server, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	return &Server{
-		ctx: ctx, stop: stop, cfg: cfg, d: d, stats: newStats(), limits: newLimiter(),
+		ctx: ctx, stop: stop, cfg: cfg, d: d, stats: newStats(), limits: newLimiter(), turns: newTurns(),
 		accepts: newBucket(cfg.AcceptsPerSecond, cfg.AcceptsPerSecond),
+		logs:    newBucket(logsPerSecond, logsBurst),
 		open:    make(map[*Session]struct{}),
 		byIP:    make(map[netip.Addr]int),
 		users:   make(map[chat.UserID]int),
@@ -132,14 +143,6 @@ func (s *Server) Admit(ip netip.Addr) (release func(), err *chat.Error) {
 	if s.draining.Load() {
 		return nil, s.refused(&chat.Error{Code: chat.CodeGoingAway, Text: "this server is shutting down; connect again shortly", Retry: s.cfg.ReconnectJitter})
 	}
-	if s.cfg.AcceptsPerSecond > 0 {
-		s.acceptM.Lock()
-		wait := s.accepts.take(time.Now(), 1)
-		s.acceptM.Unlock()
-		if wait > 0 {
-			return nil, s.refused(&chat.Error{Code: chat.CodeOverloaded, Text: "too many new connections just now; try again shortly", Retry: max(wait, time.Second)})
-		}
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -147,6 +150,9 @@ func (s *Server) Admit(ip netip.Addr) (release func(), err *chat.Error) {
 		return nil, s.refused(&chat.Error{Code: chat.CodeTooManyConns, Text: "this server has as many connections as it may; try again later or another node", Retry: 10 * time.Second})
 	case s.cfg.ConnectionsPerIP > 0 && s.byIP[key] >= s.cfg.ConnectionsPerIP:
 		return nil, s.refused(&chat.Error{Code: chat.CodeTooManyConns, Text: fmt.Sprintf("your network address has %d connections, as many as are allowed; close one", s.byIP[key]), Retry: 10 * time.Second})
+	}
+	if wait := s.accepts.take(time.Now(), 1); wait > 0 {
+		return nil, s.refused(&chat.Error{Code: chat.CodeOverloaded, Text: "too many new connections just now; try again shortly", Retry: max(wait, time.Second)})
 	}
 	s.conns++
 	s.byIP[key]++
@@ -186,7 +192,15 @@ type Conn struct {
 	Socket    room.Socket
 }
 
-// Start makes the session of an admitted connection.
+// mayLog reports whether another failed command is to be logged.
+func (s *Server) mayLog() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.logs.take(time.Now(), 1) == 0
+}
+
+// Start makes the session of an admitted connection. One that was admitted
+// just before Drain is told to reconnect like the others.
 func (s *Server) Start(c Conn) *Session {
 	x := &Session{
 		srv:       s,
@@ -199,6 +213,9 @@ func (s *Server) Start(c Conn) *Session {
 	s.open[x] = struct{}{}
 	s.mu.Unlock()
 	s.stats.Opened.Add(1)
+	if s.draining.Load() {
+		x.close(wire.CloseRestart, string(chat.CodeGoingAway))
+	}
 	return x
 }
 
@@ -214,41 +231,49 @@ func placeOf(ip netip.Addr) string {
 
 // Drain refuses new connections, lets commands under way finish, and tells
 // every client to reconnect within the announced jitter. It returns when all
-// are told or ctx ends.
+// are told. When ctx ends first, the commands still under way are cut short.
 func (s *Server) Drain(ctx context.Context) {
 	s.draining.Store(true)
-	s.mu.Lock()
-	all := make([]*Session, 0, len(s.open))
-	for x := range s.open {
-		all = append(all, x)
+	var busy []*Session
+	for _, x := range s.sessions() {
+		if !x.busy.TryLock() {
+			busy = append(busy, x)
+			continue
+		}
+		x.close(wire.CloseRestart, string(chat.CodeGoingAway))
+		x.busy.Unlock()
 	}
-	s.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for _, x := range all {
-			x.busy.Lock() // a command under way sends its answer first
+	var waiting sync.WaitGroup
+	for _, x := range busy { // each for itself: a slow command holds up nobody else
+		waiting.Go(func() {
+			x.busy.Lock() // the command under way sends its answer first
+			defer x.busy.Unlock()
 			x.close(wire.CloseRestart, string(chat.CodeGoingAway))
-			x.busy.Unlock()
-		}
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		for _, x := range all {
-			x.peer.Close(wire.CloseRestart, string(chat.CodeGoingAway), s.cfg.ReconnectJitter)
-		}
-		<-done
+		})
 	}
+	stop := context.AfterFunc(ctx, func() {
+		s.stop()
+		for _, x := range busy {
+			x.close(wire.CloseRestart, string(chat.CodeGoingAway))
+		}
+	})
+	defer stop()
+	waiting.Wait()
 }
 
-// Abort cuts every connection that is left, without a word.
+// Abort cuts every connection that is left, without a word, and ends what
+// their commands still wait for.
 func (s *Server) Abort() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for x := range s.open {
+	for _, x := range s.sessions() {
 		x.peer.Abort()
 	}
+	s.stop()
+}
+
+func (s *Server) sessions() []*Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.open))
 }
 
 // Draining reports whether Drain was called.

@@ -39,8 +39,10 @@ type Session struct {
 	id      string
 	who     chat.Identity
 	device  string
-	release func() // gives a guest's name back
+	release func()      // gives a guest's name back
+	expiry  *time.Timer // ends the connection with its token; nil = never
 	joined  map[chat.RoomID]*room.Member
+	goodbye bool // the client closed first
 }
 
 // access says in which state a command is allowed.
@@ -55,6 +57,7 @@ const (
 type command struct {
 	allowed access
 	cost    func(*wire.Command) float64 // tokens of limits.commands_per_second
+	stored  bool                        // works on the store, within Config.StoreTimeout
 	run     func(*Session, context.Context, *wire.Command) error
 }
 
@@ -71,14 +74,14 @@ var commands map[wire.Type]command
 
 func init() { // the handlers refer to the table through the stats
 	commands = map[wire.Type]command{
-		wire.Hello:   {beforeHello, one, (*Session).hello},
-		wire.Join:    {afterHello, joinCost, (*Session).join},
-		wire.Leave:   {afterHello, one, (*Session).leave},
-		wire.Send:    {afterHello, one, (*Session).send},
-		wire.History: {afterHello, one, (*Session).history},
-		wire.Members: {afterHello, one, (*Session).members},
-		wire.Ping:    {beforeHello | afterHello, one, (*Session).ping},
-		wire.Pong:    {beforeHello | afterHello, free, (*Session).pong},
+		wire.Hello:   {beforeHello, one, false, (*Session).hello},
+		wire.Join:    {afterHello, joinCost, true, (*Session).join},
+		wire.Leave:   {afterHello, one, false, (*Session).leave},
+		wire.Send:    {afterHello, one, true, (*Session).send},
+		wire.History: {afterHello, one, true, (*Session).history},
+		wire.Members: {afterHello, one, true, (*Session).members},
+		wire.Ping:    {beforeHello | afterHello, one, false, (*Session).ping},
+		wire.Pong:    {beforeHello | afterHello, free, false, (*Session).pong},
 	}
 }
 
@@ -94,63 +97,69 @@ func (x *Session) Receive(ctx context.Context, frame []byte) (open bool) {
 	x.busy.Lock()
 	defer x.busy.Unlock()
 	defer x.survive(&open)
-	if _, _, closed := x.peer.Closed(); closed {
+	if x.Closed() {
 		return false
 	}
-	if x.greeted.Load() {
-		x.srv.d.Wheel.Active(&x.beat)
-	}
+	x.alive()
 	c, bad := wire.Decode(frame)
 	if bad != nil {
-		x.strikes++
-		if bad.Code == chat.CodeUnknownType {
-			bad.Text = cutQuote(bad.Text)
-		}
-		x.fail(&c, bad)
-		if x.strikes >= maxStrikes {
-			x.close(wire.CloseAbuse, fmt.Sprintf("%d malformed commands in a row", maxStrikes))
-			return false
-		}
-		return true
+		x.strike(&c, bad)
+		return !x.Closed()
 	}
-	x.strikes = 0
 	row := commands[c.Type]
 	x.srv.stats.commands[c.Type].Add(1)
-	if err := x.allowed(&c, row); err != nil {
-		x.fail(&c, x.unlessPosted(ctx, &c, err))
-		return x.stillOpen()
+	if row.stored {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, x.srv.cfg.StoreTimeout)
+		defer cancel()
 	}
-	ctx, cancel := context.WithTimeout(ctx, x.srv.cfg.StoreTimeout)
-	defer cancel()
-	if err := row.run(x, ctx, &c); err != nil {
-		x.fail(&c, err)
+	err := x.allowed(&c, row)
+	if err != nil {
+		err = x.unlessPosted(ctx, &c, err)
+	} else {
+		err = row.run(x, ctx, &c)
 	}
-	return x.stillOpen()
+	x.fail(&c, err)
+	return !x.Closed()
 }
 
-func (x *Session) stillOpen() bool {
+// Closed reports whether the session was closed; any goroutine may ask.
+func (x *Session) Closed() bool {
 	_, _, closed := x.peer.Closed()
-	return !closed
+	return closed
 }
 
-// allowed checks the command's state, the identity's lifetime and the rate.
+// strike answers a malformed frame, which costs what a command costs, and
+// ends the connection that sends nothing else.
+func (x *Session) strike(c *wire.Command, bad *chat.Error) {
+	x.rate.take(time.Now(), 1)
+	x.strikes++
+	x.fail(c, bad)
+	if x.strikes >= maxStrikes {
+		x.close(wire.CloseAbuse, fmt.Sprintf("%d malformed commands in a row", maxStrikes))
+	}
+}
+
+// allowed checks the identity's lifetime, the rate and the command's state.
 func (x *Session) allowed(c *wire.Command, row command) error {
 	greeted := x.greeted.Load()
+	now := time.Now()
+	if greeted && !x.who.Expires.IsZero() && now.After(x.who.Expires) {
+		return x.refuse(c, chat.Errorf(chat.CodeUnauthorized, "your token has expired; connect again with a new one"), wire.CloseUnauthorized)
+	}
+	cost := row.cost(c)
+	if wait := x.rate.take(now, cost); wait > 0 {
+		return &chat.Error{Code: chat.CodeRateLimited, Retry: wait,
+			Text: fmt.Sprintf("too many commands: %d a second are allowed; wait %s", x.srv.cfg.CommandsPerSecond, wait.Round(time.Millisecond))}
+	}
+	if cost > 0 { // what is refused or free does not make up for what is malformed
+		x.strikes = 0
+	}
 	switch {
 	case !greeted && row.allowed&beforeHello == 0:
 		return chat.Errorf(chat.CodeBadState, "say hello first; %s comes after the welcome", c.Type)
 	case greeted && row.allowed&afterHello == 0:
 		return chat.Errorf(chat.CodeBadState, "this connection has said hello already")
-	}
-	now := time.Now()
-	if greeted && !x.who.Expires.IsZero() && now.After(x.who.Expires) {
-		x.fail(c, chat.Errorf(chat.CodeUnauthorized, "your token has expired; connect again with a new one"))
-		x.close(wire.CloseUnauthorized, "token expired")
-		return errTold
-	}
-	if wait := x.rate.take(now, row.cost(c)); wait > 0 {
-		return &chat.Error{Code: chat.CodeRateLimited, Retry: wait,
-			Text: fmt.Sprintf("too many commands: %d a second are allowed; wait %s", x.srv.cfg.CommandsPerSecond, wait.Round(time.Millisecond))}
 	}
 	return nil
 }
@@ -165,9 +174,12 @@ func (x *Session) fail(c *wire.Command, err error) {
 	}
 	var e *chat.Error
 	if !errors.As(err, &e) {
+		if x.Closed() {
+			return // a write failed: there is nobody to tell
+		}
 		e = &chat.Error{Code: chat.CodeInternal, Text: "the server could not carry this out; the fault is not yours", Retry: -1, Cause: err}
 	}
-	if e.Cause != nil {
+	if e.Cause != nil && x.srv.mayLog() {
 		x.srv.d.Log.Warn("command failed", slog.String("command", string(c.Type)), slog.String("room", string(c.Room)),
 			slog.String("session", x.id), slog.String("code", string(e.Code)), slog.Any("error", e.Cause))
 	}
@@ -196,6 +208,9 @@ func (x *Session) close(code wire.CloseCode, reason string) {
 func (x *Session) Fail(code wire.CloseCode, e *chat.Error) {
 	x.busy.Lock()
 	defer x.busy.Unlock()
+	if x.Closed() { // reading failed because the session had ended
+		return
+	}
 	x.srv.stats.error(e.Code)
 	_ = x.peer.Reply(wire.Encode(wire.ErrorOf("", "", e)))
 	x.close(code, e.Text)
@@ -213,7 +228,13 @@ func (x *Session) End() {
 	for _, r := range x.peer.Detach() {
 		s.d.Presence.Leave(r.ID(), x.who.User)
 	}
+	if x.expiry != nil {
+		x.expiry.Stop()
+	}
 	code, reason, _ := x.peer.Closed()
+	if x.goodbye {
+		code = wire.CloseNormal
+	}
 	s.stats.close(code)
 	s.stats.Ended.Add(1)
 	if x.release != nil {
@@ -228,11 +249,4 @@ func (x *Session) End() {
 	}
 	s.mu.Unlock()
 	s.d.Log.Debug("session ended", slog.String("session", x.id), slog.Int("code", int(code)), slog.String("reason", reason))
-}
-
-func cutQuote(s string) string {
-	if len(s) > 200 {
-		return s[:200]
-	}
-	return s
 }

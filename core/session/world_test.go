@@ -1,0 +1,536 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"parley/core/auth"
+	"parley/core/chat"
+	"parley/core/gate"
+	"parley/core/journal"
+	"parley/core/journal/disk"
+	"parley/core/liveness"
+	"parley/core/moderation"
+	"parley/core/presence"
+	"parley/core/room"
+	"parley/sdk/abi"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// world is a node without sockets: a real embedded journal, hub, stage, wheel
+// and authentication, with rules and judges the test writes.
+type world struct {
+	t        testing.TB
+	srv      *Server
+	store    *store
+	hub      *room.Hub
+	wheel    *liveness.Wheel
+	presence *presence.Tracker
+	auth     *identities
+	rules    atomic.Pointer[func(*gate.Input) gate.Decision]
+	judges   atomic.Pointer[[]moderation.Judge]
+	log      *logbook
+}
+
+// setup is what a test may change before the world is made.
+type setup struct {
+	cfg    Config
+	room   room.Config
+	wheel  liveness.Config
+	disk   disk.Config
+	guests bool
+}
+
+func newWorld(t testing.TB, change func(*setup)) *world {
+	t.Helper()
+	dir := t.TempDir()
+	s := setup{
+		cfg: Config{
+			FrameBytes: 64 << 10, TextBytes: 4096, RoomsPerConnection: 200, HistoryEntries: 200,
+			HandshakeTimeout: 10 * time.Second, ReconnectJitter: 5 * time.Second, Heartbeat: 15 * time.Second, StoreTimeout: 5 * time.Second,
+		},
+		room: room.Defaults(), disk: disk.Defaults(), guests: true,
+		wheel: liveness.Config{Ping: 15 * time.Second, Pong: 3 * time.Second},
+	}
+	s.room.Pace, s.disk.CommitWindow = 0, 0
+	s.disk.Path = filepath.Join(dir, "parley.db")
+	if change != nil {
+		change(&s)
+	}
+	w := &world{t: t, presence: presence.New(), log: new(logbook)}
+	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	w.allow(nil)
+	w.judge()
+	d := must(disk.Open(s.disk, log))
+	w.store = &store{Journal: d}
+	w.hub = must(room.New(s.room, w.store, log))
+	w.wheel = must(liveness.New(s.wheel))
+	w.auth = newIdentities(t, dir, s.guests)
+	stage := must(moderation.New(moderation.Defaults(), w))
+	var err error
+	w.srv, err = New(s.cfg, Deps{Hub: w.hub, Journal: w.store, Gate: w, Stage: stage, Signals: moderation.NewTracker(64),
+		Auth: w.auth, Presence: w.presence, Wheel: w.wheel, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for _, run := range []func(context.Context) error{w.hub.Run, w.wheel.Run, w.presence.Run} {
+		running.Go(func() {
+			if err := run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		w.srv.Close()
+		stop()
+		running.Wait()
+		if err := errors.Join(d.Close(), w.auth.known.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// Decide implements Gate by the test's rules.
+func (w *world) Decide(_ context.Context, in *gate.Input) gate.Decision { return (*w.rules.Load())(in) }
+
+// allow sets the rules; nil allows everything.
+func (w *world) allow(f func(*gate.Input) gate.Decision) {
+	if f == nil {
+		f = func(*gate.Input) gate.Decision { return gate.Decision{Allow: true} }
+	}
+	w.rules.Store(&f)
+}
+
+// rule decides about one action and allows all others.
+func (w *world) rule(action string, d gate.Decision) {
+	w.allow(func(in *gate.Input) gate.Decision {
+		if in.Action.Name == action {
+			return d
+		}
+		return gate.Decision{Allow: true}
+	})
+}
+
+// oblige allows messages under obligations.
+func (w *world) oblige(o gate.Obligations) {
+	w.rule(gate.MessageSend, gate.Decision{Allow: true, Obligations: o})
+}
+
+func no(code, text string) gate.Decision {
+	return gate.Decision{Reasons: []chat.Reason{{Code: code, Text: text, Source: "policy"}}}
+}
+
+// Judges implements moderation.Source.
+func (w *world) Judges() []moderation.Judge { return *w.judges.Load() }
+
+func (w *world) judge(js ...moderation.Judge) { w.judges.Store(&js) }
+
+// judge is a plugin in process.
+type judge struct {
+	name   string
+	decide func(text string) (abi.Verdict, abi.Result, error)
+}
+
+func (j judge) Name() string                   { return j.name }
+func (j judge) Digest() string                 { return "d1ge57" }
+func (j judge) OnError() abi.Verdict           { return abi.Deny }
+func (j judge) Wants(chat.RoomID, string) bool { return true }
+func (j judge) Decide(_, text, _ []byte) (abi.Verdict, abi.Result, uint64, error) {
+	v, r, err := j.decide(string(text))
+	return v, r, 1, err
+}
+
+// says is a judge with one answer for texts that hold word.
+func says(name, word string, v abi.Verdict) judge {
+	return judge{name, func(text string) (abi.Verdict, abi.Result, error) {
+		at := strings.Index(text, word)
+		if at < 0 {
+			return abi.Allow, abi.Result{}, nil
+		}
+		r := abi.Result{Code: 1, Reason: name + " minds " + word}
+		if v == abi.Redact {
+			r.Spans = []abi.Span{{Field: abi.FieldText, Start: uint32(at), Length: uint32(len(word))}}
+		}
+		if v == abi.Error {
+			return v, r, errors.New("out of fuel")
+		}
+		return v, r, nil
+	}}
+}
+
+// store is the journal with the faults a test sets.
+type store struct {
+	journal.Journal
+	onAppend atomic.Pointer[func(context.Context) error]
+	onLookup atomic.Pointer[func() error]
+	onRead   atomic.Pointer[func(journal.Journal, chat.RoomID) error]
+	lookups  atomic.Int32
+}
+
+func (s *store) Append(ctx context.Context, r journal.Request) (journal.Receipt, error) {
+	if f := s.onAppend.Load(); f != nil {
+		if err := (*f)(ctx); err != nil {
+			return journal.Receipt{}, err
+		}
+	}
+	return s.Journal.Append(ctx, r)
+}
+
+func (s *store) Lookup(ctx context.Context, r chat.RoomID, u chat.UserID, nonce string) (journal.Receipt, bool, error) {
+	s.lookups.Add(1)
+	if err := ctx.Err(); err != nil {
+		return journal.Receipt{}, false, err
+	}
+	if f := s.onLookup.Load(); f != nil {
+		if err := (*f)(); err != nil {
+			return journal.Receipt{}, false, err
+		}
+	}
+	return s.Journal.Lookup(ctx, r, u, nonce)
+}
+
+func (s *store) ReadBefore(ctx context.Context, r chat.RoomID, before uint64, limit int) (string, []journal.Entry, error) {
+	if f := s.onRead.Load(); f != nil {
+		if err := (*f)(s.Journal, r); err != nil {
+			return "", nil, err
+		}
+	}
+	return s.Journal.ReadBefore(ctx, r, before, limit)
+}
+
+// failing sets what appends answer; nil lets them work again.
+func (s *store) failing(err error) {
+	if err == nil {
+		s.onAppend.Store(nil)
+		return
+	}
+	f := func(context.Context) error { return err }
+	s.onAppend.Store(&f)
+}
+
+// identities is core/auth as the wiring joins it.
+type identities struct {
+	verifier *auth.Verifier
+	guests   *auth.Guests
+	known    *auth.KnownUsers
+	key      []byte
+	fail     atomic.Pointer[error]
+}
+
+func newIdentities(t testing.TB, dir string, guests bool) *identities {
+	t.Helper()
+	file := filepath.Join(dir, "jwt.key")
+	i := &identities{verifier: must(auth.NewVerifier(auth.Config{Algorithm: auth.HS256, KeyFile: file, CreateKey: true}))}
+	i.key = must(auth.LoadKey(file))
+	i.known = must(auth.OpenKnownUsers(filepath.Join(dir, "known"), nil))
+	if guests {
+		i.guests = must(auth.NewGuests(auth.GuestsConfig{Key: i.key, Known: i.known}))
+	}
+	return i
+}
+
+func (i *identities) Token(token string) (chat.Identity, error) {
+	if err := i.fail.Load(); err != nil {
+		return chat.Identity{}, *err
+	}
+	who, err := i.verifier.Verify(token)
+	if err != nil {
+		return who, err
+	}
+	if err := i.known.Add(who.User); err != nil {
+		return who, err
+	}
+	if i.guests != nil {
+		i.guests.Claim(who.User)
+	}
+	return who, nil
+}
+
+func (i *identities) Guest(wish, secret string, evict func()) (chat.UserID, string, func(), error) {
+	if i.guests == nil {
+		return "", "", nil, chat.Errorf(chat.CodeUnauthorized, "no guests here")
+	}
+	seat, err := i.guests.Enter(chat.UserID(wish), secret, evict)
+	if err != nil {
+		return "", "", nil, err
+	}
+	return seat.Identity.User, seat.Secret, seat.Leave, nil
+}
+
+func (w *world) token(u chat.UserID, ttl time.Duration, roles ...string) string {
+	w.t.Helper()
+	return must(auth.Sign(w.auth.key, auth.Claims{User: u, Roles: roles, TTL: ttl}))
+}
+
+// logbook keeps the log.
+type logbook struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logbook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logbook) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// sink is a Socket that keeps what it is given.
+type sink struct {
+	mu     sync.Mutex
+	news   *sync.Cond
+	got    []byte
+	full   bool // takes nothing
+	broken bool // every write fails
+	ended  bool // Shutdown
+	cut    bool // Abort
+}
+
+func newSink() *sink {
+	s := &sink{}
+	s.news = sync.NewCond(&s.mu)
+	return s
+}
+
+func (s *sink) TryWrite(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.broken || s.cut:
+		return 0, os.NewSyscallError("write", errors.New("broken pipe"))
+	case s.full:
+		return 0, nil
+	}
+	s.got = append(s.got, p...)
+	s.news.Broadcast()
+	return len(p), nil
+}
+
+func (s *sink) Write(p []byte, timeout time.Duration) (int, error) {
+	late := time.AfterFunc(timeout, s.news.Broadcast)
+	defer late.Stop()
+	end := time.Now().Add(timeout)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.full && !s.cut {
+		if !time.Now().Before(end) {
+			return 0, os.ErrDeadlineExceeded
+		}
+		s.news.Wait()
+	}
+	if s.cut {
+		return 0, net.ErrClosed
+	}
+	s.got = append(s.got, p...)
+	s.news.Broadcast()
+	return len(p), nil
+}
+
+func (s *sink) Shutdown() { s.set(func() { s.ended = true }) }
+func (s *sink) Abort()    { s.set(func() { s.cut = true }) }
+
+// taken returns what came since it was called last.
+func (s *sink) taken() (b []byte) {
+	s.set(func() { b, s.got = s.got, nil })
+	return b
+}
+
+func (s *sink) shut() (ended bool) {
+	s.set(func() { ended = s.ended })
+	return ended
+}
+
+func (s *sink) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+	s.news.Broadcast()
+}
+
+// event is any event of the protocol, as the tests look at it.
+type event struct {
+	Type, ID, Room, Epoch, User, Class, Session, Secret, Text, From, Nonce, Outcome, Event, Title, Mode, Reason string
+	LastID                                                                                                      string `json:"last_id"`
+	MessageID                                                                                                   string `json:"message_id"`
+	Roles, Users                                                                                                []string
+	Seq                                                                                                         uint64
+	TS                                                                                                          int64
+	Code                                                                                                        any
+	Reasons                                                                                                     []chat.Reason
+	Retryable, Repeat, Recovered, More, Reconnect                                                               bool
+	RetryAfterMS                                                                                                int64 `json:"retry_after_ms"`
+	HeartbeatMS                                                                                                 int64 `json:"heartbeat_ms"`
+	Count                                                                                                       int
+	Entries                                                                                                     []event
+	Limits                                                                                                      map[string]int
+}
+
+// parse returns the complete events in b, which are lines, or WebSocket text
+// frames whose payload ends with a newline.
+func parse(t testing.TB, b []byte) (out []event) {
+	t.Helper()
+	for line := range bytes.Lines(b) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break
+		}
+		var e event
+		if err := json.Unmarshal(line, &e); err != nil {
+			t.Fatalf("bad line %q: %v", line, err)
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// caller is a client over the line protocol. Its session runs on the test's
+// goroutine, so an answer is there when the command returns.
+type caller struct {
+	*sink
+	w    *world
+	x    *Session
+	last int
+}
+
+var local = netip.MustParseAddr("127.0.0.1")
+
+func (w *world) connect() *caller {
+	w.t.Helper()
+	s := newSink()
+	return &caller{sink: s, w: w, x: w.srv.Start(Conn{Transport: "tcp", Remote: local, Socket: s})}
+}
+
+// guest connects and says hello.
+func (w *world) guest(name string) *caller {
+	w.t.Helper()
+	c := w.connect()
+	if e := c.do(`{"type":"hello","guest":%q}`, name); e.Type != "welcome" {
+		w.t.Fatalf("hello of %s: got %+v", name, e)
+	}
+	return c
+}
+
+// user connects with a token.
+func (w *world) user(name chat.UserID, roles ...string) *caller {
+	w.t.Helper()
+	c := w.connect()
+	if e := c.do(`{"type":"hello","token":%q}`, w.token(name, time.Hour, roles...)); e.Type != "welcome" {
+		w.t.Fatalf("hello of %s: got %+v", name, e)
+	}
+	return c
+}
+
+// all carries out a command and returns every answer to it.
+func (c *caller) all(format string, args ...any) (out []event) {
+	c.w.t.Helper()
+	c.last++
+	id := fmt.Sprint(c.last)
+	c.raw(fmt.Sprintf(`{"id":"%s",`, id) + strings.TrimPrefix(fmt.Sprintf(format, args...), "{"))
+	for _, e := range c.events() {
+		if e.ID == id {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// do carries out a command and returns its one answer.
+func (c *caller) do(format string, args ...any) event {
+	c.w.t.Helper()
+	es := c.all(format, args...)
+	if len(es) != 1 {
+		c.w.t.Fatalf("%s: got %d answers, want 1: %+v", fmt.Sprintf(format, args...), len(es), es)
+	}
+	return es[0]
+}
+
+// raw hands the session one frame and reports whether it stays open.
+func (c *caller) raw(frame string) bool { return c.x.Receive(c.x.Context(), []byte(frame)) }
+
+func (c *caller) events() []event {
+	c.w.t.Helper()
+	c.mu.Lock()
+	b := bytes.Clone(c.got)
+	c.mu.Unlock()
+	return parse(c.w.t, b)
+}
+
+// await waits until ok holds of an event and returns it.
+func (c *caller) await(what string, ok func(event) bool) event {
+	c.w.t.Helper()
+	late := time.AfterFunc(30*time.Second, func() { c.set(func() { c.cut = true }) })
+	defer late.Stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		for _, e := range parse(c.w.t, c.got) {
+			if ok(e) {
+				return e
+			}
+		}
+		if c.cut {
+			c.w.t.Fatalf("waited in vain for %s; got %.2000s", what, c.got)
+		}
+		c.news.Wait()
+	}
+}
+
+// closedWith returns the close event the client was sent.
+func (c *caller) closedWith() event {
+	c.w.t.Helper()
+	es := c.events()
+	if len(es) == 0 || es[len(es)-1].Type != "close" {
+		c.w.t.Fatalf("got no close event last, but %+v", es)
+	}
+	return es[len(es)-1]
+}
+
+func (c *caller) checkClosed(code int, reconnect bool) {
+	c.w.t.Helper()
+	e := c.closedWith()
+	if got, _ := e.Code.(float64); int(got) != code || e.Reconnect != reconnect || !c.shut() {
+		c.w.t.Errorf("got close %v, reconnect %v, shut down %v, want %d, %v, true: %+v", e.Code, e.Reconnect, c.shut(), code, reconnect, e)
+	}
+	if c.raw(`{"type":"ping"}`) {
+		c.w.t.Error("the session reads on after its close")
+	}
+}
+
+func checkError(t testing.TB, e event, code chat.Code) {
+	t.Helper()
+	if e.Type != "error" || e.Code != string(code) || e.Text == "" {
+		t.Errorf("got %+v, want the error %s", e, code)
+	}
+}
+
+func (c *caller) end() { c.x.End() }
