@@ -66,6 +66,15 @@ func (d *Decoder) Varint() int64 {
 
 // Uvarint takes what binary.AppendUvarint appended.
 func (d *Decoder) Uvarint() uint64 {
+	if len(d.rest) > 0 && d.rest[0] < 0x80 { // as nearly every one is
+		v := uint64(d.rest[0])
+		d.rest = d.rest[1:]
+		return v
+	}
+	return d.longUvarint()
+}
+
+func (d *Decoder) longUvarint() uint64 {
 	var v uint64
 	for i := 0; i < len(d.rest) && i < 10; i++ { // 10 bytes hold 64 bits
 		c := d.rest[i]
@@ -108,15 +117,16 @@ func (d *Decoder) take(n uint64) string {
 }
 
 func (d *Decoder) word(words []string) string {
-	c := d.take(1)
-	switch {
-	case c == "\x00":
-		return d.Text()
-	case c != "" && int(c[0]) < len(words):
-		return words[c[0]]
+	if d.rest == "" || int(d.rest[0]) >= len(words) {
+		d.fail()
+		return ""
 	}
-	d.fail()
-	return ""
+	i := d.rest[0]
+	d.rest = d.rest[1:]
+	if i == 0 {
+		return d.Text()
+	}
+	return words[i]
 }
 
 func (d *Decoder) reasons() []chat.Reason {
