@@ -48,7 +48,7 @@ func TestRegistry(t *testing.T) {
 
 func TestBadLabelFailsTheScrapeNotTheProcess(t *testing.T) {
 	r := New(slog.New(slog.DiscardHandler))
-	if err := r.Add(Metric{Name: "parley_bad_total", Help: "x", Read: func(e Emit) { e(1, "not a label!", "v") }}); err != nil {
+	if err := r.Add(Metric{Name: "parley_bad_total", Help: "x", Read: func(e Emit) { e(1, "", "v") }}); err != nil {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
