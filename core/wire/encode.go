@@ -4,6 +4,7 @@ import (
 	stdjson "encoding/json"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -118,7 +119,7 @@ func ErrorOf(id string, room chat.RoomID, e *chat.Error) ErrorEvent {
 	ev := ErrorEvent{Type: Error, ID: id, Room: room, Code: e.Code, Text: e.Text,
 		Reasons: e.Reasons, Retryable: e.Retry != 0}
 	if e.Retry > 0 {
-		ev.RetryAfterMS = (e.Retry.Milliseconds())
+		ev.RetryAfterMS = (e.Retry + time.Millisecond - 1).Milliseconds() // rounded up: 0 would say nothing
 	}
 	return ev
 }
