@@ -20,8 +20,9 @@ type shard struct {
 	// Owned by run.
 	passNo  uint64
 	peers   []*Peer
-	arena   []byte // frames joined for one room
-	joint   []byte // and for several rooms of one peer
+	arena   []byte  // frames joined for one room
+	joint   []byte  // and for several rooms of one peer
+	fresh   []*Room // rooms of those who joined in this pass
 	spareR  []*Room
 	spareOp []op
 }
@@ -110,9 +111,10 @@ func (s *shard) pass() {
 		clear(p.owed)
 		p.owed = p.owed[:0]
 	}
-	for _, r := range rooms {
-		r.local[s.index].cache = [2]cached{}
-	}
+	s.forget(rooms)
+	s.forget(s.fresh)
+	clear(s.fresh)
+	s.fresh = s.fresh[:0]
 	clear(rooms)
 	clear(ops)
 	clear(s.peers)
@@ -122,6 +124,13 @@ func (s *shard) pass() {
 	}
 	if cap(s.joint) > arenaKeep {
 		s.joint = nil
+	}
+}
+
+// forget empties the rooms' caches, whose bytes live no longer than a pass.
+func (s *shard) forget(rooms []*Room) {
+	for _, r := range rooms {
+		r.local[s.index].cache = [2]cached{}
 	}
 }
 
@@ -148,6 +157,7 @@ func (s *shard) apply(o op) {
 		}
 		m.slot = len(local.members)
 		local.members = append(local.members, m)
+		s.fresh = append(s.fresh, m.room)
 		s.owe(m) // what was appended since the join
 		return
 	}
@@ -183,6 +193,9 @@ func (s *shard) collect(m *Member, line bool) owed {
 	}
 	if c.valid && c.fromNext == m.next && c.fromEph == m.eph && c.fromGen == m.gen {
 		return c.owed
+	}
+	if len(s.arena) > arenaKeep {
+		s.arena = nil // what was collected lives as long as it is cached; a pass for many places must not add up
 	}
 	*c = cached{owed: m.room.collect(m, line, &s.arena), fromNext: m.next, fromEph: m.eph, fromGen: m.gen, valid: true}
 	return c.owed
