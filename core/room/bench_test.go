@@ -23,8 +23,8 @@ func (h *hole) TryWrite(p []byte) (int, error) {
 	return len(p), nil
 }
 func (h *hole) Write(p []byte, _ time.Duration) (int, error) { return h.TryWrite(p) }
-func (h *hole) Shutdown()                                     {}
-func (h *hole) Abort()                                        {}
+func (h *hole) Shutdown()                                    {}
+func (h *hole) Abort()                                       {}
 
 // BenchmarkFanOut moves one entry to every member of a room: ns and allocs
 // are for one entry and all its deliveries.

@@ -19,7 +19,8 @@ type Config struct {
 	RingEntries int
 	RingBytes   int
 	// LagBytes closes a parked member when the rooms it listens to have grown
-	// by that many bytes since it was parked; 0 = no limit.
+	// by that many bytes beyond what it was given; 0 = no limit. What lay
+	// between its position and the room's top when it joined does not count.
 	LagBytes int64
 	// LagTime closes a parked member whose socket took no byte for that long;
 	// 0 = no limit.

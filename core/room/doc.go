@@ -19,10 +19,16 @@
 //     and nobody else anything. Past Config.LagBytes or Config.LagTime the
 //     peer is closed as slow_consumer.
 //
+// An entry that the journal cannot read any more (journal.DamagedError), or
+// that retention took before a member got it, costs that member a reset to the
+// place behind it; the rest follows. A log that was replaced under the same
+// name (another epoch) is a new generation of the room: its members are reset
+// to its top.
+//
 // All bytes to one connection go through its Peer, under its lock; the
 // connection's reader goroutine uses Peer.Reply for answers.
 //
-// Lock order: Peer.mu, then Room.mu. Shard.mu and Hub.mu are leaves. No lock
+// Lock order: Peer.mu, then Hub.mu, then Room.mu. Shard.mu is a leaf. No lock
 // is held across the journal, a blocking write or a callback; the one I/O
 // under Peer.mu is a write that cannot wait, because that lock is what makes
 // "all bytes through one place" true.

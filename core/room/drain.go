@@ -8,7 +8,6 @@ import (
 	"os"
 	"time"
 
-	"parley/core/journal"
 	"parley/core/wire"
 )
 
@@ -26,7 +25,8 @@ func (p *Peer) drain(ctx context.Context) {
 			return
 		}
 		if behind != nil {
-			if err := p.catchUp(ctx, behind); err != nil {
+			if err := p.catchUp(ctx, behind); err != nil && ctx.Err() == nil {
+				p.giveUp(behind, err)
 				return
 			}
 			moved = time.Now() // time spent reading is not the client's
@@ -54,7 +54,9 @@ func (p *Peer) drain(ctx context.Context) {
 }
 
 // nextToDrain returns what to write next, or a member that must read from the
-// journal, or done when the peer has caught up and is no longer parked.
+// journal first, or done when the peer has caught up and is no longer parked.
+// One round holds at most batchBytes and one batch more of the rooms in memory
+// and one batch from the journal, so neither starves the other.
 func (p *Peer) nextToDrain() (buf []byte, behind *Member, done bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -72,19 +74,23 @@ func (p *Peer) nextToDrain() (buf []byte, behind *Member, done bool) {
 	}
 	var arena []byte
 	for _, m := range p.members {
+		arena = arena[:0]
 		o := m.room.collect(m, p.line, &arena)
 		if o.behind {
 			behind = m
 			continue
 		}
 		p.tail = append(p.tail, o.data...)
-		m.next, m.eph, m.gen = o.next, o.eph, o.gen
-	}
-	if len(p.tail) > 0 {
-		return p.tail, nil, false
+		m.take(&o)
+		if len(p.tail) >= batchBytes {
+			break
+		}
 	}
 	if behind != nil {
 		return nil, behind, false
+	}
+	if len(p.tail) > 0 {
+		return p.tail, nil, false
 	}
 	p.tail, p.parked = nil, false
 	return nil, nil, true
@@ -121,30 +127,38 @@ func (p *Peer) catchUp(ctx context.Context, m *Member) error {
 	next, gen := m.next, m.gen
 	p.mu.Unlock()
 	r := m.room
-	r.mu.Lock()
-	epoch := r.epoch
-	r.mu.Unlock()
+	epoch, now := r.era()
+	if now != gen { // the next look sends a reset
+		return nil
+	}
 	p.hub.stats.CatchUps.Add(1)
-	got, es, err := r.hub.journal.Read(ctx, r.id, next-1, readBatch)
-	if err != nil && !errors.Is(err, journal.ErrDamaged) {
-		if ctx.Err() == nil {
-			p.hub.log.Warn("member cannot catch up from the journal; closing it to resume later", slog.String("room", string(r.id)), slog.Any("error", err))
-		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.abortLocked(wire.CloseInternal, "the room's log cannot be read at present")
+	got, es, after, err := r.readPast(ctx, next-1)
+	if err != nil {
 		return err
+	}
+	lost := got != epoch || len(es) == 0 && after < next
+	if lost { // the log was replaced; the room must know it before its members do
+		if err := r.fillOnce(ctx); err != nil {
+			return err
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || m.gone || m.gen != gen || m.next != next {
 		return nil
 	}
-	if err != nil || got != epoch || len(es) == 0 || es[0].Seq != next {
-		// Retention, damage or another epoch took what the member was owed:
-		// an older generation makes the next look send a reset.
-		m.gen = gen - 1
+	if _, now := r.era(); lost || now != gen {
+		m.gen = gen - 1 // so that the next look sends a reset, whatever became of the room
 		return nil
+	}
+	begin := after + 1
+	if len(es) > 0 {
+		begin = es[0].Seq
+	}
+	if begin != next { // retention or damage took what the member was owed
+		f := wire.Encode(wire.ResetEvent{Type: wire.Reset, Room: r.id, Epoch: epoch, Seq: begin - 1})
+		p.tail = append(p.tail, bytesOf(f, p.line)...)
+		m.next = begin
 	}
 	for i := range es {
 		if es[i].Seq != m.next {
@@ -154,4 +168,12 @@ func (p *Peer) catchUp(ctx context.Context, m *Member) error {
 		m.next++
 	}
 	return nil
+}
+
+// giveUp closes a peer whose member cannot be served from the journal.
+func (p *Peer) giveUp(m *Member, err error) {
+	p.hub.log.Warn("member cannot catch up from the journal; closing it to resume later", slog.String("room", string(m.room.id)), slog.Any("error", err))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.abortLocked(wire.CloseInternal, "the room's log cannot be read at present")
 }

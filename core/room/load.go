@@ -27,7 +27,7 @@ func (r *Room) load(ctx context.Context) error {
 		return fmt.Errorf("watch room %s: %w", r.id, err)
 	}
 	r.cancel = cancel
-	if err := r.reload(ctx); err != nil {
+	if _, err := r.reload(ctx, sight{}); err != nil {
 		cancel()
 		return err
 	}
@@ -35,19 +35,23 @@ func (r *Room) load(ctx context.Context) error {
 }
 
 // reload takes over the journal's view of the room: the newest entries of its
-// present epoch and its state.
-func (r *Room) reload(ctx context.Context) error {
+// present epoch and its state. It leaves the room alone, and reports false, if
+// that has moved since it was seen at was: then somebody else has done so.
+func (r *Room) reload(ctx context.Context, was sight) (took bool, err error) {
 	info, es, err := r.snapshot(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	st, err := state.Load(info.State)
 	if err != nil {
-		return fmt.Errorf("load room %s: %w", r.id, err)
+		return false, fmt.Errorf("load room %s: %w", r.id, err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.epoch, r.firstHeld = info.Top.Epoch, info.First
+	if r.generation != was.generation || r.loaded && r.epoch == info.Top.Epoch && r.ring.head != was.Seq {
+		return false, nil
+	}
+	r.epoch = info.Top.Epoch
 	r.generation++
 	r.ring.restart(info.Top.Seq - uint64(len(es)))
 	for i := range es {
@@ -57,7 +61,7 @@ func (r *Room) reload(ctx context.Context) error {
 	r.loaded = true
 	r.forgetStaleLocked()
 	r.drainPendingLocked()
-	return nil
+	return true, nil
 }
 
 // snapshot reads Info and the newest entries until both agree.
@@ -81,6 +85,11 @@ func (r *Room) snapshot(ctx context.Context) (journal.Info, []journal.Entry, err
 			return info, nil, fmt.Errorf("read room %s: %w", r.id, err)
 		}
 		if epoch == info.Top.Epoch && len(es) > 0 && es[len(es)-1].Seq == info.Top.Seq {
+			for i := len(es) - 1; i > 0; i-- { // behind a hole, if there is one
+				if es[i-1].Seq+1 != es[i].Seq {
+					return info, es[i:], nil
+				}
+			}
 			return info, es, nil
 		}
 	}
@@ -134,86 +143,4 @@ func (h *Hub) fill(ctx context.Context, r *Room) {
 		}
 		r.mu.Unlock()
 	}
-}
-
-// fillOnce brings the ring up to the journal's top, or takes over a new epoch.
-func (r *Room) fillOnce(ctx context.Context) error {
-	for {
-		r.mu.Lock()
-		at := r.positionLocked()
-		r.mu.Unlock()
-		// One entry of overlap proves that the journal still holds what we
-		// delivered at our head.
-		from := at.Seq
-		if at.ID != "" {
-			from--
-		}
-		epoch, es, err := r.hub.journal.Read(ctx, r.id, from, readBatch)
-		if err != nil && !errors.Is(err, journal.ErrDamaged) {
-			return err
-		}
-		if err != nil || r.diverged(at, epoch, es) {
-			return r.takeOver(ctx, at)
-		}
-		if !r.pushAll(at, epoch, es) {
-			return nil
-		}
-		r.wake()
-	}
-}
-
-// diverged reports whether the journal no longer continues from at.
-func (r *Room) diverged(at journal.Position, epoch string, es []journal.Entry) bool {
-	if at.Seq == 0 {
-		return at.Epoch != "" && epoch != at.Epoch // an unborn room takes its first epoch
-	}
-	if epoch != at.Epoch {
-		return true
-	}
-	if at.ID == "" {
-		return len(es) > 0 && es[0].Seq != at.Seq+1
-	}
-	return len(es) > 0 && (es[0].Seq != at.Seq || es[0].ID != at.ID)
-}
-
-// pushAll pushes the entries after at and reports whether the head moved.
-func (r *Room) pushAll(at journal.Position, epoch string, es []journal.Entry) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.bornLocked(epoch)
-	at.Epoch = epoch
-	for i := range es {
-		if r.epoch == at.Epoch && es[i].Seq == r.ring.head+1 {
-			delete(r.pending, es[i].Seq)
-			r.pushLocked(&es[i])
-		}
-	}
-	r.drainPendingLocked()
-	if r.ring.head == at.Seq {
-		r.forgetStaleLocked()
-		return false
-	}
-	return true
-}
-
-// forgetStaleLocked drops waiting entries that can no longer have a turn.
-func (r *Room) forgetStaleLocked() {
-	for seq, p := range r.pending {
-		if p.epoch != r.epoch || seq <= r.ring.head {
-			delete(r.pending, seq)
-		}
-	}
-}
-
-// takeOver follows the journal into another epoch (or past damage). Members
-// notice by the epoch or the cursor and are sent a reset.
-func (r *Room) takeOver(ctx context.Context, was journal.Position) error {
-	if err := r.reload(ctx); err != nil {
-		return err
-	}
-	now := r.Position()
-	r.hub.stats.Resets.Add(1)
-	r.hub.log.Warn("room's log was replaced; members are told to reset", slog.String("room", string(r.id)),
-		slog.String("was_epoch", was.Epoch), slog.Uint64("was_seq", was.Seq), slog.String("epoch", now.Epoch), slog.Uint64("seq", now.Seq))
-	return nil
 }

@@ -15,11 +15,11 @@ type Member struct {
 	slot int // index in the shard's list; owned by the shard, -1 outside
 
 	// Guarded by peer.mu.
-	next   uint64 // the seq it is owed next
-	gen    uint32 // the room's generation that next belongs to
-	eph    uint64 // newest ephemeral frame it was sent
-	parked uint64 // Room.grown when the peer was parked
-	gone   bool
+	next uint64 // the seq it is owed next
+	gen  uint32 // the room's generation that next belongs to
+	eph  uint64 // newest ephemeral frame it was sent
+	mark uint64 // Room.grown up to which it was owed nothing, when that was known last
+	gone bool
 }
 
 // Room returns the member's room.
@@ -33,6 +33,11 @@ type JoinInfo struct {
 }
 
 func (r *Room) join(ctx context.Context, p *Peer, since *journal.Position, joined func(*Room, JoinInfo) wire.Frame) (*Member, error) {
+	if since != nil && r.ahead(since) { // another node may have shown it
+		if err := r.fillOnce(ctx); err != nil {
+			return nil, unavailable(err)
+		}
+	}
 	known := since != nil && r.provable(ctx, since)
 	r.mu.Lock()
 	if r.evicted {
@@ -41,7 +46,7 @@ func (r *Room) join(ctx context.Context, p *Peer, since *journal.Position, joine
 	}
 	r.refs.Add(1)
 	info := JoinInfo{Position: r.positionLocked(), Asked: since != nil}
-	m := &Member{room: r, peer: p, slot: -1, gen: r.generation, next: r.ring.head + 1, eph: r.ephHead, parked: r.grown}
+	m := &Member{room: r, peer: p, slot: -1, gen: r.generation, next: r.ring.head + 1, eph: r.ephHead, mark: r.grown}
 	if known && since.Epoch == r.epoch && since.Seq <= r.ring.head {
 		info.Recovered = true
 		m.next = since.Seq + 1
@@ -56,11 +61,18 @@ func (r *Room) join(ctx context.Context, p *Peer, since *journal.Position, joine
 	return m, nil
 }
 
+// ahead reports whether since lies beyond what this node has seen.
+func (r *Room) ahead(since *journal.Position) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return since.Epoch != r.epoch || since.Seq > r.ring.head
+}
+
 // provable reports whether the log still holds exactly the entry that since
 // names, so that what follows it follows without a gap.
 func (r *Room) provable(ctx context.Context, since *journal.Position) bool {
 	r.mu.Lock()
-	epoch, first := r.epoch, r.firstHeld
+	epoch, whole := r.epoch, r.ring.first <= 1
 	held := r.ring.holds(since.Seq)
 	var id chat.MessageID
 	if held {
@@ -70,8 +82,11 @@ func (r *Room) provable(ctx context.Context, since *journal.Position) bool {
 	switch {
 	case since.Epoch != epoch:
 		return false
+	case since.Seq == 0 && whole:
+		return true
 	case since.Seq == 0:
-		return first <= 1
+		got, es, err := r.hub.journal.Read(ctx, r.id, 0, 1)
+		return err == nil && got == epoch && len(es) == 1 && es[0].Seq == 1
 	case held:
 		return id == since.ID
 	}
@@ -85,7 +100,9 @@ func (m *Member) Leave() {
 	m.peer.mu.Lock()
 	gone := m.gone
 	m.gone = true
-	delete(m.peer.members, m.room.id)
+	if m.peer.members[m.room.id] == m { // not another membership that came after
+		delete(m.peer.members, m.room.id)
+	}
 	m.peer.mu.Unlock()
 	if !gone {
 		m.peer.shard.post(op{member: m})
@@ -102,7 +119,15 @@ type owed struct {
 	// reset says that the log was replaced: data is the reset event.
 	reset bool
 	gen   uint32
-	more  bool // the byte bound was reached before the head
+	mark  uint64 // Room.grown at next
+	more  bool   // the byte bound was reached before the head
+}
+
+// take moves the member past what was collected. The caller holds peer.mu.
+func (m *Member) take(o *owed) {
+	if !o.behind {
+		m.next, m.eph, m.gen, m.mark = o.next, o.eph, o.gen, o.mark
+	}
 }
 
 // batchBytes bounds what one pass writes to one member of one room.
@@ -113,7 +138,7 @@ const batchBytes = 256 << 10
 func (r *Room) collect(m *Member, line bool, arena *[]byte) owed {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	o := owed{next: m.next, eph: m.eph, gen: r.generation}
+	o := owed{next: m.next, eph: m.eph, gen: r.generation, mark: r.grown}
 	if m.gen != r.generation {
 		p := r.positionLocked()
 		f := wire.Encode(wire.ResetEvent{Type: wire.Reset, Room: r.id, Epoch: p.Epoch, Seq: p.Seq, LastID: p.ID})
@@ -140,6 +165,7 @@ func (r *Room) collect(m *Member, line bool, arena *[]byte) owed {
 			break
 		}
 		*arena = append(*arena, b...)
+		o.mark = r.ring.at(o.next).end
 		o.next++
 	}
 	if r.ephHead-o.eph > ephemeralSlots {
@@ -166,7 +192,7 @@ func (m *Member) lagLocked() int64 {
 		s := r.ring.at(m.next)
 		return int64(r.grown - s.end + uint64(s.frame.Len()))
 	}
-	return int64(r.grown - m.parked)
+	return int64(r.grown - m.mark)
 }
 
 func bytesOf(f wire.Frame, line bool) []byte {

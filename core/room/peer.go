@@ -120,11 +120,6 @@ func (p *Peer) writeLocked(b []byte) error {
 func (p *Peer) parkLocked() {
 	p.parked = true
 	p.hub.stats.Parked.Add(1)
-	for _, m := range p.members {
-		m.room.mu.Lock()
-		m.parked = m.room.grown
-		m.room.mu.Unlock()
-	}
 	if !p.hub.spawn(p.drain) {
 		p.abortLocked(wire.CloseRestart, "shutting down")
 	}
@@ -161,9 +156,13 @@ func (p *Peer) flush(s *shard) {
 		if m.gone {
 			continue
 		}
+		if len(out) >= batchBytes { // the drainer sees to the rest
+			behind = true
+			break
+		}
 		o := s.collect(m, p.line)
 		behind = behind || o.behind || o.more
-		m.next, m.eph, m.gen = o.next, o.eph, o.gen
+		m.take(&o)
 		switch {
 		case len(o.data) == 0:
 		case out == nil:
@@ -273,9 +272,12 @@ func (p *Peer) Detach() []*Room {
 
 // closeSlow closes the peer as slow_consumer.
 func (p *Peer) closeSlow(why string) {
-	p.hub.stats.SlowClosed.Add(1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.hub.stats.SlowClosed.Add(1)
 	p.hub.log.Info("connection closed as slow consumer", slog.String("why", why), slog.Int("rooms", len(p.members)))
 	p.abortLocked(wire.CloseSlow, string(chat.CodeSlowConsumer))
 }

@@ -34,10 +34,10 @@ type Room struct {
 	used   atomic.Int64  // Unix ms of the last use, for the sweep
 	st     atomic.Pointer[state.Room]
 
-	mu        sync.Mutex
-	loaded    bool
-	ring      ring
-	epoch     string
+	mu     sync.Mutex
+	loaded bool
+	ring   ring
+	epoch  string
 	// generation grows whenever the log was replaced under the same name;
 	// members of an older one are sent a reset.
 	generation uint32

@@ -29,13 +29,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // sink is a Socket that keeps what it is given and takes at most a set number
 // of bytes before it is full.
 type sink struct {
-	mu     sync.Mutex
-	news   *sync.Cond
-	got    []byte
-	room   int // bytes it takes before it is full; <0: any number
-	writes int
-	ended  bool // Shutdown
-	cut    bool // Abort
+	mu      sync.Mutex
+	news    *sync.Cond
+	got     []byte
+	room    int // bytes it takes before it is full; <0: any number
+	writes  int
+	largest int  // write that was asked for
+	ended   bool // Shutdown
+	cut     bool // Abort
 }
 
 func newSink(room int) *sink {
@@ -45,6 +46,7 @@ func newSink(room int) *sink {
 }
 
 func (s *sink) takeLocked(p []byte) int {
+	s.largest = max(s.largest, len(p))
 	n := len(p)
 	if s.room >= 0 {
 		n = min(n, s.room)
