@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"parley/core/chat"
+	"parley/core/room"
 	"parley/core/wire"
 )
 
@@ -72,6 +73,23 @@ func (x *Session) alive() {
 	if x.greeted.Load() {
 		x.srv.d.Wheel.Active(&x.beat)
 	}
+}
+
+// progress is a connection's socket that takes note when a full one takes
+// more: the other end has acknowledged something. A ping waits behind what is
+// being written, so a slow reader's pong may be long in coming while it lives.
+type progress struct {
+	room.Socket
+	x *Session
+}
+
+// Write implements room.Socket.
+func (p progress) Write(b []byte, timeout time.Duration) (int, error) {
+	n, err := p.Socket.Write(b, timeout)
+	if n > 0 {
+		p.x.alive()
+	}
+	return n, err
 }
 
 // Pong takes the answer to a WebSocket ping.

@@ -204,11 +204,11 @@ func (s *Server) mayLog() bool {
 func (s *Server) Start(c Conn) *Session {
 	x := &Session{
 		srv:       s,
-		peer:      s.d.Hub.NewPeer(c.Socket, c.Transport == "tcp"),
 		transport: c.Transport,
 		network:   placeOf(c.Remote),
 		rate:      newBucket(s.cfg.CommandsPerSecond, s.cfg.CommandsBurst),
 	}
+	x.peer = s.d.Hub.NewPeer(progress{c.Socket, x}, c.Transport == "tcp")
 	s.mu.Lock()
 	s.open[x] = struct{}{}
 	s.mu.Unlock()

@@ -346,6 +346,28 @@ func TestWhatIsReceivedProvesLife(t *testing.T) {
 	})
 }
 
+func TestASlowReaderIsNotTakenForDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(s *setup) { s.room.LagBytes, s.room.LagTime = 0, 0 })
+		w.post("lobby", 100)
+		s, x := overWS(t, w)
+		defer x.End()
+		s.set(func() { s.full, s.pace = true, 2*time.Second }) // 50 bytes a second
+		x.Receive(x.Context(), []byte(`{"type":"history","room":"lobby"}`))
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if x.Closed() {
+			t.Fatal("it was closed, though it took something every two seconds")
+		}
+		s.set(func() { s.pace = 0 }) // and now nothing more
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		if code, _, closed := x.Peer().Closed(); !closed || code != wire.CloseNoPong {
+			t.Errorf("got close %d %v, want %d", code, closed, wire.CloseNoPong)
+		}
+	})
+}
+
 func TestWebSocketPingsAreLimitedInRate(t *testing.T) {
 	w := newWorld(t, func(s *setup) { s.cfg.CommandsPerSecond, s.cfg.CommandsBurst = 1, 5 })
 	s, x := overWS(t, w)

@@ -311,10 +311,11 @@ type sink struct {
 	mu     sync.Mutex
 	news   *sync.Cond
 	got    []byte
-	full   bool // takes nothing
-	broken bool // every write fails
-	ended  bool // Shutdown
-	cut    bool // Abort
+	full   bool          // takes nothing
+	pace   time.Duration // what Write takes for 100 bytes, though full
+	broken bool          // every write fails
+	ended  bool          // Shutdown
+	cut    bool          // Abort
 }
 
 func newSink() *sink {
@@ -343,7 +344,13 @@ func (s *sink) Write(p []byte, timeout time.Duration) (int, error) {
 	end := time.Now().Add(timeout)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.full && !s.cut {
+	if s.pace > 0 {
+		s.mu.Unlock()
+		time.Sleep(s.pace)
+		s.mu.Lock()
+		p = p[:min(len(p), 100)]
+	}
+	for s.full && s.pace == 0 && !s.cut {
 		if !time.Now().Before(end) {
 			return 0, os.ErrDeadlineExceeded
 		}
