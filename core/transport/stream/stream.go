@@ -16,9 +16,10 @@ import (
 	"time"
 )
 
-// lingerTime is how long the reading side goes on after Shutdown, so that
-// the peer's answer to a close is read and no reset destroys our last bytes.
-const lingerTime = 2 * time.Second
+// LingerTime is how long the reading side goes on after Shutdown, so that
+// the peer's answer to a close is read and no reset destroys our last bytes
+// (a close with bytes unread resets the connection, RFC 1122 §4.2.2.13).
+const LingerTime = 2 * time.Second
 
 // Stream implements room.Socket on a net.Conn. See room.Socket for who may
 // call what when.
@@ -102,11 +103,19 @@ func (s *Stream) Write(p []byte, timeout time.Duration) (int, error) {
 // Shutdown implements room.Socket.
 func (s *Stream) Shutdown() {
 	now := time.Now()
-	_ = s.conn.SetReadDeadline(now.Add(lingerTime))
+	_ = s.conn.SetReadDeadline(now.Add(LingerTime))
 	_ = s.conn.SetWriteDeadline(now)
 	if half, ok := s.conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}
+}
+
+// Linger reads what the other end of a connection still sends, and drops it,
+// until that end has closed too or timeout is over. It is for the connection's
+// reader, after the sending side was shut down.
+func Linger(c net.Conn, timeout time.Duration) {
+	_ = c.SetReadDeadline(time.Now().Add(timeout))
+	_, _ = io.Copy(io.Discard, c)
 }
 
 // Abort implements room.Socket.

@@ -7,11 +7,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"parley/core/chat"
@@ -28,7 +28,15 @@ type Server struct {
 	sessions *session.Server
 	log      *slog.Logger
 	readers  sync.WaitGroup
+	refusing atomic.Int32 // connections that are being turned away
 }
+
+// A refused client is given refusalTime to read why; beyond maxRefusing at
+// once, connections are cut without it, so that a flood costs nothing more.
+const (
+	refusalTime = time.Second
+	maxRefusing = 256
+)
 
 // New returns a server; see Serve.
 func New(sessions *session.Server, log *slog.Logger) *Server {
@@ -38,6 +46,8 @@ func New(sessions *session.Server, log *slog.Logger) *Server {
 // Serve accepts connections until ln is closed, which is no error. The
 // connections live on; see Wait.
 func (s *Server) Serve(ln net.Listener) error {
+	s.readers.Add(1) // so that Wait waits for Serve, and nothing is added to none
+	defer s.readers.Done()
 	pause := 5 * time.Millisecond // after an error, doubled to 1 s: file descriptors may be short
 	for {
 		c, err := ln.Accept()
@@ -55,7 +65,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	}
 }
 
-// Wait returns when every connection has ended.
+// Wait returns when Serve has, and every connection has ended.
 func (s *Server) Wait() { s.readers.Wait() }
 
 func (s *Server) serve(c net.Conn) {
@@ -63,25 +73,33 @@ func (s *Server) serve(c net.Conn) {
 	ip := stream.RemoteIP(c)
 	release, refused := s.sessions.Admit(ip)
 	if refused != nil {
-		turnAway(c, refused)
+		s.turnAway(c, refused)
 		return
 	}
 	defer release()
 	x := s.sessions.Start(session.Conn{Transport: "tcp", Remote: ip, Socket: stream.New(c)})
 	s.read(c, x)
 	x.End()
-	_, _ = io.Copy(io.Discard, c) // until the client has read why, at most as long as Shutdown allows
+	stream.Linger(c, stream.LingerTime)
 }
 
 // turnAway tells a client above the limits why it is not served.
-func turnAway(c net.Conn, e *chat.Error) {
-	_ = c.SetDeadline(time.Now().Add(time.Second))
+func (s *Server) turnAway(c net.Conn, e *chat.Error) {
+	defer s.refusing.Add(-1)
+	if s.refusing.Add(1) > maxRefusing {
+		return
+	}
+	_ = c.SetWriteDeadline(time.Now().Add(refusalTime))
 	code := wire.CloseTooMany
 	if e.Code == chat.CodeGoingAway {
 		code = wire.CloseRestart
 	}
 	_, _ = c.Write(append(wire.Encode(wire.ErrorOf("", "", e)).Line(),
 		wire.Encode(wire.CloseEvent{Type: wire.Close, Code: int(code), Reason: string(e.Code), Reconnect: true, RetryAfterMS: e.Retry.Milliseconds()}).Line()...))
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+		stream.Linger(c, refusalTime)
+	}
 }
 
 func (s *Server) read(c net.Conn, x *session.Session) {
@@ -103,7 +121,7 @@ func (s *Server) read(c net.Conn, x *session.Session) {
 		case err != nil:
 			x.Close(wire.CloseNormal, "connection ended")
 			return
-		case len(line) == 0:
+		case len(line) == 0 && !x.Closed(): // typed by hand
 			continue
 		}
 		if !x.Receive(x.Context(), line) {
@@ -112,6 +130,9 @@ func (s *Server) read(c net.Conn, x *session.Session) {
 		if waiting && x.Greeted() {
 			waiting = false
 			_ = c.SetReadDeadline(time.Time{})
+			if x.Closed() { // meanwhile; that it shuts the connection down soon is undone now
+				return
+			}
 		}
 	}
 }

@@ -6,8 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
-
-	"parley/core/session"
+	"time"
 )
 
 // connKey is where Context keeps the connection of a request.
@@ -19,7 +18,8 @@ func Context(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// tap hands gorilla a connection whose writes can be led through the session.
+// tap hands gorilla a connection that it can write the handshake to, and
+// nothing else.
 type tap struct {
 	http.ResponseWriter
 	conn *tapConn
@@ -35,21 +35,28 @@ func (t *tap) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return t.conn, rw, nil
 }
 
-// tapConn writes to the socket during the handshake and to the session's peer
-// afterwards.
+// tapConn is the connection as gorilla sees it. Once it is sealed, what
+// gorilla writes by itself (the close frame after a protocol error, which the
+// session says as well) and the deadline it sets for that go nowhere: the
+// bytes could land in the middle of a frame, the deadline would fail a later
+// TryWrite.
 type tapConn struct {
 	net.Conn
-	through atomic.Pointer[session.Session]
+	sealed atomic.Bool
 }
 
-// Write implements net.Conn for gorilla's own control frames.
+// Write implements net.Conn.
 func (c *tapConn) Write(p []byte) (int, error) {
-	x := c.through.Load()
-	if x == nil {
-		return c.Conn.Write(p)
+	if c.sealed.Load() {
+		return len(p), nil
 	}
-	if err := x.Peer().Control(p); err != nil {
-		return 0, err
+	return c.Conn.Write(p)
+}
+
+// SetWriteDeadline implements net.Conn.
+func (c *tapConn) SetWriteDeadline(t time.Time) error {
+	if c.sealed.Load() {
+		return nil
 	}
-	return len(p), nil
+	return c.Conn.SetWriteDeadline(t)
 }

@@ -2,9 +2,9 @@
 //
 // The HTTP handler upgrades and returns, so net/http keeps neither its
 // buffers nor its goroutine; one reader goroutine a connection remains.
-// gorilla only reads: whatever it would write by itself (answers to pings,
-// close frames after a protocol error) goes through the connection's
-// room.Peer like every other byte, because a frame of ours may be half out.
+// gorilla only reads: answers to pings and close frames go through the
+// connection's room.Peer like every other byte, because a frame of ours may be
+// half out, and what gorilla would write by itself is dropped.
 package ws
 
 import (
@@ -13,10 +13,11 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -70,7 +71,8 @@ func New(sessions *session.Server, origins []string, log *slog.Logger) *Handler 
 // RefusedOrigins returns how many upgrades were refused for their Origin.
 func (h *Handler) RefusedOrigins() uint64 { return h.refused.Load() }
 
-// Wait returns when every connection has ended.
+// Wait returns when every connection has ended. Call it when no request can
+// come any more: after http.Server.Shutdown.
 func (h *Handler) Wait() { h.readers.Wait() }
 
 // allowed checks the Origin (RFC 6455 §10.2): browsers always send it, other
@@ -84,7 +86,7 @@ func (h *Handler) allowed(r *http.Request) bool {
 		return true
 	}
 	u, err := url.Parse(origin)
-	if err == nil && strings.EqualFold(u.Host, r.Host) {
+	if err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host) {
 		return true
 	}
 	h.refused.Add(1)
@@ -95,7 +97,8 @@ func (h *Handler) allowed(r *http.Request) bool {
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, reason error) {
 	text := reason.Error()
 	if status == http.StatusForbidden {
-		text = "this page's origin " + strings.ToValidUTF8(r.Header.Get("Origin"), "?") + " may not open a connection; the operator can add it to origins"
+		origin := r.Header.Get("Origin")
+		text = "this page's origin " + strings.ToValidUTF8(origin[:min(len(origin), 200)], "?") + " may not open a connection; the operator can add it to origins"
 	}
 	w.Header().Set("Sec-WebSocket-Version", "13")
 	answer(w, status, chat.Errorf(chat.CodeBadRequest, "%s", text))
@@ -111,7 +114,6 @@ func answer(w http.ResponseWriter, status int, e *chat.Error) {
 // ServeHTTP implements http.Handler. It returns as soon as the connection is
 // upgraded.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	tap := &tap{ResponseWriter: w}
 	conn, ok := r.Context().Value(connKey{}).(net.Conn)
 	if !ok {
 		answer(w, http.StatusInternalServerError, chat.Errorf(chat.CodeInternal, "the server lost track of this connection"))
@@ -120,17 +122,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ip := stream.RemoteIP(conn)
 	release, refused := h.sessions.Admit(ip)
 	if refused != nil {
-		w.Header().Set("Retry-After", "5")
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(refused.Retry.Seconds())))))
 		answer(w, http.StatusServiceUnavailable, refused)
 		return
 	}
-	g, err := h.upgrader.Upgrade(tap, r, nil)
+	t := &tap{ResponseWriter: w}
+	g, err := h.upgrader.Upgrade(t, r, nil)
 	if err != nil { // refuse has answered
 		release()
 		return
 	}
-	x := h.sessions.Start(session.Conn{Transport: "ws", Remote: ip, Socket: stream.New(tap.conn.Conn)})
-	tap.conn.through.Store(x)
+	x := h.sessions.Start(session.Conn{Transport: "ws", Remote: ip, Socket: stream.New(t.conn.Conn)})
+	t.conn.sealed.Store(true)
 	h.readers.Go(func() {
 		defer release()
 		h.serve(g, x)
@@ -146,6 +149,7 @@ func (h *Handler) serve(g *websocket.Conn, x *session.Session) {
 	h.read(g, x)
 	x.End()
 	// The peer was told why; let its answer arrive so that ours is not reset.
+	_ = g.SetReadDeadline(time.Now().Add(stream.LingerTime))
 	for {
 		if _, r, err := g.NextReader(); err != nil {
 			return
@@ -177,23 +181,35 @@ func (h *Handler) read(g *websocket.Conn, x *session.Session) {
 		if waiting && x.Greeted() {
 			waiting = false
 			_ = g.SetReadDeadline(time.Time{})
+			if x.Closed() { // meanwhile; that it shuts the connection down soon is undone now
+				return
+			}
 		}
 	}
 }
 
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// message is what reading one message needs, kept for the next.
+type message struct {
+	buf   bytes.Buffer
+	bound io.LimitedReader
+}
+
+var messages = sync.Pool{New: func() any { return new(message) }}
 
 // message reads one message and hands it to the session.
 func (h *Handler) message(r io.Reader, x *session.Session, limit int) (open bool) {
-	buf := buffers.Get().(*bytes.Buffer)
+	m := messages.Get().(*message)
+	buf := &m.buf
 	defer func() {
 		if buf.Cap() <= keepBuffer {
 			buf.Reset()
-			buffers.Put(buf)
+			m.bound.R = nil
+			messages.Put(m)
 		}
 	}()
 	if limit > 0 {
-		r = io.LimitReader(r, int64(limit)+1)
+		m.bound = io.LimitedReader{R: r, N: int64(limit) + 1}
+		r = &m.bound
 	}
 	if _, err := buf.ReadFrom(r); err != nil {
 		ended(x, err)
@@ -213,14 +229,27 @@ func (h *Handler) message(r io.Reader, x *session.Session, limit int) (open bool
 // ended tells the session why reading ended.
 func ended(x *session.Session, err error) {
 	var closed *websocket.CloseError
+	var network net.Error // gorilla hides the error itself
 	switch {
 	case errors.As(err, &closed):
-		x.Close(wire.CloseNormal, "client closed")
-	case errors.Is(err, os.ErrDeadlineExceeded) && !x.Greeted():
+		goodbye(x, closed.Code)
+	case errors.As(err, &network) && network.Timeout() && !x.Greeted():
 		x.Fail(wire.CloseHandshake, &chat.Error{Code: chat.CodeUnauthorized, Text: "no hello arrived in time; connect again and say hello first", Retry: -1})
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+	case network != nil, errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		x.Close(wire.CloseNormal, "connection ended")
 	default:
-		x.Close(wire.CloseProtocol, "protocol error")
+		x.Close(wire.CloseProtocol, strings.TrimPrefix(err.Error(), "websocket: "))
+	}
+}
+
+// goodbye answers the client's close frame.
+func goodbye(x *session.Session, code int) {
+	switch code {
+	case websocket.CloseAbnormalClosure: // there was none
+		x.Close(wire.CloseNormal, "connection ended")
+	case websocket.CloseNoStatusReceived:
+		x.Goodbye(wire.CloseNormal)
+	default:
+		x.Goodbye(wire.CloseCode(code))
 	}
 }

@@ -1,0 +1,629 @@
+package ws
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"go.uber.org/goleak"
+
+	"parley/core/session"
+	"parley/core/transport/stream"
+	"parley/core/transport/transporttest"
+	"parley/core/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// node is the handler behind a real HTTP server.
+type node struct {
+	t        testing.TB
+	sessions *session.Server
+	ws       *Handler
+	http     *http.Server
+	addr     string
+}
+
+func start(t testing.TB, change func(*session.Config), origins ...string) *node {
+	t.Helper()
+	n := &node{t: t, sessions: transporttest.Node(t, change)}
+	n.ws = New(n.sessions, origins, slog.New(slog.DiscardHandler))
+	mux := http.NewServeMux()
+	mux.Handle("/v1/ws", n.ws)
+	n.http = &http.Server{Handler: mux, ConnContext: Context, ReadHeaderTimeout: transporttest.Patience}
+	ln, err := stream.Listen(t.Context(), "127.0.0.1:0", func(c *net.TCPConn) { _ = c.SetWriteBuffer(16 << 10) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.addr = ln.Addr().String()
+	served := make(chan error, 1)
+	go func() { served <- n.http.Serve(ln) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), transporttest.Patience)
+		defer cancel()
+		if err := n.http.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		<-served
+		n.sessions.Abort()
+		n.ws.Wait()
+	})
+	return n
+}
+
+func (n *node) url() string { return "ws://" + n.addr + "/v1/ws" }
+
+// dial connects with gorilla's client.
+func (n *node) dial() *client {
+	n.t.Helper()
+	d := websocket.Dialer{Subprotocols: []string{wire.Subprotocol}, HandshakeTimeout: transporttest.Patience}
+	g, resp, err := d.Dial(n.url(), nil)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	n.t.Cleanup(func() { _ = g.Close() })
+	_ = g.SetReadDeadline(time.Now().Add(transporttest.Patience))
+	return &client{g, n.t}
+}
+
+// guest says hello too.
+func (n *node) guest(name string) *client {
+	n.t.Helper()
+	c := n.dial()
+	c.send(`{"type":"hello","guest":"` + name + `"}`)
+	c.sees("welcome")
+	return c
+}
+
+type client struct {
+	*websocket.Conn
+	t testing.TB
+}
+
+func (c *client) send(text string) {
+	c.t.Helper()
+	if err := c.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// sees reads the next event, which must be of the type.
+func (c *client) sees(typ string) map[string]any {
+	c.t.Helper()
+	kind, b, err := c.ReadMessage()
+	if err != nil {
+		c.t.Fatalf("waiting for %s: %v", typ, err)
+	}
+	var e map[string]any
+	if err := json.Unmarshal(b, &e); err != nil || kind != websocket.TextMessage || e["type"] != typ {
+		c.t.Fatalf("got %d %q, %v, want %s", kind, b, err, typ)
+	}
+	return e
+}
+
+// closed wants the close frame with the code.
+func (c *client) closed(code int) *websocket.CloseError {
+	c.t.Helper()
+	_, b, err := c.ReadMessage()
+	var e *websocket.CloseError
+	if !errors.As(err, &e) || e.Code != code {
+		c.t.Fatalf("got %q, %v, want close %d", b, err, code)
+	}
+	return e
+}
+
+func (n *node) awaitIdle() {
+	n.t.Helper()
+	for end := time.Now().Add(transporttest.Patience); n.sessions.Open() > 0; runtime.Gosched() {
+		if time.Now().After(end) {
+			n.t.Fatalf("%d sessions stay", n.sessions.Open())
+		}
+	}
+}
+
+func (n *node) checkClose(code wire.CloseCode) {
+	n.t.Helper()
+	n.awaitIdle()
+	n.sessions.Stats().Closes(func(c wire.CloseCode, count uint64) {
+		if c == code && count == 0 {
+			n.t.Errorf("no close %d was counted", code)
+		}
+	})
+}
+
+func TestTalk(t *testing.T) {
+	n := start(t, nil)
+	c := n.guest("ann")
+	if got := c.Subprotocol(); got != wire.Subprotocol {
+		t.Errorf("got subprotocol %q, want %q", got, wire.Subprotocol)
+	}
+	c.send(`{"type":"join","room":"lobby"}`)
+	c.sees("joined")
+	c.sees("presence")
+	c.send(`{"type":"send","id":"5","room":"lobby","nonce":"n","text":"` + strings.Repeat("long ", 500) + `"}`)
+	got := map[any]bool{}
+	for range 2 {
+		_, b, err := c.ReadMessage()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.HasSuffix(b, []byte("\n")) {
+			t.Errorf("the payload %.80q does not end with a newline", b)
+		}
+		var e map[string]any
+		if err := json.Unmarshal(b, &e); err != nil {
+			t.Fatal(err)
+		}
+		got[e["type"]] = true
+	}
+	if !got["ack"] || !got["message"] {
+		t.Errorf("got %v, want an ack and the message", got)
+	}
+}
+
+// TestAConnectionKeepsOneGoroutine is why the HTTP handler returns: idle
+// connections cost a reader each and nothing of net/http.
+func TestAConnectionKeepsOneGoroutine(t *testing.T) {
+	n := start(t, nil)
+	n.guest("first") // whatever is started once
+	before := runtime.NumGoroutine()
+	const conns = 40
+	for range conns {
+		n.guest("")
+	}
+	limit := before + conns
+	for end := time.Now().Add(transporttest.Patience); runtime.NumGoroutine() > limit; runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("got %d goroutines for %d more connections, want %d", runtime.NumGoroutine()-before, conns, conns)
+		}
+	}
+}
+
+func TestOrigins(t *testing.T) {
+	n := start(t, nil, "https://Chat.example")
+	tests := []struct {
+		origin, host string
+		ok           bool
+	}{
+		{"", "", true},
+		{"http://HOST", "", true},
+		{"https://chat.example", "", true},
+		{"https://CHAT.example", "", true},
+		{"http://chat.example", "", false},
+		{"https://chat.example.evil", "", false},
+		{"https://evil.example", "", false},
+		{"null", "", false},
+		{"null", "null", false},
+		{"%zz", "", false},
+		{"http://parley.internal", "parley.internal", true},
+		{"http://parley.internal:81", "parley.internal", false},
+		{"https://" + strings.Repeat("x", 5000), "", false},
+	}
+	refused := uint64(0)
+	for _, tt := range tests {
+		origin := strings.ReplaceAll(tt.origin, "HOST", n.addr)
+		h := http.Header{}
+		if origin != "" {
+			h.Set("Origin", origin)
+		}
+		if tt.host != "" {
+			h.Set("Host", tt.host)
+		}
+		g, resp, err := websocket.DefaultDialer.Dial(n.url(), h)
+		if ok := err == nil; ok != tt.ok {
+			t.Errorf("origin %.50q, host %q: got admitted %v, want %v (%v)", tt.origin, tt.host, ok, tt.ok, err)
+		}
+		if err == nil {
+			_ = g.Close()
+			continue
+		}
+		if resp == nil {
+			t.Fatalf("origin %.50q: %v", tt.origin, err)
+		}
+		if tt.ok {
+			continue
+		}
+		refused++
+		var e struct{ Type, Code, Text string }
+		if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || resp.StatusCode != 403 || e.Code != "bad_request" || !strings.Contains(e.Text, "origin") || len(e.Text) > 400 {
+			t.Errorf("origin %.50q: got %d %+v, %v, want 403 and why", tt.origin, resp.StatusCode, e, err)
+		}
+	}
+	if got := n.ws.RefusedOrigins(); got != refused {
+		t.Errorf("got %d refused origins counted, want %d", got, refused)
+	}
+	n.awaitIdle()
+}
+
+// A request without a Host (HTTP/1.0) has no origin of its own.
+func TestNoHostIsNobodysOrigin(t *testing.T) {
+	h := New(nil, nil, nil)
+	r := &http.Request{Header: http.Header{"Origin": {"null"}}}
+	if h.allowed(r) {
+		t.Error("an origin without a host was taken for a server without one")
+	}
+}
+
+func TestOrdinaryRequestsAreAnswered(t *testing.T) {
+	n := start(t, nil)
+	for name, ask := range map[string]func() (*http.Response, error){
+		"GET":  func() (*http.Response, error) { return http.Get("http://" + n.addr + "/v1/ws") },
+		"POST": func() (*http.Response, error) { return http.Post("http://"+n.addr+"/v1/ws", "text/plain", nil) },
+	} {
+		resp, err := ask()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e struct{ Type, Code, Text string }
+		err = json.NewDecoder(resp.Body).Decode(&e)
+		_ = resp.Body.Close()
+		if err != nil || resp.StatusCode != 400 || e.Type != "error" || e.Code != "bad_request" || resp.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: got %d %+v, %v", name, resp.StatusCode, e, err)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+	n.awaitIdle()
+}
+
+func TestAServerThatForgotContext(t *testing.T) {
+	n := start(t, nil)
+	w := &recorder{header: http.Header{}}
+	n.ws.ServeHTTP(w, (&http.Request{Header: http.Header{}}).WithContext(context.Background()))
+	if w.status != 500 || !strings.Contains(w.body.String(), "internal") {
+		t.Errorf("got %d %s, want 500", w.status, w.body.String())
+	}
+	// and one whose connections cannot be taken over
+	c, far := net.Pipe()
+	defer c.Close()
+	defer far.Close()
+	r := &http.Request{Method: "GET", Host: "x", Header: http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
+		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}}
+	w = &recorder{header: http.Header{}}
+	n.ws.ServeHTTP(w, r.WithContext(Context(context.Background(), c)))
+	if w.status != 500 {
+		t.Errorf("got %d %s, want 500", w.status, w.body.String())
+	}
+}
+
+type recorder struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (r *recorder) Header() http.Header         { return r.header }
+func (r *recorder) WriteHeader(status int)      { r.status = status }
+func (r *recorder) Write(p []byte) (int, error) { return r.body.Write(p) }
+
+func TestRefusedConnectionsAreToldWhy(t *testing.T) {
+	n := start(t, func(c *session.Config) { c.ConnectionsPerIP = 1 })
+	c := n.guest("ann")
+	_, resp, err := websocket.DefaultDialer.Dial(n.url(), nil)
+	if err == nil || resp == nil || resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "10" {
+		t.Fatalf("got %+v, %v, want 503 with Retry-After: 10", resp, err)
+	}
+	var e struct{ Type, Code string }
+	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Type != "error" || e.Code != "too_many_conns" {
+		t.Errorf("got %+v, %v", e, err)
+	}
+	_ = c.Close()
+	n.awaitIdle()
+	for { // the place is given back when the reader has ended
+		release, refused := n.sessions.Admit(netip.MustParseAddr("127.0.0.1"))
+		if refused == nil {
+			release()
+			break
+		}
+		runtime.Gosched()
+	}
+	n.guest("bob")
+	n.sessions.Drain(t.Context())
+	if _, resp, err := websocket.DefaultDialer.Dial(n.url(), nil); err == nil || resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "5" {
+		t.Errorf("while draining: got %+v, %v, want 503", resp, err)
+	}
+}
+
+// A failed upgrade gives its place back.
+func TestFailedUpgradesAreNotCounted(t *testing.T) {
+	n := start(t, func(c *session.Config) { c.ConnectionsPerIP = 1 })
+	for range 3 {
+		resp, err := http.Get("http://" + n.addr + "/v1/ws")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		if resp.StatusCode != 400 {
+			t.Errorf("got %d, want 400", resp.StatusCode)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+	n.guest("ann")
+}
+
+func TestBadMessagesCloseWithTheirCode(t *testing.T) {
+	fragments := func(size, count int) func(*client) {
+		return func(c *client) {
+			w, err := c.NextWriter(websocket.TextMessage)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			for range count {
+				if _, err := w.Write(bytes.Repeat([]byte(" "), size)); err != nil {
+					return // it need not take all
+				}
+			}
+			_ = w.Close()
+		}
+	}
+	tests := []struct {
+		name string
+		do   func(*client)
+		says string // code of the error before the close
+		code int
+	}{
+		{"binary", func(c *client) { _ = c.WriteMessage(websocket.BinaryMessage, []byte("{}")) }, "bad_request", 1003},
+		{"oversize", func(c *client) { _ = c.WriteMessage(websocket.TextMessage, make([]byte, 1001)) }, "frame_too_big", 1009},
+		{"oversize in fragments", fragments(100, 11), "frame_too_big", 1009},
+		{"endless fragments", fragments(4096, 1000), "frame_too_big", 1009},
+		{"not UTF-8", func(c *client) {
+			_ = c.WriteMessage(websocket.TextMessage, []byte("{\"type\":\"ping\",\"id\":\"\xff\"}"))
+		}, "bad_request", 1007},
+		{"twenty malformed", func(c *client) {
+			for range 20 {
+				c.send("{")
+			}
+			for range 19 {
+				c.sees("error")
+			}
+		}, "bad_request", 4008},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			n := start(t, func(c *session.Config) { c.FrameBytes = 1000 })
+			c := n.guest("ann")
+			c.t = t
+			sent := make(chan struct{})
+			if tt.code == 4008 {
+				tt.do(c)
+				close(sent)
+			} else {
+				go func() { defer close(sent); tt.do(c) }()
+			}
+			if e := c.sees("error"); e["code"] != tt.says {
+				t.Errorf("got %v, want %s", e, tt.says)
+			}
+			c.closed(tt.code)
+			_ = c.Close()
+			<-sent
+			n.checkClose(wire.CloseCode(tt.code))
+		})
+	}
+}
+
+func TestAMessageAsLongAsAllowedPasses(t *testing.T) {
+	n := start(t, func(c *session.Config) { c.FrameBytes = 1000 })
+	c := n.guest("ann")
+	c.send(`{"type":"ping","ts":1` + strings.Repeat(" ", 1000-22) + "}")
+	c.sees("pong")
+	unlimited := start(t, func(c *session.Config) { c.FrameBytes = 0 })
+	c = unlimited.guest("ann")
+	c.send(`{"type":"ping","ts":1` + strings.Repeat(" ", 1<<20) + "}")
+	c.sees("pong")
+}
+
+func TestNoHelloInTime(t *testing.T) {
+	n := start(t, func(c *session.Config) { c.HandshakeTimeout = 20 * time.Millisecond })
+	c := n.dial()
+	if e := c.sees("error"); e["code"] != "unauthorized" {
+		t.Errorf("got %v", e)
+	}
+	c.closed(4009)
+	n.checkClose(wire.CloseHandshake)
+}
+
+func TestHelloEndsTheWait(t *testing.T) {
+	n := start(t, func(c *session.Config) { c.HandshakeTimeout = 200 * time.Millisecond })
+	c, other := n.guest("ann"), n.dial()
+	other.sees("error") // the time is over
+	other.closed(4009)
+	c.send(`{"type":"ping","ts":3}`)
+	c.sees("pong")
+}
+
+func TestTheCloseHandshake(t *testing.T) {
+	tests := []struct {
+		name    string
+		payload []byte
+		want    int
+	}{
+		{"normal", websocket.FormatCloseMessage(1000, "bye"), 1000},
+		{"the tab was closed", websocket.FormatCloseMessage(1001, ""), 1001},
+		{"a code of the program's own", websocket.FormatCloseMessage(4711, "x"), 4711},
+		{"without a code", nil, 1000},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			n := start(t, nil)
+			c := n.guest("ann")
+			if err := c.WriteControl(websocket.CloseMessage, tt.payload, time.Now().Add(transporttest.Patience)); err != nil {
+				t.Fatal(err)
+			}
+			c.closed(tt.want)
+			n.checkClose(wire.CloseNormal)
+		})
+	}
+}
+
+func TestDrainSaysSoAndWaitsForTheAnswer(t *testing.T) {
+	n := start(t, nil)
+	c := n.guest("ann")
+	n.sessions.Drain(t.Context())
+	if e := c.closed(1012); e.Text != "going_away" { // gorilla's client answers by itself
+		t.Errorf("got reason %q, want going_away", e.Text)
+	}
+	n.checkClose(wire.CloseRestart)
+}
+
+func TestAConnectionThatBreaksIsNoProtocolError(t *testing.T) {
+	for name, end := range map[string]func(*net.TCPConn){
+		"end of file": func(c *net.TCPConn) { _ = c.Close() },
+		"reset":       func(c *net.TCPConn) { _ = c.SetLinger(0); _ = c.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := start(t, nil)
+			c := n.guest("ann")
+			end(c.NetConn().(*net.TCPConn))
+			n.checkClose(wire.CloseNormal)
+			n.sessions.Stats().Closes(func(code wire.CloseCode, count uint64) {
+				if code == wire.CloseProtocol && count > 0 {
+					t.Error("it was counted as a protocol error")
+				}
+			})
+		})
+	}
+}
+
+// raw connects without a WebSocket library, to send what none would.
+func (n *node) raw() (net.Conn, *bufio.Reader) {
+	n.t.Helper()
+	c, err := net.Dial("tcp", n.addr)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(transporttest.Patience))
+	_, _ = io.WriteString(c, "GET /v1/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != 101 {
+		n.t.Fatalf("got %+v, %v, want 101", resp, err)
+	}
+	return c, r
+}
+
+func TestBrokenFramesCloseWith1002Once(t *testing.T) {
+	tests := []struct {
+		name, frame, says string
+	}{
+		{"unmasked", "\x81\x02hi", "MASK"},
+		{"reserved bit", "\xc1\x82\x00\x00\x00\x00hi", "RSV1"},
+		{"unknown opcode", "\x83\x80\x00\x00\x00\x00", "opcode"},
+		{"control frame in fragments", "\x09\x80\x00\x00\x00\x00", "FIN"},
+		{"continuation of nothing", "\x80\x80\x00\x00\x00\x00", "continuation"},
+		{"long control frame", "\x89\xfe\x00\x7e\x00\x00\x00\x00", "len"},
+		{"bad close code", "\x88\x82\x00\x00\x00\x00\x03\xec", "close code"},
+		{"negative length", "\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			n := start(t, nil)
+			c, r := n.raw()
+			if _, err := io.WriteString(c, tt.frame); err != nil {
+				t.Fatal(err)
+			}
+			all, err := io.ReadAll(r) // until the server has shut its side
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(all) < 4 || all[0] != 0x88 || int(all[1]) != len(all)-2 || all[2] != 0x03 || all[3] != 0xea || !strings.Contains(string(all[4:]), tt.says) {
+				t.Errorf("got % x %q, want one close frame 1002 that names %q", all, all, tt.says)
+			}
+			_ = c.Close()
+			n.checkClose(wire.CloseProtocol)
+		})
+	}
+}
+
+func TestPingsAreAnsweredBehindFullSocketsInOrder(t *testing.T) {
+	n := start(t, func(c *session.Config) { c.FrameBytes = 0; c.TextBytes = 64 << 10 })
+	c := n.dial()
+	c.send(`{"type":"hello","guest":"ann"}`)
+	c.sees("welcome")
+	for range 20 {
+		c.send(`{"type":"send","room":"lobby","text":"` + strings.Repeat("x", 60<<10) + `"}`)
+		c.sees("ack")
+	}
+	pongs := make(chan string, 1)
+	c.SetPongHandler(func(data string) error { pongs <- data; return nil })
+	const asked = 12
+	for range asked { // megabytes that the client does not read yet
+		c.send(`{"type":"history","id":"h","room":"lobby"}`)
+	}
+	if err := c.WriteControl(websocket.PingMessage, []byte("still there?"), time.Now().Add(transporttest.Patience)); err != nil {
+		t.Fatal(err)
+	}
+	for range asked {
+		if e := c.sees("history"); len(e["entries"].([]any)) == 0 {
+			t.Fatalf("got %v", e)
+		}
+	}
+	c.send(`{"type":"ping","ts":1}`)
+	c.sees("pong")
+	if got := <-pongs; got != "still there?" {
+		t.Errorf("got the pong %q", got)
+	}
+}
+
+func TestManyConnectionsAtOnce(t *testing.T) {
+	n := start(t, nil)
+	var wg sync.WaitGroup
+	for range 30 {
+		wg.Go(func() {
+			g, _, err := websocket.DefaultDialer.Dial(n.url(), nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer g.Close()
+			for _, command := range []string{`{"type":"hello","guest":""}`, `{"type":"join","room":"lobby"}`, `{"type":"send","room":"lobby","text":"hi"}`} {
+				if err := g.WriteMessage(websocket.TextMessage, []byte(command)); err != nil {
+					t.Error(err)
+				}
+			}
+			for acked := false; !acked; {
+				_, b, err := g.ReadMessage()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				acked = bytes.Contains(b, []byte(`"ack"`))
+			}
+		})
+	}
+	wg.Wait()
+	n.awaitIdle()
+	if got := n.sessions.Stats().Sent.Load(); got != 30 {
+		t.Errorf("got %d messages, want 30", got)
+	}
+}
+
+func BenchmarkPingPong(b *testing.B) {
+	n := start(b, nil)
+	c := n.guest("ann")
+	_ = c.SetReadDeadline(time.Time{})
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.WriteMessage(websocket.TextMessage, []byte(`{"type":"ping","id":"1","ts":1764000000123}`)); err != nil {
+			b.Fatal(err)
+		}
+		if _, _, err := c.ReadMessage(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
