@@ -26,7 +26,7 @@ var hammerSeed = flag.Uint64("hammer.seed", 0, "seed of the hammer test; 0 takes
 const (
 	hammerRooms     = 5
 	hammerWriters   = 6
-	hammerAppends   = 220 // by each writer
+	hammerAppends   = 160 // by each writer
 	hammerListeners = 24
 )
 
@@ -124,7 +124,7 @@ func newListener(t *testing.T, h *Hub, rng *rand.Rand) *listener {
 // dial puts a TCP connection with small buffers between the hub and the
 // listener, whose reader stops while the sink has no room.
 func (l *listener) dial(t *testing.T) Socket {
-	ln, err := stream.Listen(t.Context(), "127.0.0.1:0", func(c *net.TCPConn) { _ = c.SetWriteBuffer(4096) })
+	ln, err := stream.Listen(t.Context(), "127.0.0.1:0", func(c *net.TCPConn) { _ = c.SetWriteBuffer(8 << 10) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,13 +133,13 @@ func (l *listener) dial(t *testing.T) Socket {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = far.(*net.TCPConn).SetReadBuffer(4096)
+	_ = far.(*net.TCPConn).SetReadBuffer(16 << 10)
 	if l.conn, err = ln.Accept(); err != nil {
 		t.Fatal(err)
 	}
 	l.reader.Go(func() {
 		defer far.Close()
-		buf := make([]byte, 1500)
+		buf := make([]byte, 4096)
 		for {
 			n, err := far.Read(buf)
 			for b := buf[:n]; len(b) > 0; {
