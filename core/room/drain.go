@@ -70,6 +70,7 @@ func (p *Peer) nextToDrain() (buf []byte, behind *Member, done bool) {
 		}
 	}
 	if len(p.tail) > 0 {
+		p.torn = true
 		return p.tail, nil, false
 	}
 	var arena []byte
@@ -90,6 +91,7 @@ func (p *Peer) nextToDrain() (buf []byte, behind *Member, done bool) {
 		return nil, behind, false
 	}
 	if len(p.tail) > 0 {
+		p.torn = true
 		return p.tail, nil, false
 	}
 	p.tail, p.parked = nil, false
@@ -105,6 +107,7 @@ func (p *Peer) tooSlow(n int, still time.Duration) string {
 		return ""
 	}
 	p.tail = p.tail[n:]
+	p.torn = len(p.tail) > 0
 	if limit := p.hub.cfg.LagTime; limit > 0 && still >= limit {
 		return fmt.Sprintf("took no byte for %s", limit)
 	}

@@ -45,6 +45,7 @@ type Peer struct {
 	tail    []byte // the rest of what was begun
 	ctl     []byte // answers and control frames that wait for the tail
 	parked  bool   // a drainer is at work; only it writes
+	torn    bool   // parked: it is writing, or the tail begins inside a frame
 	closed  bool
 	code    wire.CloseCode // why, when closed
 	reason  string
@@ -111,6 +112,7 @@ func (p *Peer) writeLocked(b []byte) error {
 	}
 	if n < len(b) {
 		p.tail = append([]byte(nil), b[n:]...)
+		p.torn = n > 0
 		p.parkLocked()
 	}
 	return nil
@@ -194,7 +196,7 @@ func (p *Peer) Close(code wire.CloseCode, reason string, retry time.Duration) {
 	if p.closed {
 		return
 	}
-	if p.parked { // mid-frame: nothing can be said any more
+	if p.parked && p.torn { // inside a frame nothing can be said
 		p.abortLocked(code, reason)
 		return
 	}

@@ -559,3 +559,41 @@ func TestSpeakersAreRememberedWithinBounds(t *testing.T) {
 		t.Error("the oldest speaker was kept")
 	}
 }
+
+func TestCloseOfAParkedPeer(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		room int
+		said bool
+	}{
+		{"before a frame was begun says why", 0, true},
+		{"inside a frame cuts the connection", 5, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t, func(c *Config) { c.LagBytes, c.LagTime = 0, 0 }, nil)
+			s := newSink(tc.room)
+			p := w.hub.NewPeer(s, true)
+			p.mu.Lock() // the drainer waits at this lock
+			err := p.writeLocked([]byte("{\"type\":\"pong\"}\n"))
+			parked, torn := p.parked, p.torn
+			p.mu.Unlock()
+			if err != nil || !parked || torn == tc.said {
+				t.Fatalf("got %v, parked %v, torn %v; want parked, torn %v", err, parked, torn, !tc.said)
+			}
+			if tc.said {
+				p.mu.Lock() // as if the drainer were reading from the journal
+				p.tail, p.torn = nil, false
+				p.mu.Unlock()
+			}
+			s.open(tc.room)
+			p.Close(wire.CloseRestart, "going_away", time.Second)
+			s.await(t, "the end", func(s *sink) bool { return s.ended || s.cut })
+			if tc.said && s.cut {
+				t.Error("the connection was cut though nothing was begun")
+			}
+			if !tc.said && !s.cut {
+				t.Error("a close event went into the middle of a frame")
+			}
+		})
+	}
+}
