@@ -1,13 +1,15 @@
 // Package admin is the operator's HTTP API on its own listener: status,
 // metrics and profiles to read, rooms to change.
 //
-// Reading needs no token from loopback, where the Host header is checked so
+// Reading needs no token from loopback. There the Host header is checked, so
 // that a web page cannot read it through the browser of somebody on the same
-// machine (DNS rebinding). Everything else needs the admin token as
-// "Authorization: Bearer TOKEN".
+// machine (DNS rebinding); a request that a browser sends for another site, or
+// that a proxy has forwarded, is not taken for local. Everything else needs
+// the admin token as "Authorization: Bearer TOKEN".
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,6 +24,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"parley/core/chat"
 	"parley/core/journal"
@@ -109,6 +112,16 @@ func (a *API) authorized(r *http.Request) bool {
 
 // local reports whether the request came over loopback and was meant for it.
 func local(r *http.Request) bool {
+	for _, h := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip"} {
+		if r.Header.Get(h) != "" {
+			return false
+		}
+	}
+	switch r.Header.Get("Sec-Fetch-Site") { // Fetch Metadata: set by browsers, out of a page's reach
+	case "", "none", "same-origin":
+	default:
+		return false
+	}
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil || !from.Addr().Unmap().IsLoopback() {
 		return false
@@ -156,24 +169,47 @@ func (a *API) profiling(w http.ResponseWriter, r *http.Request) {
 
 // decode reads a strict JSON body; on failure it has answered.
 func decode(w http.ResponseWriter, r *http.Request, v any) bool {
-	d := json.NewDecoder(r.Body)
+	body, err := io.ReadAll(r.Body)
+	if err == nil {
+		err = parse(body, v)
+	}
+	if err == nil {
+		return true
+	}
+	status := http.StatusBadRequest
+	var big *http.MaxBytesError
+	if errors.As(err, &big) {
+		status, err = http.StatusRequestEntityTooLarge, fmt.Errorf("it has more than %d bytes", big.Limit)
+	}
+	fail(w, status, "bad_request", "the body is not what this call takes: "+err.Error())
+	return false
+}
+
+// parse decodes one JSON object without unknown members. Its errors hold
+// nothing of the body but the name of a member.
+func parse(body []byte, v any) error {
+	if b := bytes.TrimLeft(body, " \t\r\n"); len(b) == 0 || b[0] != '{' || !utf8.Valid(b) {
+		return errors.New("send one JSON object, in UTF-8")
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
-	if err == nil {
-		if _, more := d.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("something follows the JSON object")
-		}
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &kind):
+		return fmt.Errorf("%q cannot hold a JSON %s", kind.Field, kind.Value)
+	case errors.As(err, &syntax):
+		return fmt.Errorf("it is not valid JSON at byte %d", syntax.Offset)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the JSON object does not end")
+	case err != nil: // an unknown member
+		return errors.New(clip(strings.TrimPrefix(err.Error(), "json: ")))
 	}
-	if err != nil {
-		var big *http.MaxBytesError
-		status := http.StatusBadRequest
-		if errors.As(err, &big) {
-			status = http.StatusRequestEntityTooLarge
-		}
-		fail(w, status, "bad_request", "the body is not what this call takes: "+err.Error())
-		return false
+	if _, more := d.Token(); !errors.Is(more, io.EOF) {
+		return errors.New("something follows the JSON object")
 	}
-	return true
+	return nil
 }
 
 func reply(w http.ResponseWriter, status int, v any) {

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,8 +23,11 @@ import (
 type Settings = state.Settings
 
 // admin is who the log names as author of changes made here, unless the
-// request says otherwise in X-Parley-User.
-const admin chat.UserID = "admin"
+// request says otherwise in the header authorHeader.
+const (
+	admin        chat.UserID = "admin"
+	authorHeader             = "X-Parley-User"
+)
 
 func (a *API) rooms() {
 	a.mux.HandleFunc("GET /v1/rooms", a.listRooms)
@@ -75,6 +79,10 @@ func (a *API) onRoom(h roomHandler) http.HandlerFunc {
 		}
 		if u := r.PathValue("user"); u != "" && !chat.ValidUser(chat.UserID(u)) {
 			fail(w, 400, "bad_request", fmt.Sprintf("%q is no user name", clip(u)))
+			return
+		}
+		if by := r.Header.Get(authorHeader); by != "" && !chat.ValidUser(chat.UserID(by)) {
+			fail(w, 400, "bad_request", fmt.Sprintf("%s %q is no user name", authorHeader, clip(by)))
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
@@ -205,12 +213,9 @@ func (a *API) record(ctx context.Context, w http.ResponseWriter, r *http.Request
 	reply(w, 200, describe(rm))
 }
 
-// author is who the log will name.
+// author is who the log will name; onRoom has checked the header.
 func author(r *http.Request) chat.UserID {
-	if u := chat.UserID(r.Header.Get("X-Parley-User")); chat.ValidUser(u) {
-		return u
-	}
-	return admin
+	return cmp.Or(chat.UserID(r.Header.Get(authorHeader)), admin)
 }
 
 func (a *API) unavailable(w http.ResponseWriter, err error) {
