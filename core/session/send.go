@@ -143,8 +143,8 @@ func (x *Session) judge(ctx context.Context, r *room.Room, text string, only []s
 		}
 		return res, err
 	}
-	if e := res.Refusal(); e != nil {
-		return res, e
+	if res.Verdict == abi.Hold || res.Verdict == abi.Deny {
+		return res, res.Refusal()
 	}
 	return res, nil
 }
