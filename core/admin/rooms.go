@@ -26,7 +26,7 @@ type Settings = state.Settings
 // request says otherwise in the header authorHeader.
 const (
 	admin        chat.UserID = "admin"
-	authorHeader             = "X-Parley-User"
+	authorHeader string      = "X-Parley-User"
 )
 
 func (a *API) rooms() {
