@@ -3,6 +3,7 @@ package gitsync
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -183,7 +184,9 @@ const (
 )
 
 // checkPack refuses a pack that would take too much memory, by the sizes its
-// objects declare; the parser holds every object to its declared size.
+// objects declare; the parser holds every object to its declared size. A delta
+// declares two: its own, and that of what it makes of its base, which can be
+// millions of times as much (gitformat-pack, "Deltified representation").
 func checkPack(pack []byte) error {
 	s := packfile.NewScanner(bytes.NewReader(pack))
 	_, n, err := s.Header()
@@ -199,11 +202,48 @@ func checkPack(pack []byte) error {
 		if err != nil {
 			return fmt.Errorf("read pack: %w", err)
 		}
-		if total += h.Length; h.Length < 0 || total > maxPackInflated {
+		made := uint64(0)
+		if h.Type.IsDelta() {
+			if made, err = deltaTarget(s); err != nil {
+				return fmt.Errorf("read pack: %w", err)
+			}
+		}
+		tooLarge := h.Length < 0 || h.Length > maxPackInflated || made > maxPackInflated
+		if !tooLarge {
+			total += h.Length + int64(made)
+		}
+		if tooLarge || total > maxPackInflated {
 			return policy.Problems{{Reason: fmt.Sprintf("the commit inflates to more than %d bytes; keep the policy in a repository of its own", maxPackInflated)}}
 		}
 	}
 	return nil
+}
+
+// deltaTarget inflates the delta the scanner stands at and returns the size of
+// what it makes.
+func deltaTarget(s *packfile.Scanner) (uint64, error) {
+	var head deltaHead
+	if _, _, err := s.NextObject(&head); err != nil {
+		return 0, err
+	}
+	_, n := binary.Uvarint(head.b) // size of the base
+	if n <= 0 {
+		return 0, packfile.ErrInvalidDelta
+	}
+	made, m := binary.Uvarint(head.b[n:])
+	if m <= 0 {
+		return 0, packfile.ErrInvalidDelta
+	}
+	return made, nil
+}
+
+// deltaHead keeps the beginning of a delta: its two sizes.
+type deltaHead struct{ b []byte }
+
+// Write implements io.Writer.
+func (d *deltaHead) Write(p []byte) (int, error) {
+	d.b = append(d.b, p[:min(len(p), 2*binary.MaxVarintLen64-len(d.b))]...)
+	return len(p), nil
 }
 
 // errTooLarge says that the remote sent more than it may.
