@@ -74,7 +74,12 @@ func Compile(ctx context.Context, files Files, revision string) (*Engine, error)
 // alone, the policy's own tests, and one trial decision per action. A policy
 // that fails any step is refused with Problems; any other error means that ctx
 // ended or the options are out of range.
-func (o Options) Compile(ctx context.Context, files Files, revision string) (*Engine, error) {
+func (o Options) Compile(ctx context.Context, files Files, revision string) (_ *Engine, err error) {
+	defer func() { // OPA is a boundary: a policy that breaks it must not end the server
+		if p := recover(); p != nil {
+			err = Problems{{Reason: clip(fmt.Sprintf("OPA failed on this policy: %v", p), maxReasonBytes)}}
+		}
+	}()
 	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("policy options: %w", err)
 	}
@@ -194,6 +199,9 @@ func parseData(p string, b []byte) (map[string]any, error) {
 	doc, ok := v.(map[string]any)
 	if !ok {
 		return nil, errors.New("a data file must hold an object at its top")
+	}
+	if _, err := ast.InterfaceToValue(v); err != nil { // the store would panic
+		return nil, err
 	}
 	return doc, nil
 }
