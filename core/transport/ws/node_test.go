@@ -1,0 +1,140 @@
+package ws
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"go.uber.org/goleak"
+
+	"parley/core/session"
+	"parley/core/transport/stream"
+	"parley/core/transport/transporttest"
+	"parley/core/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// node is the handler behind a real HTTP server.
+type node struct {
+	t        testing.TB
+	sessions *session.Server
+	ws       *Handler
+	http     *http.Server
+	addr     string
+}
+
+func start(t testing.TB, change func(*session.Config), origins ...string) *node {
+	t.Helper()
+	n := &node{t: t, sessions: transporttest.Node(t, change)}
+	n.ws = New(n.sessions, origins, slog.New(slog.DiscardHandler))
+	mux := http.NewServeMux()
+	mux.Handle("/v1/ws", n.ws)
+	n.http = &http.Server{Handler: mux, ConnContext: Context, ReadHeaderTimeout: transporttest.Patience}
+	ln, err := stream.Listen(t.Context(), "127.0.0.1:0", func(c *net.TCPConn) { _ = c.SetWriteBuffer(16 << 10) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.addr = ln.Addr().String()
+	served := make(chan error, 1)
+	go func() { served <- n.http.Serve(ln) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), transporttest.Patience)
+		defer cancel()
+		if err := n.http.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		<-served
+		n.sessions.Abort()
+		n.ws.Wait()
+	})
+	return n
+}
+
+func (n *node) url() string { return "ws://" + n.addr + "/v1/ws" }
+
+// dial connects with gorilla's client.
+func (n *node) dial() *client {
+	n.t.Helper()
+	d := websocket.Dialer{Subprotocols: []string{wire.Subprotocol}, HandshakeTimeout: transporttest.Patience}
+	g, resp, err := d.Dial(n.url(), nil)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	n.t.Cleanup(func() { _ = g.Close() })
+	_ = g.SetReadDeadline(time.Now().Add(transporttest.Patience))
+	return &client{g, n.t}
+}
+
+// guest says hello too.
+func (n *node) guest(name string) *client {
+	n.t.Helper()
+	c := n.dial()
+	c.send(`{"type":"hello","guest":"` + name + `"}`)
+	c.sees("welcome")
+	return c
+}
+
+type client struct {
+	*websocket.Conn
+	t testing.TB
+}
+
+func (c *client) send(text string) {
+	c.t.Helper()
+	if err := c.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// sees reads the next event, which must be of the type.
+func (c *client) sees(typ string) map[string]any {
+	c.t.Helper()
+	kind, b, err := c.ReadMessage()
+	if err != nil {
+		c.t.Fatalf("waiting for %s: %v", typ, err)
+	}
+	var e map[string]any
+	if err := json.Unmarshal(b, &e); err != nil || kind != websocket.TextMessage || e["type"] != typ {
+		c.t.Fatalf("got %d %q, %v, want %s", kind, b, err, typ)
+	}
+	return e
+}
+
+// closed wants the close frame with the code.
+func (c *client) closed(code int) *websocket.CloseError {
+	c.t.Helper()
+	_, b, err := c.ReadMessage()
+	var e *websocket.CloseError
+	if !errors.As(err, &e) || e.Code != code {
+		c.t.Fatalf("got %q, %v, want close %d", b, err, code)
+	}
+	return e
+}
+
+func (n *node) awaitIdle() {
+	n.t.Helper()
+	for end := time.Now().Add(transporttest.Patience); n.sessions.Open() > 0; runtime.Gosched() {
+		if time.Now().After(end) {
+			n.t.Fatalf("%d sessions stay", n.sessions.Open())
+		}
+	}
+}
+
+func (n *node) checkClose(code wire.CloseCode) {
+	n.t.Helper()
+	n.awaitIdle()
+	n.sessions.Stats().Closes(func(c wire.CloseCode, count uint64) {
+		if c == code && count == 0 {
+			n.t.Errorf("no close %d was counted", code)
+		}
+	})
+}
