@@ -35,6 +35,8 @@ import (
 // Bounds of the HTTP listeners.
 const (
 	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 10 * time.Second // a request with its body; no page takes one
+	writeTimeout      = 30 * time.Second // the largest file of the web client over a slow line
 	idleTimeout       = time.Minute
 	maxHeaderBytes    = 16 << 10
 	storeTimeout      = 5 * time.Second // one command's work on the store
@@ -197,7 +199,7 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/ws", s.ws)
 	mux.Handle("/", web.Handler(web.Config{Rooms: publicRooms(s.cfg)}))
-	s.http = s.httpServer(mux)
+	s.http = s.chatServer(mux)
 	s.http.ConnContext = ws.Context
 	if s.httpLn, err = s.listen(ctx, "listen", s.cfg.Listen, tune); err != nil {
 		return err
@@ -222,9 +224,18 @@ func (s *server) listen(ctx context.Context, key, addr string, tune func(*net.TC
 	return ln, nil
 }
 
+// chatServer serves the public side.
+func (s *server) chatServer(h http.Handler) *http.Server {
+	srv := s.httpServer(h)
+	srv.WriteTimeout = writeTimeout // not for admin: a CPU profile takes its time
+	return srv
+}
+
+// httpServer serves h. Its deadlines end with the upgrade to a WebSocket
+// (net/http takes them off when a connection is hijacked).
 func (s *server) httpServer(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		Handler: h, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 }
