@@ -17,7 +17,7 @@ import (
 
 // maxMadeBytes bounds what the builtins of one evaluation, or of one test, make
 // together. The default policy makes a few hundred bytes.
-const maxMadeBytes = 32 << 20
+const maxMadeBytes = 16 << 20
 
 // maxDigits bounds the digits and the exponent of a number that a builtin
 // calculates with: 1e30000 has seven characters, and written out 30,001. OPA
