@@ -112,7 +112,7 @@ func (p *Peer) tooSlow(n int, still time.Duration) string {
 		return fmt.Sprintf("took no byte for %s", limit)
 	}
 	if limit := p.hub.cfg.LagBytes; limit > 0 {
-		var lag int64
+		lag := int64(len(p.tail) + len(p.ctl)) // gathered, but not taken
 		for _, m := range p.members {
 			lag += m.lagLocked()
 		}
