@@ -140,33 +140,33 @@ func TestDocsListTheBuiltins(t *testing.T) {
 var regoBlock = regexp.MustCompile("(?s)```rego\n(.*?)```")
 
 // TestDocsExamplesCompile takes the examples at their word: the first is a
-// policy, the others go beside the default policy.
+// policy; the second is a rule and the third its test, which go beside the
+// default policy and its tests.
 func TestDocsExamplesCompile(t *testing.T) {
 	docs, err := os.ReadFile(docsFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	base, err := os.ReadFile("rego/parley.rego")
-	if err != nil {
-		t.Fatal(err)
-	}
 	blocks := regoBlock.FindAllSubmatch(docs, -1)
-	if len(blocks) != 2 {
-		t.Fatalf("got %d examples, want 2", len(blocks))
+	if len(blocks) != 3 {
+		t.Fatalf("got %d examples, want 3", len(blocks))
 	}
-	for i, m := range blocks {
-		files := Files{"example.rego": m[1]}
-		if i > 0 {
-			files["parley.rego"] = base
+	if _, err := Compile(t.Context(), Files{"example.rego": blocks[0][1]}, "docs"); err != nil {
+		t.Errorf("the smallest policy: %v", err)
+	}
+	files := Files{"guests.rego": blocks[1][1], "guests_test.rego": blocks[2][1]}
+	for _, name := range []string{"parley.rego", "parley_test.rego"} {
+		if files[name], err = os.ReadFile("rego/" + name); err != nil {
+			t.Fatal(err)
 		}
-		e, err := Compile(t.Context(), files, "docs")
-		if err != nil {
-			t.Errorf("example %d: %v", i+1, err)
-			continue
-		}
-		d := e.Decide(t.Context(), trialInput(gate.MessageSend))
-		if i == 1 && (d.Allow || d.Reasons[0].Code != "guests_read") {
-			t.Errorf("example %d: got %+v, want a guest refused", i+1, d)
-		}
+	}
+	e, err := Compile(t.Context(), files, "docs")
+	if err != nil {
+		t.Fatalf("the rule and its test: %v", err)
+	}
+	in := trialInput(gate.MessageSend)
+	in.Resource.ID = "news"
+	if d := e.Decide(t.Context(), in); d.Allow || d.Reasons[0].Code != "guests_read" {
+		t.Errorf("got %+v, want a guest refused", d)
 	}
 }
