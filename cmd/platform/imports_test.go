@@ -17,7 +17,6 @@ var homes = map[string][]string{
 	"github.com/tetratelabs/wazero":            {"plugins"},
 	"github.com/open-policy-agent/opa":         {"policy"},
 	"github.com/go-git/go-git/v5":              {"policy/gitsync"},
-	"github.com/go-git/go-billy/v5":            {"policy/gitsync"},
 	"github.com/redis/go-redis/v9":             {"core/redis"},
 	"go.etcd.io/bbolt":                         {"core/journal/disk"},
 	"go.uber.org/automaxprocs":                 {"core/tuning"},
@@ -29,15 +28,13 @@ var homes = map[string][]string{
 	"github.com/spf13/pflag":                   {"cmd/platform"},
 	"github.com/prometheus/client_golang":      {"core/metrics"},
 	"github.com/fsnotify/fsnotify":             {"core/watch"},
-	"github.com/google/uuid":                   {"core/session", "core/admin", "core/client"},
+	"github.com/google/uuid":                   {"core/session", "core/admin"},
 	"github.com/go-json-experiment/json":       {"core/wire"},
-	"golang.org/x/sys":                         {"core/transport/stream", "core/liveness", "core/tuning", "core/journal/disk"},
-	"github.com/invopop/jsonschema":            {"core/wire", "policy"},
-	"github.com/wk8/go-ordered-map/v2":         {"core/wire", "policy"},
-	"github.com/santhosh-tekuri/jsonschema/v6": {"core/wire", "policy"},
+	"golang.org/x/sys":                         {"core/liveness"},
+	"github.com/invopop/jsonschema":            {"core/wire"},
+	"github.com/santhosh-tekuri/jsonschema/v6": {"core/wire"},
 	"github.com/chromedp":                      {"core/web/browsertest"},
 	"go.uber.org/goleak":                       {""},
-	"golang.org/x/tools":                       {"cmd/platform"},
 }
 
 // rank orders the layers: a package imports only packages of a lower rank.
