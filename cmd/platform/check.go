@@ -52,10 +52,12 @@ func checkPlugins(ctx context.Context, cfg config.Config, out io.Writer) (bad bo
 		fmt.Fprintf(out, "plugins  cannot be read: %v\n", err)
 		return true
 	}
+	found := false
 	for _, e := range entries {
-		if e.IsDir() || !strings.HasSuffix(e.Name(), ".wasm") {
+		if e.IsDir() || !strings.HasSuffix(e.Name(), ".wasm") || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
+		found = true
 		path := filepath.Join(cfg.Plugins.Dir, e.Name())
 		if _, err := plugins.Check(ctx, path, pluginConfig(cfg), slog.New(slog.DiscardHandler)); err != nil {
 			fmt.Fprintf(out, "plugin   %s refused: %v\n", path, err)
@@ -63,6 +65,9 @@ func checkPlugins(ctx context.Context, cfg config.Config, out io.Writer) (bad bo
 			continue
 		}
 		fmt.Fprintf(out, "plugin   %s ok\n", path)
+	}
+	if !found {
+		fmt.Fprintf(out, "plugins  none: no .wasm file in %s\n", cfg.Plugins.Dir)
 	}
 	return bad
 }

@@ -72,7 +72,11 @@ func TestTokenIsOneTheServerTakes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	who, err := v.Verify(strings.TrimSpace(out))
+	said, token, _ := strings.Cut(strings.TrimSpace(out), "\n")
+	if !strings.Contains(said, "made a new key") {
+		t.Errorf("got %q, want it to say that the key is new", said)
+	}
+	who, err := v.Verify(token)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,6 +96,9 @@ func TestCheckSaysWhatIsRefused(t *testing.T) {
 	out, err := command(t, args...)
 	if err != nil || !strings.Contains(out, "policy   dir:") {
 		t.Fatalf("a good set: got %v: %s", err, out)
+	}
+	if !strings.Contains(out, "no .wasm file in") {
+		t.Errorf("got %q, want it to say that no plugin is there", out)
 	}
 	write(t, dir, "plugins/bad.wasm", "not wasm")
 	write(t, dir, "policy/parley.rego", "package parley\n\ndecision := {\n")

@@ -218,7 +218,11 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 func (s *server) listen(ctx context.Context, key, addr string, tune func(*net.TCPConn)) (net.Listener, error) {
 	ln, err := stream.Listen(ctx, addr, tune)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w; another program may use the address, or choose another with --%s", key, err, key)
+		var op *net.OpError
+		if errors.As(err, &op) {
+			err = op.Err // without the address, which is said here once
+		}
+		return nil, fmt.Errorf("%s %s: %w; free the address, or choose another with --%s", key, addr, err, key)
 	}
 	s.closers = append(s.closers, func() error { return ignoreClosed(ln.Close()) })
 	return ln, nil

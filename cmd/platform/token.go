@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -36,12 +37,14 @@ func tokenCommand() *cobra.Command {
 		if !chat.ValidUser(chat.UserID(*user)) {
 			return fmt.Errorf("%q is no user name: 1 to %d bytes of letters, digits and -_.@+:, beginning with a letter or digit", *user, chat.MaxUserBytes)
 		}
-		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-			return fmt.Errorf("make data_dir: %w", err)
-		}
-		key, err := auth.LoadOrCreateKey(keyFile(cfg))
+		file := keyFile(cfg)
+		_, statErr := os.Stat(file)
+		key, err := auth.LoadOrCreateKey(file)
 		if err != nil {
 			return err
+		}
+		if errors.Is(statErr, fs.ErrNotExist) { // a misspelt data_dir would show only at the sign-in
+			fmt.Fprintf(c.ErrOrStderr(), "made a new key, %s: the token is for the server that uses it\n", file)
 		}
 		text, err := auth.Sign(key, auth.Claims{User: chat.UserID(*user), Roles: *roles, TTL: *ttl,
 			Audience: cfg.Auth.JWT.Audience, Issuer: cfg.Auth.JWT.Issuer})
