@@ -22,7 +22,8 @@ stop() {
 	for p in $pids; do kill "$p" 2>/dev/null || true; done
 	wait
 }
-trap stop INT TERM EXIT
+trap stop EXIT
+trap 'stop; exit 0' INT TERM
 
 # appendfsync always: an acknowledged message survives a power cut.
 redis-server --port 6399 --bind 127.0.0.1 --dir "$data/redis" --appendonly yes --appendfsync always --save "" \
