@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"parley/core/watch"
@@ -138,7 +139,7 @@ func Read(dir string) (policy.Files, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read policy folder: %w", err)
 	}
-	files := policy.Files{}
+	files, total := policy.Files{}, 0
 	err = filepath.WalkDir(root, func(full string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -159,6 +160,9 @@ func Read(dir string) (policy.Files, error) {
 			return policy.Problems{{Reason: fmt.Sprintf("the folder has more than %d policy files", policy.MaxFiles)}}
 		}
 		files[p], err = readFile(full)
+		if total += len(files[p]); total > policy.MaxBytes && len(files[p]) <= policy.MaxFileBytes {
+			return policy.Problems{{Reason: fmt.Sprintf("the policy files have more than %d bytes together", policy.MaxBytes)}}
+		}
 		return err
 	})
 	if err != nil {
@@ -177,10 +181,15 @@ func readFile(name string) ([]byte, error) {
 	if !info.Mode().IsRegular() { // opening a pipe would block for ever
 		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
 	}
-	f, err := os.Open(name)
+	// It may have been swapped since, so opening must not wait, and what counts
+	// is what has been opened.
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err = f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, &fs.PathError{Op: "read", Path: name, Err: errors.New("not a regular file any more")})
+	}
 	return io.ReadAll(io.LimitReader(f, policy.MaxFileBytes+1))
 }

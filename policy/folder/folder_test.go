@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -74,6 +75,16 @@ func TestReadRefuses(t *testing.T) {
 		{"a broken link", "no such file", func(t *testing.T, dir string) {
 			if err := os.Symlink("nowhere", filepath.Join(dir, "p.rego")); err != nil {
 				t.Fatal(err)
+			}
+		}},
+		{"a pipe", "not a regular file", func(t *testing.T, dir string) {
+			if err := syscall.Mkfifo(filepath.Join(dir, "p.rego"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"too many bytes", "bytes together", func(t *testing.T, dir string) {
+			for i := range policy.MaxBytes/policy.MaxFileBytes + 1 {
+				write(t, dir, string(rune('a'+i))+".rego", strings.Repeat("#", policy.MaxFileBytes))
 			}
 		}},
 		{"too many files", "more than 256 policy files", func(t *testing.T, dir string) {
