@@ -164,6 +164,9 @@ var neutral = abi.Input{
 
 func (in *instance) selfTest() error {
 	input := abi.AppendInput(nil, &neutral)
+	if len(input) > in.inputBytes { // it would run past the guest's buffer
+		return fmt.Errorf("limits.input_bytes is %d, too small for any message: want %d at least", in.inputBytes, len(input))
+	}
 	view, _ := in.memory.Read(0, in.memory.Size())
 	in.view = view
 	if _, _, _, err := in.decide(input, neutral.Text, neutral.Normalized); err != nil {

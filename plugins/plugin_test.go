@@ -196,6 +196,15 @@ func TestWants(t *testing.T) {
 	}
 }
 
+// An input longer than the guest's buffer must not even be tried: it would
+// overwrite what lies behind, and the snapshot would keep that for ever.
+func TestInputLimitBelowTheSelfTest(t *testing.T) {
+	_, err := load(t, newHost(t), allower(), `{"limits":{"input_bytes":100}}`)
+	if err == nil || !strings.Contains(err.Error(), "limits.input_bytes is 100, too small") {
+		t.Fatalf("got %v, want an error naming limits.input_bytes", err)
+	}
+}
+
 func TestInputTooLarge(t *testing.T) {
 	p := mustLoad(t, newHost(t), allower(), `{"limits":{"input_bytes":200}}`)
 	v, _, _, err := ask(p, strings.Repeat("x", 100))
