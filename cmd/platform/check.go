@@ -72,15 +72,23 @@ func checkPlugins(ctx context.Context, cfg config.Config, out io.Writer) (bad bo
 	return bad
 }
 
+// checkPolicy judges what the folder or the repository holds now, whatever the
+// server has kept of an earlier commit.
 func checkPolicy(ctx context.Context, cfg config.Config, out io.Writer) (ok bool) {
-	src, err := source.Open(ctx, policyConfig(cfg), slog.New(slog.DiscardHandler))
+	from := policyConfig(cfg)
+	from.Git.StateDir = ""
+	src, err := source.Open(ctx, from, slog.New(slog.DiscardHandler))
 	if err != nil {
 		fmt.Fprintf(out, "policy   refused: %v\n", err)
 		return false
 	}
 	st := src.Status()
-	if cfg.Policy.Git.URL != "" && st.Refused != nil {
-		fmt.Fprintf(out, "policy   %s, but the repository's was refused: %v\n", st.Revision, st.Refused.Problems)
+	if st.Git != nil && st.Git.Error != "" {
+		fmt.Fprintf(out, "policy   the repository cannot be read: %s\n", st.Git.Error)
+		return false
+	}
+	if st.Git != nil && st.Refused != nil {
+		fmt.Fprintf(out, "policy   refused: %s: %v\n", st.Refused.Revision, st.Refused.Problems)
 		return false
 	}
 	fmt.Fprintf(out, "policy   %s ok (%s)\n", st.Revision, st.Source)

@@ -2,12 +2,16 @@ package main
 
 import (
 	"bytes"
+	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"parley/core/auth"
+	"parley/core/config"
+	"parley/policy/source"
 )
 
 // command runs the CLI in this process and returns what it printed.
@@ -110,6 +114,48 @@ func TestCheckSaysWhatIsRefused(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("got %q, want it to say %q", out, want)
 		}
+	}
+}
+
+// TestCheckReadsTheRepositoryNow: a start falls back to the last good commit
+// that data_dir keeps, or to the built-in policy; check must hide behind neither.
+func TestCheckReadsTheRepositoryNow(t *testing.T) {
+	dir := t.TempDir()
+	repo, data := filepath.Join(dir, "repo"), filepath.Join(dir, "data")
+	git := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command("git", append([]string{"-C", repo, "-c", "user.name=t", "-c", "user.email=t@example.org"}, args...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v: %s", args, err, out)
+		}
+	}
+	commit := func(rules string) {
+		t.Helper()
+		write(t, repo, "parley.rego", rules)
+		git("add", ".")
+		git("commit", "-q", "-m", "rules")
+	}
+	write(t, repo, "README", "rules")
+	git("init", "-q", "-b", "main")
+	commit("package parley\n\ndefault decision := {\"allow\": true}\n")
+	cfg := config.Defaults()
+	cfg.DataDir, cfg.Policy.Git.URL = data, repo
+	if _, err := source.Open(t.Context(), policyConfig(cfg), slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err) // as a start does, which keeps the commit
+	}
+	args := []string{"check", "--data_dir", data, "--policy.git.url", repo}
+	if out, err := command(t, args...); err != nil {
+		t.Fatalf("a good commit: got %v: %s", err, out)
+	}
+	commit("package parley\n\ndecision := {\n")
+	if out, err := command(t, args...); err == nil || !strings.Contains(out, "policy   refused: git:") {
+		t.Errorf("a broken commit: got %v: %s", err, out)
+	}
+	if err := os.RemoveAll(repo); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := command(t, args...); err == nil || !strings.Contains(out, "cannot be read") {
+		t.Errorf("no repository: got %v: %s", err, out)
 	}
 }
 
