@@ -122,6 +122,8 @@ func parse(files Files) (rules, tests map[string]*ast.Module, err error) {
 			found = append(found, problemsOf(p, err)...)
 		case m == nil:
 			found = append(found, Problem{File: p, Reason: "the file is empty"})
+		case len(tooLong(m)) > 0:
+			found = append(found, tooLong(m)...)
 		case isTest(p):
 			tests[p] = m
 		default:
@@ -129,6 +131,30 @@ func parse(files Files) (rules, tests map[string]*ast.Module, err error) {
 		}
 	}
 	return rules, tests, found.err()
+}
+
+// maxRuleExprs bounds the expressions and calls of one rule. Compiling takes
+// time by their square, cannot be stopped, and holds up the shutdown: 10,000
+// take a second, what fits into a file hours.
+const maxRuleExprs = 2000
+
+// tooLong returns the rules of m that are beyond maxRuleExprs.
+func tooLong(m *ast.Module) (found Problems) {
+	for _, rule := range m.Rules {
+		n := 0
+		ast.NewGenericVisitor(func(x any) bool {
+			switch x.(type) {
+			case *ast.Expr, ast.Call:
+				n++
+			}
+			return false
+		}).Walk(rule)
+		if n > maxRuleExprs {
+			found = append(found, Problem{File: rule.Location.File, Line: rule.Location.Row,
+				Reason: fmt.Sprintf("the rule has %d expressions and calls, at most %d are allowed; split it, or put lists into data.json", n, maxRuleExprs)})
+		}
+	}
+	return found
 }
 
 // problemsOf turns OPA's errors into ours.

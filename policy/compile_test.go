@@ -54,6 +54,8 @@ func TestCompileRefuses(t *testing.T) {
 		{"trial error", policy.Files{"p.rego": []byte("package parley\n\ndecision := {\"allow\": to_number(input.subject.id) == 1}")}, []string{"p.rego:3: trial decision for connect"}},
 		{"data is not JSON", policy.Files{"p.rego": []byte(ok), "data.json": []byte("{\n\"a\": 1,\n}")}, []string{"data.json:3: "}},
 		{"data is not YAML", policy.Files{"p.rego": []byte(ok), "data.yaml": []byte("a: 1\nb: [")}, []string{"data.yaml:2: "}},
+		{"a rule with too many expressions", policy.Files{"p.rego": []byte(ok + "\n\nx if {\n" + strings.Repeat("1 == 1\n", 100_000) + "}")}, []string{"p.rego:", "at most 2000 are allowed"}},
+		{"a rule with too many calls", policy.Files{"p.rego": []byte(ok + "\nx := " + strings.Repeat("1+", 4000) + "1")}, []string{"p.rego:", "at most 2000 are allowed"}},
 		{"a number no machine can write out", policy.Files{"p.rego": []byte(ok), "data.json": []byte(`{"n": 1e300000000}`)}, []string{"data.json: ", "number too big"}},
 		{"a number in YAML", policy.Files{"p.rego": []byte(ok), "data.yaml": []byte("n: .inf")}, []string{"data.yaml"}},
 		{"data is a list", policy.Files{"p.rego": []byte(ok), "data.json": []byte("[]")}, []string{"data.json: a data file must hold an object"}},
