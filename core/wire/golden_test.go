@@ -164,7 +164,7 @@ func eventVectors() []struct {
 		{"reset", "", wire.Encode(wire.ResetEvent{Type: wire.Reset, Room: "lobby", Epoch: "a41b77e0", Seq: 7, LastID: goldenID})},
 		{"ping", "", wire.Encode(wire.PingEvent{Type: wire.Ping, TS: 1764000000123})},
 		{"pong", "", wire.Encode(wire.PingEvent{Type: wire.Pong, ID: "7", TS: 1764000000123})},
-		{"close", "", wire.Encode(wire.CloseEvent{Type: wire.Close, Code: int(wire.CloseRestart), Reason: "the server restarts", Reconnect: true, RetryAfterMS: 1234})},
+		{"close", "", wire.Encode(wire.CloseEvent{Type: wire.Close, Code: int(wire.CloseRestart), Reason: "going_away", Reconnect: true, RetryAfterMS: 5000})},
 	}
 }
 
