@@ -51,7 +51,7 @@ lint:
 	$(GO) tool staticcheck ./...
 
 bench: ## benchmarks of the hot path: decode, gate, moderate, append, fan-out
-	$(GO) test -run '^$$' -bench . -benchmem ./core/wire ./core/moderation ./core/journal/disk ./core/room ./core/session ./plugins ./policy
+	$(GO) test -run '^$$' -bench . -benchmem ./core/wire ./core/moderation ./core/journal/codec ./core/journal/disk ./core/room ./core/session ./plugins ./policy
 
 fuzz: ## run every fuzz test for FUZZTIME (30s)
 	@sh .ci/fuzz $(FUZZTIME)

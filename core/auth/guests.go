@@ -115,7 +115,7 @@ func (g *Guests) Enter(name chat.UserID, secret string, evict func()) (*Seat, er
 	case g.cfg.Known != nil && g.cfg.Known.Known(folded):
 		return nil, g.takenLocked(name, "belongs to a registered user")
 	case h != nil && !(resume && hmac.Equal(h.nonce[:], nonce[:])):
-		return nil, g.takenLocked(name, "is in use")
+		return nil, g.takenLocked(name, h.taken(g.cfg.Grace))
 	case h == nil && !g.makeRoomLocked():
 		e := chat.Errorf(chat.CodeOverloaded, "this server has no place for another guest; try again later")
 		e.Retry = g.cfg.Grace
@@ -247,6 +247,15 @@ func (g *Guests) freshLocked() chat.UserID {
 // takenLocked builds the name_taken error with a free name in its sentence.
 func (g *Guests) takenLocked(name chat.UserID, why string) *chat.Error {
 	return chat.Errorf(chat.CodeNameTaken, "the name %q %s; %q is free", name, why, g.suggestLocked(name))
+}
+
+// taken says why the name cannot be had: somebody has it, or had it just now
+// and may come back with the secret of the welcome.
+func (h *holding) taken(grace time.Duration) string {
+	if h.since == nil {
+		return "is in use"
+	}
+	return fmt.Sprintf("is kept for %v for the guest who left it; that guest gets it back with the secret of the welcome", grace)
 }
 
 // suggestLocked finds a free name like the one asked for.

@@ -100,7 +100,7 @@ func TestNameIsKeptThroughGrace(t *testing.T) {
 		s.Leave() // twice is once
 		time.Sleep(59 * time.Second)
 		_, err := g.Enter("ann", "", nil)
-		wantCode(t, err, chat.CodeNameTaken, "in use")
+		wantCode(t, err, chat.CodeNameTaken, "kept for 1m0s")
 
 		back := enter(t, g, "ANN", s.Secret)
 		if !back.Resumed || back.Identity.User != "ann" || back.Secret != s.Secret {
@@ -201,7 +201,7 @@ func TestNamesAreBounded(t *testing.T) {
 	a.Leave()
 	enter(t, g, "d", "") // b has been idle the longest
 	_, err = g.Enter("a", "", nil)
-	wantCode(t, err, chat.CodeNameTaken, "in use")
+	wantCode(t, err, chat.CodeNameTaken, "kept for 2m0s")
 }
 
 func TestGuestsConcurrently(t *testing.T) {
