@@ -68,13 +68,13 @@ func (s *sink) TryWrite(p []byte) (int, error) {
 }
 
 func (s *sink) Write(p []byte, timeout time.Duration) (int, error) {
-	late := time.AfterFunc(timeout, s.news.Broadcast)
-	defer late.Stop()
-	end := time.Now().Add(timeout)
+	late := false
+	timer := time.AfterFunc(timeout, func() { s.mark(&late) })
+	defer timer.Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.room == 0 && !s.cut {
-		if !time.Now().Before(end) {
+		if late {
 			return 0, os.ErrDeadlineExceeded
 		}
 		s.news.Wait()
@@ -105,13 +105,13 @@ func (s *sink) open(room int) {
 // await waits until ok holds of the sink.
 func (s *sink) await(t *testing.T, what string, ok func(*sink) bool) {
 	t.Helper()
-	late := time.AfterFunc(20*time.Second, func() { s.mark(new(bool)) })
-	defer late.Stop()
-	end := time.Now().Add(19 * time.Second)
+	late := false
+	timer := time.AfterFunc(20*time.Second, func() { s.mark(&late) })
+	defer timer.Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !ok(s) {
-		if time.Now().After(end) {
+		if late {
 			t.Fatalf("waited in vain for %s; got %d bytes: %.300s", what, len(s.got), s.got)
 		}
 		s.news.Wait()

@@ -49,9 +49,9 @@ func (s *sink) TryWrite(p []byte) (int, error) {
 }
 
 func (s *sink) Write(p []byte, timeout time.Duration) (int, error) {
-	late := time.AfterFunc(timeout, s.news.Broadcast)
-	defer late.Stop()
-	end := time.Now().Add(timeout)
+	late := false
+	timer := time.AfterFunc(timeout, func() { s.set(func() { late = true }) })
+	defer timer.Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pace > 0 {
@@ -61,7 +61,7 @@ func (s *sink) Write(p []byte, timeout time.Duration) (int, error) {
 		p = p[:min(len(p), 100)]
 	}
 	for s.full && s.pace == 0 && !s.cut {
-		if !time.Now().Before(end) {
+		if late {
 			return 0, os.ErrDeadlineExceeded
 		}
 		s.news.Wait()
