@@ -74,7 +74,9 @@ func (p *Peer) nextToDrain() (buf []byte, behind *Member, done bool) {
 		return p.tail, nil, false
 	}
 	var arena []byte
-	for _, m := range p.members {
+	for range p.members {
+		p.turn++ // so that a room with much to say does not keep the others waiting
+		m := p.members[p.turn%len(p.members)]
 		arena = arena[:0]
 		o := m.room.collect(m, p.line, &arena)
 		if o.behind {

@@ -100,9 +100,7 @@ func (m *Member) Leave() {
 	m.peer.mu.Lock()
 	gone := m.gone
 	m.gone = true
-	if m.peer.members[m.room.id] == m { // not another membership that came after
-		delete(m.peer.members, m.room.id)
-	}
+	m.peer.forgetLocked(m)
 	m.peer.mu.Unlock()
 	if !gone {
 		m.peer.shard.post(op{member: m})

@@ -3,6 +3,7 @@ package room
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,7 +50,8 @@ type Peer struct {
 	closed  bool
 	code    wire.CloseCode // why, when closed
 	reason  string
-	members map[chat.RoomID]*Member
+	members []*Member
+	turn    int        // where in members the drainer goes on
 	waiting *sync.Cond // readers that wait for ctl to shrink; made when needed
 }
 
@@ -138,10 +140,36 @@ func (p *Peer) admit(m *Member, joined wire.Frame) error {
 		return ErrClosed
 	}
 	if p.members == nil {
-		p.members = make(map[chat.RoomID]*Member, 1)
+		p.members = make([]*Member, 0, 1) // most have one room, and there are many of them
 	}
-	p.members[m.room.id] = m
+	p.members = append(p.members, m)
 	return nil
+}
+
+// Member returns the membership in the room, or nil. It looks through all of
+// them, which is quicker than a map up to some dozens.
+func (p *Peer) Member(id chat.RoomID) *Member {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range p.members {
+		if m.room.id == id {
+			return m
+		}
+	}
+	return nil
+}
+
+// Rooms returns in how many rooms the peer is a member.
+func (p *Peer) Rooms() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.members)
+}
+
+func (p *Peer) forgetLocked(m *Member) {
+	if i := slices.Index(p.members, m); i >= 0 {
+		p.members = slices.Delete(p.members, i, i+1)
+	}
 }
 
 // flush writes what the peer's members are owed, in one write. It runs on the

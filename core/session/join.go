@@ -30,45 +30,37 @@ func (x *Session) join(ctx context.Context, c *wire.Command) error {
 }
 
 func (x *Session) joinOne(ctx context.Context, c *wire.Command, since *journal.Position) error {
-	if limit := x.srv.cfg.RoomsPerConnection; limit > 0 && len(x.joined) >= limit && x.joined[c.Room] == nil {
+	m := x.peer.Member(c.Room)
+	if limit := x.srv.cfg.RoomsPerConnection; limit > 0 && m == nil && x.peer.Rooms() >= limit {
 		return chat.Errorf(chat.CodeTooManyRooms, "this connection has joined %d rooms, as many as are allowed; leave one first", limit)
 	}
-	m := x.joined[c.Room]
 	here := m != nil // counted as present
 	if here {        // joining again begins again, at since; an error means that one is not in the room
 		m.Leave()
-		delete(x.joined, c.Room)
 	}
-	m, err := x.follow(ctx, c, since, &here)
-	if err != nil {
-		if here {
-			x.srv.d.Presence.Leave(c.Room, x.who.User)
-		}
-		return err
+	err := x.follow(ctx, c, since, &here)
+	if err != nil && here {
+		x.srv.d.Presence.Leave(c.Room, x.who.User)
 	}
-	if x.joined == nil {
-		x.joined = make(map[chat.RoomID]*room.Member, 1)
-	}
-	x.joined[c.Room] = m
-	return nil
+	return err
 }
 
 // follow makes the connection a member of the room. here says whether it
 // counts as present there, and is kept true to that, on errors too.
-func (x *Session) follow(ctx context.Context, c *wire.Command, since *journal.Position, here *bool) (*room.Member, error) {
+func (x *Session) follow(ctx context.Context, c *wire.Command, since *journal.Position, here *bool) error {
 	r, err := x.enterRoom(ctx, c.Room)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	d := x.srv.d.Gate.Decide(ctx, x.about(gate.RoomJoin, r, time.Now()))
 	if !d.Allow {
-		return nil, denied(d)
+		return denied(d)
 	}
 	if since != nil && !x.mayReplay(ctx, r, since.Seq, &d) {
 		since = nil
 	}
 	present := x.srv.d.Presence
-	return x.srv.d.Hub.Join(ctx, c.Room, x.peer, since, func(r *room.Room, info room.JoinInfo) wire.Frame {
+	_, err = x.srv.d.Hub.Join(ctx, c.Room, x.peer, since, func(r *room.Room, info room.JoinInfo) wire.Frame {
 		set := r.State().Settings
 		count := present.Join(c.Room, x.who.User, r)
 		if *here { // for the second time
@@ -80,6 +72,7 @@ func (x *Session) follow(ctx context.Context, c *wire.Command, since *journal.Po
 			Recovered: info.Recovered, Title: set.Title, Mode: string(set.Mode), SlowModeS: set.SlowModeS, Count: count,
 		})
 	})
+	return err
 }
 
 // mayReplay reports whether the client may have the entries after seq. Whoever
@@ -158,7 +151,7 @@ func (s *Server) CreateRoom(ctx context.Context, r *room.Room, set state.Setting
 
 // leave ends a membership.
 func (x *Session) leave(_ context.Context, c *wire.Command) error {
-	m := x.joined[c.Room]
+	m := x.peer.Member(c.Room)
 	if m == nil {
 		return chat.Errorf(chat.CodeNotMember, "this connection has not joined room %s", c.Room)
 	}
@@ -168,7 +161,6 @@ func (x *Session) leave(_ context.Context, c *wire.Command) error {
 
 func (x *Session) quit(id chat.RoomID, m *room.Member) {
 	m.Leave()
-	delete(x.joined, id)
 	x.srv.d.Presence.Leave(id, x.who.User)
 }
 

@@ -41,8 +41,7 @@ type Session struct {
 	device  string
 	release func()      // gives a guest's name back
 	expiry  *time.Timer // ends the connection with its token; nil = never
-	joined  map[chat.RoomID]*room.Member
-	goodbye bool // the client closed first
+	goodbye bool        // the client closed first
 }
 
 // access says in which state a command is allowed.

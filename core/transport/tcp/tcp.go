@@ -15,19 +15,21 @@ import (
 	"time"
 
 	"parley/core/chat"
+	"parley/core/crew"
 	"parley/core/session"
 	"parley/core/transport/stream"
 	"parley/core/wire"
 )
 
 // readBuffer holds most commands, and is all an idle connection keeps.
-const readBuffer = 512
+const readBuffer = 256
 
 // Server serves one listener.
 type Server struct {
 	sessions *session.Server
 	log      *slog.Logger
 	readers  sync.WaitGroup
+	crew     crew.Crew
 	refusing atomic.Int32 // connections that are being turned away
 }
 
@@ -66,7 +68,10 @@ func (s *Server) Serve(ln net.Listener) error {
 }
 
 // Wait returns when Serve has, and every connection has ended.
-func (s *Server) Wait() { s.readers.Wait() }
+func (s *Server) Wait() {
+	s.readers.Wait()
+	s.crew.Wait()
+}
 
 func (s *Server) serve(c net.Conn) {
 	defer c.Close()
@@ -77,10 +82,9 @@ func (s *Server) serve(c net.Conn) {
 		return
 	}
 	defer release()
-	x := s.sessions.Start(session.Conn{Transport: "tcp", Remote: ip, Socket: stream.New(c)})
-	s.read(c, x)
-	x.End()
-	stream.Linger(c, stream.LingerTime)
+	l := &link{s: s, c: c, in: lines{r: bufio.NewReaderSize(c, readBuffer), limit: s.sessions.Config().FrameBytes}}
+	l.x = s.sessions.Start(session.Conn{Transport: "tcp", Remote: ip, Socket: stream.New(c)})
+	l.serve()
 }
 
 // turnAway tells a client above the limits why it is not served.
@@ -102,39 +106,69 @@ func (s *Server) turnAway(c net.Conn, e *chat.Error) {
 	}
 }
 
-func (s *Server) read(c net.Conn, x *session.Session) {
-	cfg := s.sessions.Config()
-	waiting := cfg.HandshakeTimeout > 0
-	if waiting {
-		_ = c.SetReadDeadline(time.Now().Add(cfg.HandshakeTimeout))
+// link is one connection. Its goroutine only waits for bytes, so that it gets
+// by with the smallest stack; what they say is carried out by the crew.
+type link struct {
+	s       *Server
+	c       net.Conn
+	in      lines
+	x       *session.Session
+	ended   bool
+	greeted bool
+}
+
+// serve reads until the connection ends.
+func (l *link) serve() {
+	if wait := l.s.sessions.Config().HandshakeTimeout; wait > 0 {
+		_ = l.c.SetReadDeadline(time.Now().Add(wait))
 	}
-	in := lines{r: bufio.NewReaderSize(c, readBuffer), limit: cfg.FrameBytes}
+	for !l.ended {
+		_, _ = l.in.r.Peek(1) // an error comes again when it is read
+		l.s.crew.Do(l)
+	}
+	l.x.End()
+	stream.Linger(l.c, stream.LingerTime)
+}
+
+// Run implements crew.Task: it carries out what has arrived, and what is on
+// its way where only the beginning of a line has.
+func (l *link) Run() {
 	for {
-		line, err := in.next()
-		switch {
-		case errors.Is(err, errLong):
-			x.Fail(wire.CloseTooBig, chat.Errorf(chat.CodeFrameTooBig, "the line has more than the %d bytes that are allowed", cfg.FrameBytes))
-			return
-		case errors.Is(err, os.ErrDeadlineExceeded) && !x.Greeted():
-			x.Fail(wire.CloseHandshake, &chat.Error{Code: chat.CodeUnauthorized, Text: "no hello arrived in time; connect again and say hello first", Retry: -1})
-			return
-		case err != nil:
-			x.Close(wire.CloseNormal, "connection ended")
-			return
-		case len(line) == 0 && !x.Closed(): // typed by hand
-			continue
-		}
-		if !x.Receive(x.Context(), line) {
+		if !l.next() {
+			l.ended = true
 			return
 		}
-		if waiting && x.Greeted() {
-			waiting = false
-			_ = c.SetReadDeadline(time.Time{})
-			if x.Closed() { // meanwhile; that it shuts the connection down soon is undone now
-				return
-			}
+		if l.in.r.Buffered() == 0 {
+			return
 		}
 	}
+}
+
+// next reads one line and carries it out.
+func (l *link) next() (open bool) {
+	line, err := l.in.next()
+	switch {
+	case errors.Is(err, errLong):
+		l.x.Fail(wire.CloseTooBig, chat.Errorf(chat.CodeFrameTooBig, "the line has more than the %d bytes that are allowed", l.in.limit))
+		return false
+	case errors.Is(err, os.ErrDeadlineExceeded) && !l.x.Greeted():
+		l.x.Fail(wire.CloseHandshake, &chat.Error{Code: chat.CodeUnauthorized, Text: "no hello arrived in time; connect again and say hello first", Retry: -1})
+		return false
+	case err != nil:
+		l.x.Close(wire.CloseNormal, "connection ended")
+		return false
+	case len(line) == 0 && !l.x.Closed(): // typed by hand
+		return true
+	}
+	if !l.x.Receive(l.x.Context(), line) {
+		return false
+	}
+	if !l.greeted && l.x.Greeted() {
+		l.greeted = true
+		_ = l.c.SetReadDeadline(time.Time{})
+		return !l.x.Closed() // meanwhile; that it shuts the connection down soon is undone now
+	}
+	return true
 }
 
 var errLong = errors.New("tcp: line too long")

@@ -23,6 +23,7 @@ func Context(ctx context.Context, c net.Conn) context.Context {
 type tap struct {
 	http.ResponseWriter
 	conn *tapConn
+	in   *bufio.Reader // what gorilla will read from
 }
 
 // Hijack implements http.Hijacker.
@@ -32,6 +33,10 @@ func (t *tap) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	t.conn = &tapConn{Conn: c}
+	if rw.Reader.Buffered() == 0 { // else gorilla refuses: nothing may come before the handshake's answer
+		rw.Reader = bufio.NewReaderSize(t.conn, readBuffer)
+	}
+	t.in = rw.Reader
 	return t.conn, rw, nil
 }
 

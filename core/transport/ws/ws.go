@@ -1,13 +1,15 @@
 // Package ws carries sessions over WebSocket (RFC 6455) with gorilla.
 //
 // The HTTP handler upgrades and returns, so net/http keeps neither its
-// buffers nor its goroutine; one reader goroutine a connection remains.
+// buffers nor its goroutine. One goroutine a connection remains, which waits
+// for bytes and has a crew (package crew) carry out what they say.
 // gorilla only reads: answers to pings and close frames go through the
 // connection's room.Peer like every other byte, because a frame of ours may be
 // half out, and what gorilla would write by itself is dropped.
 package ws
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -27,14 +29,18 @@ import (
 	"github.com/gorilla/websocket"
 
 	"parley/core/chat"
+	"parley/core/crew"
 	"parley/core/session"
 	"parley/core/transport/stream"
 	"parley/core/wire"
 )
 
-// readBuffer is gorilla's own buffer: most commands fit in one read, and an
-// idle connection holds no more.
-const readBuffer = 512
+// Most commands fit in one read of readBuffer bytes, and an idle connection
+// holds no more. gorilla takes a given reader only above 256 bytes.
+const (
+	readBuffer  = 257
+	writeBuffer = 512 // pooled; for the handshake's answer
+)
 
 // keepBuffer is the largest message buffer that goes back to the pool.
 const keepBuffer = 16 << 10
@@ -46,6 +52,7 @@ type Handler struct {
 	log      *slog.Logger
 	upgrader websocket.Upgrader
 	readers  sync.WaitGroup
+	crew     crew.Crew
 	refused  atomic.Uint64
 }
 
@@ -57,8 +64,7 @@ func New(sessions *session.Server, origins []string, log *slog.Logger) *Handler 
 		h.origins[strings.ToLower(o)] = struct{}{}
 	}
 	h.upgrader = websocket.Upgrader{
-		ReadBufferSize:   readBuffer,
-		WriteBufferSize:  readBuffer,
+		WriteBufferSize:  writeBuffer,
 		WriteBufferPool:  new(sync.Pool),
 		Subprotocols:     []string{wire.Subprotocol},
 		CheckOrigin:      h.allowed,
@@ -73,7 +79,10 @@ func (h *Handler) RefusedOrigins() uint64 { return h.refused.Load() }
 
 // Wait returns when every connection has ended. Call it when no request can
 // come any more: after http.Server.Shutdown.
-func (h *Handler) Wait() { h.readers.Wait() }
+func (h *Handler) Wait() {
+	h.readers.Wait()
+	h.crew.Wait()
+}
 
 // allowed checks the Origin (RFC 6455 §10.2): browsers always send it, other
 // clients need not.
@@ -132,26 +141,49 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		release()
 		return
 	}
-	x := h.sessions.Start(session.Conn{Transport: "ws", Remote: ip, Socket: stream.New(t.conn.Conn)})
+	l := &link{h: h, g: g, in: t.in}
+	l.x = h.sessions.Start(session.Conn{Transport: "ws", Remote: ip, Socket: stream.New(t.conn.Conn)})
 	t.conn.sealed.Store(true)
 	h.readers.Go(func() {
 		defer release()
-		h.serve(g, x)
+		l.serve()
 	})
 }
 
+// link is one connection. Its goroutine only waits for bytes, so that it gets
+// by with the smallest stack; what they say is carried out by the crew.
+type link struct {
+	h       *Handler
+	g       *websocket.Conn
+	in      *bufio.Reader // what g reads from
+	x       *session.Session
+	ended   bool
+	greeted bool
+}
+
 // serve reads until the connection ends.
-func (h *Handler) serve(g *websocket.Conn, x *session.Session) {
-	defer g.Close()
-	g.SetPingHandler(func(data string) error { x.Ping([]byte(data)); return nil })
-	g.SetPongHandler(func(string) error { x.Pong(); return nil })
-	g.SetCloseHandler(func(int, string) error { return nil }) // NextReader returns it; see ended
-	h.read(g, x)
-	x.End()
-	// The peer was told why; let its answer arrive so that ours is not reset.
-	_ = g.SetReadDeadline(time.Now().Add(stream.LingerTime))
+func (l *link) serve() {
+	defer l.g.Close()
+	l.g.SetPingHandler(func(data string) error { l.x.Ping([]byte(data)); return nil })
+	l.g.SetPongHandler(func(string) error { l.x.Pong(); return nil })
+	l.g.SetCloseHandler(func(int, string) error { return nil }) // NextReader returns it; see ended
+	if wait := l.h.sessions.Config().HandshakeTimeout; wait > 0 {
+		_ = l.g.SetReadDeadline(time.Now().Add(wait))
+	}
+	for !l.ended {
+		_, _ = l.in.Peek(1) // an error comes again when it is read
+		l.h.crew.Do(l)
+	}
+	l.linger()
+}
+
+// linger ends the session. The peer was told why; its answer may arrive so
+// that ours is not reset.
+func (l *link) linger() {
+	l.x.End()
+	_ = l.g.SetReadDeadline(time.Now().Add(stream.LingerTime))
 	for {
-		if _, r, err := g.NextReader(); err != nil {
+		if _, r, err := l.g.NextReader(); err != nil {
 			return
 		} else if _, err := io.Copy(io.Discard, r); err != nil {
 			return
@@ -159,33 +191,40 @@ func (h *Handler) serve(g *websocket.Conn, x *session.Session) {
 	}
 }
 
-func (h *Handler) read(g *websocket.Conn, x *session.Session) {
-	cfg := h.sessions.Config()
-	waiting := cfg.HandshakeTimeout > 0
-	if waiting {
-		_ = g.SetReadDeadline(time.Now().Add(cfg.HandshakeTimeout))
-	}
+// Run implements crew.Task: it carries out what has arrived, and what is on
+// its way where only the beginning of a frame has.
+func (l *link) Run() {
 	for {
-		kind, r, err := g.NextReader()
-		if err != nil {
-			ended(x, err)
+		if !l.next() {
+			l.ended = true
 			return
 		}
-		if kind != websocket.TextMessage {
-			x.Fail(wire.CloseBinary, chat.Errorf(chat.CodeBadRequest, "binary messages are not part of this protocol; send JSON in text frames"))
+		if l.in.Buffered() == 0 {
 			return
-		}
-		if !h.message(r, x, cfg.FrameBytes) {
-			return
-		}
-		if waiting && x.Greeted() {
-			waiting = false
-			_ = g.SetReadDeadline(time.Time{})
-			if x.Closed() { // meanwhile; that it shuts the connection down soon is undone now
-				return
-			}
 		}
 	}
+}
+
+// next reads one message and carries it out.
+func (l *link) next() (open bool) {
+	kind, r, err := l.g.NextReader()
+	if err != nil {
+		ended(l.x, err)
+		return false
+	}
+	if kind != websocket.TextMessage {
+		l.x.Fail(wire.CloseBinary, chat.Errorf(chat.CodeBadRequest, "binary messages are not part of this protocol; send JSON in text frames"))
+		return false
+	}
+	if !receive(r, l.x, l.h.sessions.Config().FrameBytes) {
+		return false
+	}
+	if !l.greeted && l.x.Greeted() {
+		l.greeted = true
+		_ = l.g.SetReadDeadline(time.Time{})
+		return !l.x.Closed() // meanwhile; that it shuts the connection down soon is undone now
+	}
+	return true
 }
 
 // message is what reading one message needs, kept for the next.
@@ -196,8 +235,8 @@ type message struct {
 
 var messages = sync.Pool{New: func() any { return new(message) }}
 
-// message reads one message and hands it to the session.
-func (h *Handler) message(r io.Reader, x *session.Session, limit int) (open bool) {
+// receive reads one message and hands it to the session.
+func receive(r io.Reader, x *session.Session, limit int) (open bool) {
 	m := messages.Get().(*message)
 	buf := &m.buf
 	defer func() {

@@ -1,0 +1,101 @@
+// Package crew runs work that needs a deep stack on goroutines that have one
+// already.
+//
+// A goroutine keeps the stack that its deepest call needed until a garbage
+// collection or two. A server in which each connection's goroutine carries
+// out commands by itself therefore holds 8 to 32 KiB of stack for every
+// connection that ever spoke. With a Crew the connection's own goroutine only
+// waits for bytes, on the smallest stack there is, and hands over to a worker
+// what comes then. There are as many workers as there is work at the same
+// time; the newest to fall idle works first, so that the others can go home.
+package crew
+
+import (
+	"sync"
+	"time"
+)
+
+// Task is what a worker runs. It must not panic.
+type Task interface{ Run() }
+
+// Idle workers beyond spare end by themselves, and others after rest without
+// work.
+const (
+	spare = 256
+	rest  = 10 * time.Second
+)
+
+// Crew is a set of workers. The zero Crew is ready to use. Its methods may be
+// called from any goroutine; Do not after Wait.
+type Crew struct {
+	mu   sync.Mutex
+	idle []*worker // the newest last
+	all  sync.WaitGroup
+}
+
+type worker struct {
+	work chan Task     // closed when the worker is to end
+	done chan struct{} // capacity 1: the worker never waits for who asked
+	idle time.Time     // since when
+}
+
+// Do runs t on a worker and returns when it is done.
+func (c *Crew) Do(t Task) {
+	w := c.take()
+	w.work <- t
+	<-w.done
+	c.put(w)
+}
+
+func (c *Crew) take() *worker {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.idle); n > 0 {
+		w := c.idle[n-1]
+		c.idle[n-1] = nil
+		c.idle = c.idle[:n-1]
+		return w
+	}
+	w := &worker{work: make(chan Task), done: make(chan struct{}, 1)}
+	c.all.Go(w.run)
+	return w
+}
+
+func (w *worker) run() {
+	for t := range w.work {
+		t.Run()
+		w.done <- struct{}{}
+	}
+}
+
+// put takes a worker back and sends home who has rested for too long: the
+// oldest stand first.
+func (c *Crew) put(w *worker) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w.idle = now
+	c.idle = append(c.idle, w)
+	n := 0
+	for n < len(c.idle)-1 && (len(c.idle)-n > spare || now.Sub(c.idle[n].idle) > rest) {
+		close(c.idle[n].work)
+		n++
+	}
+	if n > 0 {
+		m := copy(c.idle, c.idle[n:])
+		clear(c.idle[m:])
+		c.idle = c.idle[:m]
+	}
+}
+
+// Wait ends the idle workers and returns when all have ended. Nothing may be
+// under way.
+func (c *Crew) Wait() {
+	c.mu.Lock()
+	for _, w := range c.idle {
+		close(w.work)
+	}
+	c.idle = nil
+	c.mu.Unlock()
+	c.all.Wait()
+}

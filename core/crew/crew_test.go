@@ -1,0 +1,83 @@
+package crew_test
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"parley/core/crew"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type task func()
+
+func (t task) Run() { t() }
+
+func TestDoReturnsWhenTheTaskIsDone(t *testing.T) {
+	var c crew.Crew
+	defer c.Wait()
+	var sum atomic.Int64
+	var callers sync.WaitGroup
+	for range 50 {
+		callers.Go(func() {
+			for range 200 {
+				mine := false
+				c.Do(task(func() { mine = true; sum.Add(1) }))
+				if !mine {
+					t.Error("Do returned before its task had run")
+				}
+			}
+		})
+	}
+	callers.Wait()
+	if got := sum.Load(); got != 50*200 {
+		t.Errorf("got %d tasks run, want %d", got, 50*200)
+	}
+}
+
+func TestTasksRunSideBySide(t *testing.T) {
+	var c crew.Crew
+	defer c.Wait()
+	const n = 1000 // more than are kept when idle
+	var here, callers sync.WaitGroup
+	here.Add(n)
+	for range n {
+		callers.Go(func() {
+			c.Do(task(func() {
+				here.Done()
+				here.Wait() // all must be there at the same time
+			}))
+		})
+	}
+	callers.Wait()
+}
+
+func TestIdleWorkersGoHome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c crew.Crew
+		var here, callers sync.WaitGroup
+		here.Add(20)
+		for range 20 {
+			callers.Go(func() { c.Do(task(func() { here.Done(); here.Wait() })) })
+		}
+		callers.Wait()
+		time.Sleep(time.Minute)
+		c.Do(task(func() {})) // whoever asks next sends them home
+		c.Wait()              // a worker that is neither idle nor gone would keep this for ever
+	})
+}
+
+func BenchmarkDo(b *testing.B) {
+	var c crew.Crew
+	defer c.Wait()
+	b.ReportAllocs()
+	t := task(func() {})
+	for b.Loop() {
+		c.Do(t)
+	}
+}
