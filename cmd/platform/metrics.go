@@ -37,7 +37,20 @@ func (s *server) metrics() []metrics.Metric {
 		metrics.Counter("parley_room_resets_total", "Times a room's log was replaced and members were reset.", h.Resets.Load),
 		metrics.Counter("parley_catch_ups_total", "Journal reads for members behind the ring.", h.CatchUps.Load),
 	}
-	return append(ms, s.decisionMetrics()...)
+	return append(append(ms, s.decisionMetrics()...), s.certMetrics()...)
+}
+
+// certMetrics are those of the TLS certificate, where there is one.
+func (s *server) certMetrics() []metrics.Metric {
+	if s.certs == nil {
+		return nil
+	}
+	return []metrics.Metric{
+		metrics.Gauge("parley_tls_certificate_not_after_seconds", "When the certificate in force ends, in Unix time.",
+			func() float64 { return float64(s.certs.NotAfter().Unix()) }),
+		metrics.Counter("parley_tls_reloads_total", "Changed certificates taken into force.", s.certs.Reloads),
+		metrics.Counter("parley_tls_reload_failures_total", "Changed certificates that could not be used.", s.certs.Failures),
+	}
 }
 
 // decisionMetrics are those of policy, plugins and heartbeat.

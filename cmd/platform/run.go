@@ -40,9 +40,10 @@ func runCommand() *cobra.Command {
 // announce prints where the server is and what to try.
 func (s *server) announce(out io.Writer) {
 	fmt.Fprintln(out, versionText())
-	fmt.Fprintf(out, "chat   http://%s/ (WebSocket at ws://%s/v1/ws)\n", s.httpLn.Addr(), s.httpLn.Addr())
+	web, ws := s.schemes()
+	fmt.Fprintf(out, "chat   %s://%s/ (WebSocket at %s://%s/v1/ws)\n", web, s.httpLn.Addr(), ws, s.httpLn.Addr())
 	if s.tcpLn != nil {
-		fmt.Fprintf(out, "tcp    %s\n", s.tcpLn.Addr())
+		fmt.Fprintf(out, "tcp    %s%s\n", s.tcpLn.Addr(), map[bool]string{true: " (TLS)"}[s.secureTCP()])
 	}
 	if s.adminLn != nil {
 		fmt.Fprintf(out, "admin  http://%s/v1/status\n", s.adminLn.Addr())
@@ -51,12 +52,28 @@ func (s *server) announce(out io.Writer) {
 	s.suggest(out)
 }
 
+// schemes are what the URLs of the HTTP listener begin with.
+func (s *server) schemes() (web, ws string) {
+	if s.certs != nil && s.cfg.TLS.HTTP {
+		return "https", "wss"
+	}
+	return "http", "ws"
+}
+
+// secureTCP reports whether the TCP listener speaks TLS.
+func (s *server) secureTCP() bool { return s.certs != nil && s.cfg.TLS.TCP }
+
 // suggest prints what a newcomer can try, fitting what is configured.
 func (s *server) suggest(out io.Writer) {
-	fmt.Fprintf(out, "\nTry next:\n  open http://%s/ in two browser tabs and talk\n", s.httpLn.Addr())
+	web, _ := s.schemes()
+	fmt.Fprintf(out, "\nTry next:\n  open %s://%s/ in two browser tabs and talk\n", web, s.httpLn.Addr())
 	if s.tcpLn != nil {
 		host, port := splitAddr(s.tcpLn.Addr())
-		fmt.Fprintf(out, "  nc %s %s, then type\n", host, port)
+		if s.secureTCP() {
+			fmt.Fprintf(out, "  openssl s_client -quiet -connect %s, then type\n", s.tcpLn.Addr())
+		} else {
+			fmt.Fprintf(out, "  nc %s %s, then type\n", host, port)
+		}
 		fmt.Fprintln(out, `    {"type":"hello","guest":"tess"}`)
 		fmt.Fprintln(out, `    {"type":"join","room":"lobby"}`)
 		fmt.Fprintln(out, `    {"type":"send","room":"lobby","text":"hello from a terminal"}`)
@@ -112,6 +129,9 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	g.start(inner, "plugins", s.catalog.Run)
 	g.start(inner, "policy", s.policy.Run)
 	g.start(inner, "runtime tuning", s.tuner.Run)
+	if s.certs != nil {
+		g.start(inner, "certificate", s.certs.Run)
+	}
 	if s.runJournal != nil {
 		g.start(inner, "journal", s.runJournal)
 	}

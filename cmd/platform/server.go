@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,6 +24,7 @@ import (
 	"parley/core/room"
 	"parley/core/session"
 	"parley/core/state"
+	"parley/core/transport/certs"
 	"parley/core/transport/stream"
 	"parley/core/transport/tcp"
 	"parley/core/transport/ws"
@@ -58,6 +60,7 @@ type server struct {
 	presence *presence.Tracker
 	wheel    *liveness.Wheel
 	sessions *session.Server
+	certs    *certs.Keeper // nil without TLS
 	ws       *ws.Handler
 	tcp      *tcp.Server
 
@@ -194,6 +197,9 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 			s.log.Debug("connection keeps the system's keepalive", slog.Any("error", err))
 		}
 	}
+	if err := s.openCerts(); err != nil {
+		return err
+	}
 	s.ws = ws.New(s.sessions, s.cfg.Origins, s.log)
 	s.tcp = tcp.New(s.sessions, s.log)
 	mux := http.NewServeMux()
@@ -209,10 +215,41 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	s.secure()
 	if s.cfg.Admin.Listen != "" {
 		s.adminLn, err = s.listen(ctx, "admin.listen", s.cfg.Admin.Listen, tune)
 	}
 	return err
+}
+
+// openCerts reads the certificate of the public listeners, where there is one.
+func (s *server) openCerts() (err error) {
+	t := s.cfg.TLS
+	if !t.On() {
+		return nil
+	}
+	cfg := certs.Defaults()
+	cfg.CertFile, cfg.KeyFile = t.CertFile, t.KeyFile
+	if t.MinVersion == "1.3" {
+		cfg.MinVersion = tls.VersionTLS13
+	}
+	s.certs, err = certs.New(cfg, s.log)
+	return err
+}
+
+// secure puts TLS on the public listeners. The HTTP listener speaks HTTP/1.1
+// alone: a WebSocket is a connection of its own there, and the handler takes
+// it over, which HTTP/2 has no way to do.
+func (s *server) secure() {
+	if s.certs == nil {
+		return
+	}
+	if s.cfg.TLS.HTTP {
+		s.httpLn = stream.Secure(s.httpLn, s.certs.Server("http/1.1"))
+	}
+	if s.tcpLn != nil && s.cfg.TLS.TCP {
+		s.tcpLn = stream.Secure(s.tcpLn, s.certs.Server())
+	}
 }
 
 func (s *server) listen(ctx context.Context, key, addr string, tune func(*net.TCPConn)) (net.Listener, error) {
@@ -231,6 +268,8 @@ func (s *server) listen(ctx context.Context, key, addr string, tune func(*net.TC
 // chatServer serves the public side.
 func (s *server) chatServer(h http.Handler) *http.Server {
 	srv := s.httpServer(h)
+	srv.Protocols = new(http.Protocols)
+	srv.Protocols.SetHTTP1(true)
 	srv.WriteTimeout = writeTimeout // not for admin: a CPU profile takes its time
 	return srv
 }

@@ -17,6 +17,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -39,7 +40,7 @@ const maxPending = 64 << 10
 
 // Options say where and as whom to connect.
 type Options struct {
-	URL    string // "ws://host:port/v1/ws", "wss://…" or "tcp://host:port"
+	URL    string // "ws://host:port/v1/ws", "wss://…", "tcp://host:port" or "tls://…"
 	Token  string // a JWT; empty: connect as a guest
 	Guest  string // the wished guest name; empty lets the server choose
 	Secret string // the resume secret of an earlier guest welcome
@@ -49,6 +50,7 @@ type Options struct {
 	MaxFrame int           // bytes of one frame from the server; 0 = DefaultMaxFrame
 	Origin   string        // the Origin header of a WebSocket handshake
 	Compress bool          // offer permessage-deflate (RFC 7692)
+	TLS      *tls.Config   // for wss and tls; nil: the system's roots, TLS 1.2 or later
 	// SkipHello leaves the hello to the caller, so that Welcome is nil.
 	SkipHello bool
 	// NetDial replaces the dialing of the TCP connection below both transports.
@@ -137,6 +139,9 @@ func dial(ctx context.Context, opt Options, pl *places) (*Conn, error) {
 	}
 	if opt.MaxFrame == 0 {
 		opt.MaxFrame = DefaultMaxFrame
+	}
+	if opt.TLS == nil {
+		opt.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	if opt.NetDial == nil {
 		opt.NetDial = new(net.Dialer).DialContext

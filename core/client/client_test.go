@@ -286,7 +286,7 @@ func TestDialSaysWhatIsWrong(t *testing.T) {
 	_ = ln.Close()
 	plain := strings.TrimSuffix(serve(t, "ws", room), "/v1/ws")
 	tests := []struct{ name, url, want string }{
-		{"no such scheme", "gopher://x", "must be ws, wss or tcp"},
+		{"no such scheme", "gopher://x", "must be ws, wss, tcp or tls"},
 		{"no URL", "ws://\x7f", "dial"},
 		{"nobody listens on tcp", "tcp://" + ln.Addr().String(), "refused"},
 		{"nobody listens on ws", "ws://" + ln.Addr().String(), "refused"},

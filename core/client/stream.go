@@ -59,14 +59,31 @@ func open(ctx context.Context, opt *Options) (stream, error) {
 	switch u.Scheme {
 	case "ws", "wss":
 		return openWS(ctx, opt)
-	case "tcp":
+	case "tcp", "tls":
 		nc, err := opt.NetDial(ctx, "tcp", u.Host)
+		if err == nil && u.Scheme == "tls" {
+			nc, err = secure(ctx, nc, u.Hostname(), opt.TLS)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("dial %s: %w", opt.URL, err)
 		}
 		return newLines(nc, opt.MaxFrame), nil
 	}
-	return nil, fmt.Errorf("dial %q: the scheme must be ws, wss or tcp", opt.URL)
+	return nil, fmt.Errorf("dial %q: the scheme must be ws, wss, tcp or tls", opt.URL)
+}
+
+// secure does the handshake of TLS on nc, which it closes when that fails.
+func secure(ctx context.Context, nc net.Conn, host string, cfg *tls.Config) (net.Conn, error) {
+	if cfg.ServerName == "" {
+		cfg = cfg.Clone()
+		cfg.ServerName = host
+	}
+	t := tls.Client(nc, cfg)
+	if err := t.HandshakeContext(ctx); err != nil {
+		_ = nc.Close()
+		return nil, err
+	}
+	return t, nil
 }
 
 func openWS(ctx context.Context, opt *Options) (stream, error) {
@@ -76,7 +93,7 @@ func openWS(ctx context.Context, opt *Options) (stream, error) {
 		EnableCompression: opt.Compress,
 		ReadBufferSize:    4 << 10,
 		WriteBufferSize:   2 << 10,
-		TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSClientConfig:   opt.TLS,
 	}
 	h := http.Header{}
 	if opt.Origin != "" {

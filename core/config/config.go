@@ -16,6 +16,7 @@ type Config struct {
 	Listen  string   `yaml:"listen" check:"addr" doc:"Address of the HTTP listener: WebSocket at /v1/ws, web client at /."`
 	TCP     TCP      `yaml:"tcp" doc:"Protocol v1 as one JSON object a line, usable by hand with nc."`
 	Admin   Admin    `yaml:"admin" doc:"The operator's HTTP API, on a listener of its own."`
+	TLS     TLS      `yaml:"tls" doc:"TLS on the HTTP and the TCP listener, from one certificate. Changed files are read again by themselves; a pair that cannot be used is refused and the old one stays."`
 	DataDir string   `yaml:"data_dir" check:"path" doc:"Folder for everything the server keeps: rooms, keys, tokens, the last good policy. Created when missing."`
 	Origins []string `yaml:"origins" check:"origin" zero:"same host only" doc:"Web origins allowed to open a WebSocket, besides the server's own host."`
 	Rooms   []Room   `yaml:"rooms" zero:"none" doc:"Rooms created at start when they do not exist. An existing room keeps its settings."`
@@ -41,6 +42,18 @@ type TCP struct {
 type Admin struct {
 	Listen string `yaml:"listen" check:"addr" zero:"off" doc:"Address of the admin listener. Keep it on loopback or a private network."`
 }
+
+// TLS configures TLS of both public listeners.
+type TLS struct {
+	CertFile   string `yaml:"cert_file" zero:"no TLS" doc:"PEM file with the certificate, then its chain."`
+	KeyFile    string `yaml:"key_file" zero:"no TLS" doc:"PEM file with the certificate's private key."`
+	MinVersion string `yaml:"min_version" enum:"1.2|1.3" doc:"Oldest version of TLS that is spoken."`
+	HTTP       bool   `yaml:"http" doc:"Whether the HTTP listener speaks TLS (https and wss) when there is a certificate."`
+	TCP        bool   `yaml:"tcp" doc:"Whether the TCP listener speaks TLS when there is a certificate."`
+}
+
+// On reports whether there is a certificate.
+func (t TLS) On() bool { return t.CertFile != "" }
 
 // Room is a room that is ensured at start.
 type Room struct {
@@ -172,6 +185,7 @@ func Defaults() Config {
 		Listen:  "127.0.0.1:8080",
 		TCP:     TCP{Listen: "127.0.0.1:7070"},
 		Admin:   Admin{Listen: "127.0.0.1:9090"},
+		TLS:     TLS{MinVersion: "1.2", HTTP: true, TCP: true},
 		DataDir: "./data",
 		Rooms: []Room{
 			{ID: "lobby", Title: "Lobby", Mode: state.ModeOpen, Visibility: state.Public},

@@ -25,6 +25,12 @@ var ruleset = []rule{
 		}
 		return ""
 	}},
+	{[]string{"tls.cert_file", "tls.key_file"}, func(c *Config) string {
+		if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+			return "tls.cert_file and tls.key_file belong together: set both, or neither"
+		}
+		return ""
+	}},
 	{[]string{"policy.dir", "policy.git.url"}, func(c *Config) string {
 		if c.Policy.Dir != "" && c.Policy.Git.URL != "" {
 			return "policy.dir and policy.git.url are both set; only one place can hold the rules"

@@ -1,13 +1,17 @@
 // Package stream is the socket below a connection's room.Peer: writes that
 // never wait for the pumps, writes that wait for the one drainer of a full
-// connection, and an end that lets the last bytes arrive.
+// connection, and an end that lets the last bytes arrive. It does so for plain
+// TCP and for TLS.
 //
 // It writes to the file descriptor through syscall.RawConn, so a full socket
 // is told apart from a slow one without a goroutine or a deadline a
-// connection.
+// connection. A write of crypto/tls that times out is fatal to its
+// connection, so below TLS lies a bounded buffer of ciphertext that is always
+// ready to take what TLS writes (see sealed and spill).
 package stream
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -21,91 +25,75 @@ import (
 // (a close with bytes unread resets the connection, RFC 1122 §4.2.2.13).
 const LingerTime = 2 * time.Second
 
-// Stream implements room.Socket on a net.Conn. See room.Socket for who may
-// call what when.
-type Stream struct {
+// Socket is a room.Socket: see there for who may call what when.
+type Socket interface {
+	TryWrite(p []byte) (int, error)
+	Write(p []byte, timeout time.Duration) (int, error)
+	Shutdown()
+	Abort()
+}
+
+// New returns the socket of conn. Where conn is TLS, its handshake has ended
+// and it came from a Listener of this package, and nothing else writes to it
+// from now on.
+func New(conn net.Conn) Socket {
+	if t, ok := conn.(*tls.Conn); ok {
+		if below, ok := t.NetConn().(*spill); ok {
+			below.hold()
+			return &sealed{tls: t, below: below}
+		}
+	}
+	return newPlain(conn)
+}
+
+// plain implements Socket on a net.Conn without TLS.
+type plain struct {
 	conn net.Conn
-	raw  syscall.RawConn // nil where the connection has no file descriptor
-
-	// Used by the attempt function below, under the peer's lock.
-	buf []byte
-	n   int
-	err error
-	try func(fd uintptr) bool // made once: a closure each write would be an allocation each delivery
+	fd   descriptor
 }
 
-// New returns the socket of conn.
-func New(conn net.Conn) *Stream {
-	s := &Stream{conn: conn}
-	if sc, ok := conn.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			s.raw = raw
-			s.try = s.attempt
-		}
-	}
-	return s
-}
+func newPlain(conn net.Conn) *plain { return &plain{conn: conn, fd: newDescriptor(conn)} }
 
-// TryWrite implements room.Socket. A connection without a file descriptor is
+// TryWrite implements Socket. A connection without a file descriptor is
 // always full, which leaves it to the drainer.
-func (s *Stream) TryWrite(p []byte) (int, error) {
-	if s.raw == nil || len(p) == 0 {
-		return 0, nil
-	}
-	s.buf, s.n, s.err = p, 0, nil
-	err := s.raw.Write(s.try)
-	s.buf = nil
-	if err == nil {
-		err = s.err
-	}
-	return s.n, err
+func (s *plain) TryWrite(p []byte) (int, error) { return s.fd.write(p) }
+
+// Write implements Socket.
+func (s *plain) Write(p []byte, timeout time.Duration) (int, error) {
+	return writeWithin(s.conn, p, timeout)
 }
 
-// attempt writes until the socket is full. It always answers true: waiting is
-// the drainer's business.
-func (s *Stream) attempt(fd uintptr) bool {
-	for s.n < len(s.buf) {
-		n, err := syscall.Write(int(fd), s.buf[s.n:])
-		switch {
-		case errors.Is(err, syscall.EINTR):
-		case errors.Is(err, syscall.EAGAIN):
-			return true
-		case err != nil:
-			s.err = os.NewSyscallError("write", err)
-			return true
-		case n == 0:
-			s.err = io.ErrUnexpectedEOF
-			return true
-		default:
-			s.n += n
-		}
-	}
-	return true
-}
+// Shutdown implements Socket.
+func (s *plain) Shutdown() { shutdown(s.conn) }
 
-// Write implements room.Socket.
-func (s *Stream) Write(p []byte, timeout time.Duration) (int, error) {
+// Abort implements Socket.
+func (s *plain) Abort() { _ = s.conn.Close() }
+
+// writeWithin writes p to c, for timeout at most; 0 = for ever. Some bytes
+// written are no error.
+func writeWithin(c net.Conn, p []byte, timeout time.Duration) (int, error) {
 	var deadline time.Time
 	if timeout > 0 {
 		deadline = time.Now().Add(timeout)
 	}
-	if err := s.conn.SetWriteDeadline(deadline); err != nil {
+	if err := c.SetWriteDeadline(deadline); err != nil {
 		return 0, err
 	}
-	n, err := s.conn.Write(p)
-	_ = s.conn.SetWriteDeadline(time.Time{}) // a deadline left behind would fail the next TryWrite
+	n, err := c.Write(p)
+	_ = c.SetWriteDeadline(time.Time{}) // a deadline left behind would fail the next write to the descriptor
 	if n > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		err = nil
 	}
 	return n, err
 }
 
-// Shutdown implements room.Socket.
-func (s *Stream) Shutdown() {
+// shutdown ends the sending side of c, wakes who waits in a write, and lets
+// the reading side end soon.
+func shutdown(c net.Conn) {
 	now := time.Now()
-	_ = s.conn.SetReadDeadline(now.Add(LingerTime))
-	_ = s.conn.SetWriteDeadline(now)
-	if half, ok := s.conn.(interface{ CloseWrite() error }); ok {
+	_ = c.SetReadDeadline(now.Add(LingerTime))
+	_ = c.SetWriteDeadline(now)
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}
 }
@@ -118,5 +106,63 @@ func Linger(c net.Conn, timeout time.Duration) {
 	_, _ = io.Copy(io.Discard, c)
 }
 
-// Abort implements room.Socket.
-func (s *Stream) Abort() { _ = s.conn.Close() }
+// descriptor writes to a connection's file descriptor without waiting. One
+// goroutine uses it at a time.
+type descriptor struct {
+	raw syscall.RawConn // nil where the connection has none
+
+	// Used by attempt.
+	buf []byte
+	n   int
+	err error
+	try func(fd uintptr) bool // made once: a closure each write would be an allocation each delivery
+}
+
+func newDescriptor(c net.Conn) (d descriptor) {
+	if sc, ok := c.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			d.raw = raw
+		}
+	}
+	return d
+}
+
+// write writes what the connection takes without waiting; 0 and nil mean
+// that it is full.
+func (d *descriptor) write(p []byte) (int, error) {
+	if d.raw == nil || len(p) == 0 {
+		return 0, nil
+	}
+	if d.try == nil {
+		d.try = d.attempt
+	}
+	d.buf, d.n, d.err = p, 0, nil
+	err := d.raw.Write(d.try)
+	d.buf = nil
+	if err == nil {
+		err = d.err
+	}
+	return d.n, err
+}
+
+// attempt writes until the socket is full. It always answers true: waiting is
+// the drainer's business.
+func (d *descriptor) attempt(fd uintptr) bool {
+	for d.n < len(d.buf) {
+		n, err := syscall.Write(int(fd), d.buf[d.n:])
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EAGAIN):
+			return true
+		case err != nil:
+			d.err = os.NewSyscallError("write", err)
+			return true
+		case n == 0:
+			d.err = io.ErrUnexpectedEOF
+			return true
+		default:
+			d.n += n
+		}
+	}
+	return true
+}

@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var _ room.Socket = (*stream.Stream)(nil)
+var _ room.Socket = stream.Socket(nil)
 
 const patience = 30 * time.Second
 
@@ -53,7 +53,7 @@ func pair(t testing.TB) (near, far *net.TCPConn) {
 }
 
 // fill writes until the socket is full and returns how much it took.
-func fill(t testing.TB, s *stream.Stream) (n int) {
+func fill(t testing.TB, s stream.Socket) (n int) {
 	t.Helper()
 	chunk := bytes.Repeat([]byte("x"), 64<<10)
 	for {

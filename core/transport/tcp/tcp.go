@@ -50,6 +50,8 @@ func New(sessions *session.Server, log *slog.Logger) *Server {
 func (s *Server) Serve(ln net.Listener) error {
 	s.readers.Add(1) // so that Wait waits for Serve, and nothing is added to none
 	defer s.readers.Done()
+	ctx, stop := context.WithCancel(context.Background()) // handshakes end with the listener
+	defer stop()
 	pause := 5 * time.Millisecond // after an error, doubled to 1 s: file descriptors may be short
 	for {
 		c, err := ln.Accept()
@@ -63,7 +65,7 @@ func (s *Server) Serve(ln net.Listener) error {
 			continue
 		}
 		pause = 5 * time.Millisecond
-		s.readers.Go(func() { s.serve(c) })
+		s.readers.Go(func() { s.serve(ctx, c) })
 	}
 }
 
@@ -73,8 +75,9 @@ func (s *Server) Wait() {
 	s.crew.Wait()
 }
 
-func (s *Server) serve(c net.Conn) {
+func (s *Server) serve(ctx context.Context, c net.Conn) {
 	defer c.Close()
+	began := time.Now()
 	ip := stream.RemoteIP(c)
 	release, refused := s.sessions.Admit(ip)
 	if refused != nil {
@@ -82,9 +85,13 @@ func (s *Server) serve(c net.Conn) {
 		return
 	}
 	defer release()
+	if err := stream.Handshake(ctx, c, s.deadline(began)); err != nil {
+		s.log.Debug("tls handshake ended without a connection", slog.Any("error", err))
+		return
+	}
 	l := &link{s: s, c: c, in: lines{r: bufio.NewReaderSize(c, readBuffer), limit: s.sessions.Config().FrameBytes}}
 	l.x = s.sessions.Start(session.Conn{Transport: "tcp", Remote: ip, Socket: stream.New(c)})
-	l.serve()
+	l.serve(s.deadline(began))
 }
 
 // turnAway tells a client above the limits why it is not served.
@@ -93,7 +100,7 @@ func (s *Server) turnAway(c net.Conn, e *chat.Error) {
 	if s.refusing.Add(1) > maxRefusing {
 		return
 	}
-	_ = c.SetWriteDeadline(time.Now().Add(refusalTime))
+	_ = c.SetDeadline(time.Now().Add(refusalTime)) // over TLS the first write reads too
 	code := wire.CloseTooMany
 	if e.Code == chat.CodeGoingAway {
 		code = wire.CloseRestart
@@ -104,6 +111,16 @@ func (s *Server) turnAway(c net.Conn, e *chat.Error) {
 		_ = half.CloseWrite()
 		stream.Linger(c, refusalTime)
 	}
+}
+
+// deadline is when a connection that began then must have said hello; the
+// zero time where there is no limit.
+func (s *Server) deadline(began time.Time) time.Time {
+	limit := s.sessions.Config().HandshakeTimeout
+	if limit <= 0 {
+		return time.Time{}
+	}
+	return began.Add(limit)
 }
 
 // link is one connection. Its goroutine only waits for bytes, so that it gets
@@ -117,11 +134,9 @@ type link struct {
 	greeted bool
 }
 
-// serve reads until the connection ends.
-func (l *link) serve() {
-	if wait := l.s.sessions.Config().HandshakeTimeout; wait > 0 {
-		_ = l.c.SetReadDeadline(time.Now().Add(wait))
-	}
+// serve reads until the connection ends. hello must have come by then.
+func (l *link) serve(hello time.Time) {
+	_ = l.c.SetReadDeadline(hello)
 	for !l.ended {
 		_, _ = l.in.r.Peek(1) // an error comes again when it is read
 		l.s.crew.Do(l)
