@@ -30,7 +30,8 @@ var homes = map[string][]string{
 	"github.com/fsnotify/fsnotify":             {"core/watch"},
 	"github.com/google/uuid":                   {"core/session", "core/admin"},
 	"github.com/go-json-experiment/json":       {"core/wire"},
-	"golang.org/x/sys":                         {"core/liveness"},
+	"golang.org/x/sys":                         {"core/liveness", "core/bench"},
+	"github.com/HdrHistogram/hdrhistogram-go":  {"core/bench/load"},
 	"github.com/invopop/jsonschema":            {"core/wire"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"core/wire"},
 	"github.com/chromedp":                      {"core/web/browsertest"},
@@ -49,6 +50,7 @@ var rank = map[string]int{
 	"plugins": 4, "plugins/internal": 2, "plugins/wasmbin": 2, "plugins/meter": 3,
 	"policy": 4, "policy/rego": 5, "policy/gitsync": 5, "policy/folder": 5, "policy/source": 6,
 	"examples/plugins": 5,
+	"core/bench/load": 1, "core/bench/proc": 1, "core/bench/report": 1, "core/bench": 2,
 	"core/e2e":         9, "core/web/browsertest": 9, "cmd/platform": 9,
 }
 

@@ -21,6 +21,7 @@ import (
 	"net/http/pprof"
 	"net/netip"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -79,6 +80,7 @@ func New(d Deps) *API {
 	a.mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	a.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	a.mux.HandleFunc("PUT /v1/profiling", a.profiling)
+	a.mux.HandleFunc("POST /v1/gc", a.collect)
 	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, 404, "not_found", fmt.Sprintf("there is no %s %s here", r.Method, r.URL.Path))
 	})
@@ -164,6 +166,14 @@ func (a *API) profiling(w http.ResponseWriter, r *http.Request) {
 		runtime.SetBlockProfileRate(max(0, *in.Block))
 	}
 	a.d.Log.Info("profiling switched", slog.Any("mutex", in.Mutex), slog.Any("block", in.Block))
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// collect runs a garbage collection and gives the memory that is free to the
+// operating system. Clients wait meanwhile, so it is for measurements.
+func (a *API) collect(w http.ResponseWriter, _ *http.Request) {
+	debug.FreeOSMemory()
+	a.d.Log.Info("garbage collected on request")
 	w.WriteHeader(http.StatusNoContent)
 }
 

@@ -284,6 +284,18 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
+func TestCollectGarbage(t *testing.T) {
+	n := start(t)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	n.ok(request{method: "POST", path: "/v1/gc"}, 204, nil)
+	runtime.ReadMemStats(&after)
+	if after.NumForcedGC <= before.NumForcedGC {
+		t.Errorf("got %d forced collections, want more than %d", after.NumForcedGC, before.NumForcedGC)
+	}
+	n.refused(request{method: "POST", path: "/v1/gc", open: true}, 401, "unauthorized", "admin.token")
+}
+
 func TestBodiesAreStrict(t *testing.T) {
 	n := start(t)
 	for _, tt := range []struct{ name, body, says string }{

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"parley/core/bench"
+	"parley/core/bench/load"
+	"parley/core/bench/report"
+)
+
+// benchFlags are the flags of `platform bench MODE`.
+type benchFlags struct {
+	bench.Config
+	keys        []string
+	noPlugins   bool
+	tokenFile   string
+	closed      bool
+	json        bool
+	rooms       int
+	rate        float64
+	members     int
+	publishers  int
+	inFlight    int
+	textBytes   int
+	warmup      time.Duration
+	duration    time.Duration
+	parallel    int
+	perSecond   int
+	membersRoom int
+}
+
+func benchCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "bench",
+		Short: "Put load on a server and measure what it costs",
+		Long: "Put load on a server and measure what it costs. Without --target the command starts a server of its own on free\n" +
+			"ports, with its data in a temporary folder, the limits on a single address open and the plugins of --plugins.\n" +
+			"The clients are processes of their own; they check that nothing is lost, duplicated or out of order.",
+	}
+	for _, m := range bench.Modes() {
+		c.AddCommand(benchMode(m))
+	}
+	c.AddCommand(&cobra.Command{
+		Use: "client", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			runtime.GOMAXPROCS(2) // the loop, and its reader of orders
+			return load.Serve(c.Context(), os.Stdin, os.Stdout)
+		},
+	})
+	return c
+}
+
+func benchMode(m bench.Mode) *cobra.Command {
+	f := &benchFlags{}
+	c := &cobra.Command{Use: m.Name, Short: "Measure " + m.Doc, Args: cobra.NoArgs}
+	fl := c.Flags()
+	fl.StringVar(&f.Target, "target", "", "WebSocket URL of a running server, such as ws://127.0.0.1:8080/v1/ws")
+	fl.StringVar(&f.Admin, "admin", "", "its admin API, such as http://127.0.0.1:9090")
+	fl.StringVar(&f.tokenFile, "admin-token-file", "", "file with its admin token, data_dir/admin.token")
+	fl.IntSliceVar(&f.PIDs, "pid", nil, "its process, whose CPU and memory are measured; may be repeated")
+	fl.StringVar(&f.Plugins, "plugins", defaultPlugins(), "folder of plugins for a server of the benchmark's own; empty: none")
+	fl.StringArrayVar(&f.keys, "set", nil, "KEY=VALUE of the configuration of a server of the benchmark's own; may be repeated")
+	fl.StringVar(&f.Data, "data", "", "folder on the disk that takes the server's data; empty: the system's for temporary files")
+	fl.BoolVar(&f.json, "json", false, "print the result as JSON")
+	fl.IntVar(&f.members, "members", m.Load.RoomSize, "members of one room")
+	fl.IntVar(&f.rooms, "rooms", m.Load.Members/m.Load.RoomSize, "rooms")
+	fl.IntVar(&f.publishers, "publishers", m.Load.Publishers, "connections that send; they join nothing")
+	fl.Float64Var(&f.rate, "rate", m.Load.Rate, "messages a second of all publishers together (open loop)")
+	fl.BoolVar(&f.closed, "closed", false, "closed loop: each publisher sends as soon as it may")
+	fl.IntVar(&f.inFlight, "in-flight", 4, "closed loop: messages each publisher has unanswered")
+	fl.IntVar(&f.textBytes, "text", m.Load.TextBytes, "bytes of a message's text")
+	fl.DurationVar(&f.warmup, "warmup", m.Load.Warmup, "time of sending before measuring")
+	fl.DurationVar(&f.duration, "duration", m.Load.Duration, "time measured")
+	fl.IntVar(&f.parallel, "parallel", m.Load.Parallel, "connections being opened at once, by each client process")
+	fl.IntVar(&f.perSecond, "connect-rate", 0, "connections opened in a second; 0: as fast as it goes")
+	c.RunE = func(c *cobra.Command, _ []string) error { return f.run(c, m) }
+	return c
+}
+
+// defaultPlugins is the folder that `make plugins` fills.
+func defaultPlugins() string {
+	const dir = "bin/plugins"
+	if _, err := os.Stat(dir); err != nil {
+		return ""
+	}
+	return dir
+}
+
+func (f *benchFlags) run(c *cobra.Command, m bench.Mode) (err error) {
+	if f.Exe, err = os.Executable(); err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	f.Keys = map[string]string{}
+	for _, kv := range f.keys {
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok {
+			return fmt.Errorf("--set %s: KEY=VALUE is expected", kv)
+		}
+		f.Keys[k] = v
+	}
+	if f.tokenFile != "" {
+		token, err := os.ReadFile(f.tokenFile)
+		if err != nil {
+			return fmt.Errorf("read the admin token: %w", err)
+		}
+		f.Token = strings.TrimSpace(string(token))
+	}
+	f.Load = bench.Load{
+		Members: f.members * f.rooms, RoomSize: f.members, Publishers: f.publishers, Rate: f.rate, TextBytes: f.textBytes,
+		Warmup: f.warmup, Duration: f.duration, Parallel: f.parallel, PerSecond: f.perSecond,
+	}
+	if f.closed {
+		f.Load.Rate, f.Load.InFlight = 0, f.inFlight
+		if !c.Flags().Changed("publishers") {
+			f.Load.Publishers = closedPublishers
+		}
+	}
+	if isTerminal(os.Stderr) {
+		f.Progress = os.Stderr
+	}
+	sections, err := bench.New(f.Config).Run(c.Context(), m)
+	write := report.Text
+	if f.json {
+		write = report.JSON
+	}
+	return errors.Join(write(c.OutOrStdout(), sections), err)
+}
+
+// closedPublishers is how many publishers a closed loop has: a connection's
+// commands are carried out one after the other, so that it takes several to
+// keep the store's group commit filled.
+const closedPublishers = 16
+
+// isTerminal reports whether f is a character device, as terminals are.
+func isTerminal(f *os.File) bool {
+	st, err := f.Stat()
+	return err == nil && st.Mode()&os.ModeCharDevice != 0
+}

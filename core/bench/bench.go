@@ -1,0 +1,138 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"parley/core/bench/load"
+	"parley/core/bench/report"
+)
+
+// Config is what a run needs besides its mode.
+type Config struct {
+	Exe     string            // the platform binary: it runs the server and the clients
+	Plugins string            // plugins of a server of our own; empty: none
+	Keys    map[string]string // configuration keys for a server of our own
+	Data    string            // folder for a server's data; empty: the system's for temporary files
+
+	Target string // URL of a running server's WebSocket; empty: a server of our own
+	Admin  string // its admin API
+	Token  string // its admin token
+	PIDs   []int  // its processes, for CPU and memory
+
+	Load Load // zero fields are the mode's own
+
+	Progress io.Writer // a terminal to draw on; nil: nothing is drawn
+}
+
+// Bench runs modes.
+type Bench struct {
+	Config
+	Start load.Start // how a client process begins
+}
+
+// New returns a Bench whose clients are processes of cfg.Exe.
+func New(cfg Config) *Bench {
+	b := &Bench{Config: cfg}
+	b.Start = func(context.Context) (load.Pipe, error) { return startClient(cfg.Exe) }
+	return b
+}
+
+// startClient runs `platform bench client`, which calls load.Serve.
+func startClient(exe string) (load.Pipe, error) {
+	cmd := exec.Command(exe, "bench", "client")
+	cmd.Env = cleanEnv(nil)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = childAttr()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return load.Pipe{}, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return load.Pipe{}, err
+	}
+	if err := cmd.Start(); err != nil {
+		return load.Pipe{}, err
+	}
+	return load.Pipe{Orders: in, Reports: out, Wait: cmd.Wait}, nil
+}
+
+// Mode is one kind of run.
+type Mode struct {
+	Name string
+	Doc  string // one line
+	Load Load   // what is done where the caller says nothing
+	run  func(*Bench, context.Context, Load) ([]report.Section, error)
+}
+
+// Modes lists them in the order they are shown.
+func Modes() []Mode {
+	return []Mode{
+		{Name: "idle", Doc: "memory of idle connections", run: (*Bench).idle,
+			Load: Load{Members: 10_000, RoomSize: 50, Parallel: 64, Duration: 10 * time.Second}},
+		{Name: "fanout", Doc: "one room with many members, open or closed loop", run: (*Bench).fanout,
+			Load: Load{Members: 1000, RoomSize: 1000, Publishers: 4, Rate: 50, TextBytes: 120, Warmup: 2 * time.Second, Duration: 10 * time.Second, Parallel: 64}},
+		{Name: "rooms", Doc: "many small rooms", run: (*Bench).fanout,
+			Load: Load{Members: 5000, RoomSize: 10, Publishers: 16, Rate: 3000, TextBytes: 120, Warmup: 2 * time.Second, Duration: 10 * time.Second, Parallel: 64}},
+	}
+}
+
+// Find returns the mode of a name.
+func Find(name string) (Mode, error) {
+	all := Modes()
+	i := slices.IndexFunc(all, func(m Mode) bool { return m.Name == name })
+	if i < 0 {
+		var names []string
+		for _, m := range all {
+			names = append(names, m.Name)
+		}
+		return Mode{}, fmt.Errorf("there is no mode %q; there are %s", name, strings.Join(names, ", "))
+	}
+	return all[i], nil
+}
+
+// Run runs a mode with the load of the configuration.
+func (b *Bench) Run(ctx context.Context, mode Mode) ([]report.Section, error) {
+	return mode.run(b, ctx, b.Load)
+}
+
+// server takes the configured server or starts one.
+func (b *Bench) server(ctx context.Context, keys, env map[string]string) (*Server, error) {
+	if b.Target != "" {
+		return Take(ctx, b.Target, b.Admin, b.Token, b.PIDs)
+	}
+	set := Settings{Exe: b.Exe, Plugins: b.Plugins, Keys: map[string]string{}, Env: env, Data: b.Data}
+	for _, m := range []map[string]string{b.Keys, keys} {
+		for k, v := range m {
+			set.Keys[k] = v
+		}
+	}
+	return StartServer(ctx, set)
+}
+
+// machine describes where a figure was measured.
+func machine() string {
+	model := runtime.GOARCH
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(text)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				model = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	return fmt.Sprintf("%d CPUs (%s), %s, %s", runtime.NumCPU(), model, runtime.GOOS, runtime.Version())
+}
+
+// lower is text as a room's name may hold it.
+func lower(s string) string { return strings.ToLower(s) }
+
+func (s *Server) loopback() bool { return strings.HasPrefix(s.Addr, "127.") }

@@ -1,0 +1,291 @@
+package load
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// engine is one process's connections. Everything belongs to the goroutine
+// that calls run.
+type engine struct {
+	spec Spec
+	to   netip.AddrPort
+	from netip.Addr
+
+	poll  *poller
+	timer timer
+	wake  int // read end of the pipe that orders come through
+	buf   []byte
+
+	conns   []conn
+	rooms   []roomLog // of this process's members
+	started int       // connections begun
+	opening int       // begun and neither open nor gone
+	begun   int64     // when connecting began
+	news    int64     // when something last happened
+	plan    plan
+	stats   *Stats
+	seconds seconds
+	got     uint64
+	clock   clock
+}
+
+// clock reads the monotonic clock without a system call each time: Go's own
+// reading is the same clock since another moment.
+type clock struct {
+	mono int64
+	at   time.Time
+}
+
+func newClock() clock { return clock{mono: Monotonic(), at: time.Now()} }
+
+func (c clock) now() int64 { return c.mono + int64(time.Since(c.at)) }
+
+// Keys of what is not a connection in the epoll set.
+const (
+	keyWake  = -1
+	keyTimer = -2
+)
+
+// recent bounds the events remembered over all rooms of a process.
+const recent = 16_384
+
+func newEngine(spec Spec, wake int) (*engine, error) {
+	if err := spec.check(); err != nil {
+		return nil, err
+	}
+	e := &engine{
+		spec: spec, to: netip.MustParseAddrPort(spec.Server), wake: wake, buf: make([]byte, 256<<10), // one read takes most of what a pass wrote
+		conns: make([]conn, spec.Members+spec.Publishers), stats: NewStats(), seconds: seconds{current: NewLatency()}, clock: newClock(),
+	}
+	if spec.Bind != "" {
+		e.from = netip.MustParseAddr(spec.Bind)
+	}
+	for i := range e.conns {
+		e.conns[i] = conn{fd: -1, room: -1, pub: i - spec.Members}
+		if i < spec.Members {
+			e.conns[i].room = (spec.First+i)/spec.RoomSize - e.firstRoom()
+		}
+	}
+	if spec.Members > 0 {
+		n := e.conns[spec.Members-1].room + 1
+		e.rooms = make([]roomLog, n)
+		for i := range e.rooms {
+			e.rooms[i] = roomLog{name: spec.roomName(e.firstRoom() + i), ring: make([]entry, min(max(recent/n, 8), 1024))}
+		}
+	}
+	e.plan = newPlan(spec)
+	var err error
+	if e.poll, err = newPoller(); err != nil {
+		return nil, err
+	}
+	if e.timer, err = newTimer(); err != nil {
+		e.poll.close()
+		return nil, err
+	}
+	return e, errors.Join(e.poll.watch(e.timer.fd, keyTimer, false), e.poll.watch(wake, keyWake, false))
+}
+
+func (e *engine) firstRoom() int { return e.spec.First / max(e.spec.RoomSize, 1) }
+
+// close ends every connection at once.
+func (e *engine) close() {
+	for i := range e.conns {
+		if c := &e.conns[i]; c.fd >= 0 {
+			_ = unix.Close(c.fd)
+			c.fd, c.state = -1, gone
+		}
+	}
+	e.timer.close()
+	e.poll.close()
+}
+
+// turn waits for at most ms milliseconds and handles what is ready. orders
+// reports that the pipe of orders is.
+func (e *engine) turn(ms int) (orders bool, err error) {
+	events, err := e.poll.wait(ms)
+	if err != nil {
+		return false, err
+	}
+	for _, ev := range events {
+		switch ev.Fd {
+		case keyWake:
+			orders = true
+		case keyTimer:
+			e.timer.drain()
+		default:
+			e.ready(int(ev.Fd), ev.Events)
+		}
+	}
+	if err := e.dialMore(); err != nil {
+		return orders, err
+	}
+	return orders, e.publish()
+}
+
+// ready handles one connection's events.
+func (e *engine) ready(i int, events uint32) {
+	c := &e.conns[i]
+	if c.fd < 0 {
+		return // ended by an earlier event of this turn
+	}
+	if c.state == dialing {
+		if err := dialled(c.fd); err != nil {
+			e.end(c, "connect: "+err.Error())
+			return
+		}
+		if events&unix.EPOLLOUT == 0 {
+			return
+		}
+		c.state = upgrading
+		c.out = e.upgradeRequest(c.out)
+		e.flush(i)
+		return
+	}
+	if events&unix.EPOLLOUT != 0 {
+		e.flush(i)
+	}
+	if events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		e.read(i)
+	}
+}
+
+// read takes what has arrived, at most one buffer full: the rest is reported
+// again.
+func (e *engine) read(i int) {
+	c := &e.conns[i]
+	if c.fd < 0 {
+		return
+	}
+	kept := copy(e.buf, c.in)
+	n, err := unix.Read(c.fd, e.buf[kept:])
+	switch {
+	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
+		return
+	case err != nil:
+		e.end(c, err.Error())
+		return
+	case n == 0:
+		e.end(c, io.EOF.Error())
+		return
+	}
+	now := e.clock.now()
+	e.news = now
+	if e.plan.measuring(now) {
+		e.stats.Bytes += uint64(n)
+		e.stats.Reads++
+	}
+	rest, err := e.consume(i, e.buf[:kept+n], now)
+	if err != nil {
+		e.end(c, err.Error())
+		return
+	}
+	if len(rest) > maxFrame {
+		e.end(c, "frame too long")
+		return
+	}
+	if c.fd >= 0 {
+		c.in = append(c.in[:0], rest...)
+	}
+}
+
+// consume handles the complete frames of b and returns what is left.
+func (e *engine) consume(i int, b []byte, now int64) (rest []byte, err error) {
+	c := &e.conns[i]
+	if c.state == upgrading {
+		head, after, ok := bytes.Cut(b, []byte("\r\n\r\n"))
+		if !ok {
+			return b, nil
+		}
+		if !bytes.HasPrefix(head, []byte("HTTP/1.1 101 ")) {
+			status, _, _ := bytes.Cut(head, []byte("\r\n"))
+			return nil, fmt.Errorf("upgrade refused: %.100s", status)
+		}
+		c.state = greeting
+		c.out = e.greet(i, c.out)
+		e.flush(i)
+		b = after
+	}
+	for c.fd >= 0 {
+		op, payload, after, err := nextFrame(b)
+		if errors.Is(err, errPartial) {
+			return b, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		b = after
+		e.frame(i, op, payload, now)
+	}
+	return nil, nil
+}
+
+// flush writes what the connection owes, and asks to be told when the socket
+// takes more.
+func (e *engine) flush(i int) {
+	c := &e.conns[i]
+	for c.fd >= 0 && len(c.out) > 0 {
+		n, err := unix.Write(c.fd, c.out)
+		if errors.Is(err, unix.EAGAIN) {
+			break
+		}
+		if err != nil {
+			e.end(c, err.Error())
+			return
+		}
+		c.out = c.out[:copy(c.out, c.out[n:])]
+	}
+	if len(c.out) == 0 && e.spec.Members > 0 && c.room >= 0 {
+		c.out = nil // a member writes next to nothing
+	}
+	waits := len(c.out) > 0
+	if c.fd >= 0 && waits != c.waits {
+		c.waits = waits
+		if err := e.poll.change(c.fd, int32(i), waits); err != nil {
+			e.end(c, err.Error())
+		}
+	}
+}
+
+// end counts a connection that the server or the network ended.
+func (e *engine) end(c *conn, why string) {
+	if c.state == open {
+		e.stats.Closed[why]++
+		e.stats.Open--
+	} else {
+		e.stats.Refused[why]++
+		e.opening--
+	}
+	_ = unix.Close(c.fd)
+	c.fd, c.state, c.in, c.out = -1, gone, nil, nil
+}
+
+// dialMore begins connections as long as the spec allows.
+func (e *engine) dialMore() error {
+	if e.begun == 0 {
+		return nil
+	}
+	for e.started < len(e.conns) && e.opening < e.spec.Parallel {
+		if now := e.clock.now(); e.spec.ConnectPerSec > 0 && float64(e.started) > float64(now-e.begun)/1e9*float64(e.spec.ConnectPerSec) {
+			return e.timer.set(now + int64(time.Second)/int64(e.spec.ConnectPerSec))
+		}
+		fd, err := dial(e.to, e.from, e.spec.ReceiveBuffer)
+		if err != nil {
+			return fmt.Errorf("open connection %d: %w", e.started, err)
+		}
+		c := &e.conns[e.started]
+		c.fd, c.state, c.waits, c.began = fd, dialing, true, e.clock.now()
+		if err := e.poll.watch(fd, int32(e.started), true); err != nil {
+			return err
+		}
+		e.started++
+		e.opening++
+	}
+	return nil
+}

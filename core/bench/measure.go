@@ -1,0 +1,234 @@
+package bench
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"parley/core/bench/load"
+	"parley/core/bench/proc"
+)
+
+// Load is what clients do to the server.
+type Load struct {
+	Members    int           // connections in rooms
+	RoomSize   int           // members of one room
+	Publishers int           // connections that send
+	Rate       float64       // messages a second of all publishers; 0: closed loop
+	InFlight   int           // closed loop: unanswered messages of each publisher
+	TextBytes  int           // of a message
+	Warmup     time.Duration // sending before measuring
+	Duration   time.Duration // measured
+	Parallel   int           // connections being opened at once
+	PerSecond  int           // connections opened in a second; 0: no limit
+}
+
+func (l Load) rooms() int { return (l.Members + l.RoomSize - 1) / max(l.RoomSize, 1) }
+
+// specs divides a load among client processes: the publishers have one to
+// themselves, so that reading does not keep them from sending in time.
+func (l Load) specs(server *Server, run string) (all []load.Spec) {
+	base := load.Spec{
+		Server: server.Addr, Path: server.Path, Run: run, RoomSize: l.RoomSize, Rooms: l.rooms(), TextBytes: l.TextBytes,
+		Parallel: max(l.Parallel, 1), ConnectPerSec: l.PerSecond,
+	}
+	perProcess := max(load.MaxConnections/max(l.RoomSize, 1), 1) * l.RoomSize // whole rooms, where they fit
+	perProcess = min(perProcess, load.MaxConnections)
+	for first := 0; first < l.Members; first += perProcess {
+		s := base
+		s.First, s.Members = first, min(perProcess, l.Members-first)
+		all = append(all, s)
+	}
+	for i := range all {
+		all[i].ConnectPerSec = (l.PerSecond + len(all) - 1) / len(all)
+		if server.loopback() {
+			all[i].Bind = fmt.Sprintf("127.0.0.%d", 2+i%250)
+		}
+	}
+	if l.Publishers > 0 {
+		s := base
+		s.Publishers = l.Publishers
+		all = append(all, s)
+	}
+	return all
+}
+
+// Measured is one run of a load.
+type Measured struct {
+	load.Stats
+	Took    time.Duration // measured time
+	CPU     time.Duration // of the server, measured time
+	RSS     int64         // of the server, at the end of the measured time
+	Before  Counters      // of the server, beginning of the measured time
+	After   Counters      // end of it
+	Samples []Sample      // of the server, whole run
+}
+
+// Sample is the server's use of the machine at a moment.
+type Sample struct {
+	At  time.Duration // since the beginning of the traffic
+	CPU time.Duration // since the sample before
+	RSS int64
+}
+
+// sampleEvery is the time between two samples.
+const sampleEvery = 250 * time.Millisecond
+
+// newRun returns a name that no other run has.
+func newRun() string { return rand.Text()[:8] }
+
+// fleet starts the client processes of a load.
+func (b *Bench) fleet(ctx context.Context, server *Server, l Load) (*load.Fleet, error) {
+	return load.NewFleet(ctx, l.specs(server, lower(newRun())), b.Start)
+}
+
+// connect opens a load's connections and demands that all of them are.
+func (b *Bench) connect(ctx context.Context, fleet *load.Fleet, l Load) (*load.Stats, error) {
+	want := l.Members + l.Publishers
+	stop := b.progress("connecting", func() (float64, string) {
+		p := fleet.Progress()
+		return float64(p.Open) / float64(want), fmt.Sprintf("%d of %d", p.Open, want)
+	})
+	defer stop()
+	st, err := fleet.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if st.Open != want {
+		return st, fmt.Errorf("%d of %d connections came about; refused: %v, closed: %v", st.Open, want, st.Refused, st.Closed)
+	}
+	return st, nil
+}
+
+// run connects a load to the server, sends, and measures.
+func (b *Bench) run(ctx context.Context, server *Server, l Load) (m *Measured, err error) {
+	fleet, err := b.fleet(ctx, server, l)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, fleet.Close()) }()
+	if _, err := b.connect(ctx, fleet, l); err != nil {
+		return nil, err
+	}
+	return b.traffic(ctx, server, fleet, l)
+}
+
+// beforeTraffic lets what connecting stirred up come to rest.
+const beforeTraffic = time.Second
+
+// traffic sends a load's messages over connections that are open.
+func (b *Bench) traffic(ctx context.Context, server *Server, fleet *load.Fleet, l Load) (*Measured, error) {
+	from := load.Monotonic() + int64(beforeTraffic)
+	t := load.Traffic{Rate: l.Rate, InFlight: l.InFlight, From: from, Measure: from + int64(l.Warmup), Until: from + int64(l.Warmup+l.Duration)}
+	m := &Measured{}
+	stop := b.progress("sending", func() (float64, string) {
+		p := fleet.Progress()
+		return float64(load.Monotonic()-from) / float64(t.Until-from), fmt.Sprintf("%d deliveries", p.Got)
+	})
+	defer stop()
+	var watching sync.WaitGroup
+	var watchErr error
+	watchCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watching.Go(func() { watchErr = m.watch(watchCtx, server, t) })
+	acked, err := fleet.Traffic(ctx, t)
+	if err != nil {
+		cancel()
+		watching.Wait()
+		return nil, err
+	}
+	watching.Wait()
+	if watchErr != nil {
+		return nil, watchErr
+	}
+	st, err := fleet.Settle(ctx, acked, settleQuiet)
+	if err != nil {
+		return nil, err
+	}
+	m.Stats, m.Took = *st, l.Duration
+	return m, nil
+}
+
+// settleQuiet is how long nothing may arrive before what lacks is lost.
+const settleQuiet = 5 * time.Second
+
+// watch samples the server until the traffic ends.
+func (m *Measured) watch(ctx context.Context, server *Server, t load.Traffic) error {
+	if err := until(ctx, t.From); err != nil {
+		return err
+	}
+	last, err := server.Usage()
+	if err != nil {
+		return err
+	}
+	sampleTo := func(end int64) (proc.Usage, error) {
+		for {
+			at := min(end, load.Monotonic()+int64(sampleEvery))
+			if err := until(ctx, at); err != nil {
+				return last, err
+			}
+			now, err := server.Usage()
+			if err != nil {
+				return last, err
+			}
+			m.Samples = append(m.Samples, Sample{At: time.Duration(at - t.From), CPU: now.CPU - last.CPU, RSS: now.RSS})
+			last = now
+			if at >= end {
+				return now, nil
+			}
+		}
+	}
+	begin, err := sampleTo(t.Measure)
+	if err != nil {
+		return err
+	}
+	m.Before = server.counters(ctx)
+	end, err := sampleTo(t.Until)
+	if err != nil {
+		return err
+	}
+	m.After = server.counters(ctx)
+	m.CPU, m.RSS = end.CPU-begin.CPU, end.RSS
+	return nil
+}
+
+// until sleeps until a moment of the monotonic clock.
+func until(ctx context.Context, at int64) error {
+	timer := time.NewTimer(time.Duration(at - load.Monotonic()))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Counters is what the server's runtime says of itself; all zero where its
+// admin API cannot be asked.
+type Counters struct {
+	Collections float64 // finished garbage collections
+	PauseS      float64 // seconds the program stood still for them
+	Allocated   float64 // bytes
+	Mallocs     float64 // objects
+	HeapLive    float64 // bytes in use at the moment
+	Goroutines  float64
+	Messages    float64 // appended
+	Writes      float64 // of the pumps
+}
+
+func (s *Server) counters(ctx context.Context) Counters {
+	m, err := s.Metrics(ctx)
+	if err != nil {
+		return Counters{} // shown as not known
+	}
+	return Counters{
+		Collections: m["go_gc_duration_seconds_count"], PauseS: m["go_gc_duration_seconds_sum"],
+		Allocated: m["go_memstats_alloc_bytes_total"], Mallocs: m["go_memstats_mallocs_total"],
+		HeapLive: m["go_memstats_heap_alloc_bytes"], Goroutines: m["go_goroutines"],
+		Messages: m["parley_messages_total"], Writes: m["parley_pump_writes_total"],
+	}
+}

@@ -1,0 +1,294 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"parley/core/bench/proc"
+)
+
+// patience bounds the wait for a server to start or to answer.
+const patience = 30 * time.Second
+
+// Server is the server under test.
+type Server struct {
+	Addr  string // host:port of the HTTP listener, numeric
+	Path  string // of the WebSocket
+	Admin string // base URL of the admin API; empty: not known
+	Token string // admin token; empty: reading only
+	PIDs  []int  // whose CPU and memory count; empty: not known
+
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error // of cmd, once done is closed
+	dir  string
+}
+
+// Settings are how a server of our own is started.
+type Settings struct {
+	Exe     string            // the platform binary
+	Plugins string            // folder of plugins; empty: none
+	Keys    map[string]string // configuration keys over those of the benchmark
+	Env     map[string]string // GOGC, GODEBUG and the like
+	Data    string            // folder whose disk takes the data; empty: the system's for temporary files
+}
+
+// benchKeys are the limits that a benchmark's clients, being one address and
+// very talkative, would run into.
+func benchKeys() map[string]string {
+	return map[string]string{
+		"limits.connections_per_ip":  "0",
+		"limits.commands_per_second": "0",
+		"limits.accepts_per_second":  "0",
+		"limits.handshake_timeout":   "1m",
+		"log.level":                  "warn",
+	}
+}
+
+// StartServer starts a server on free ports, with its data in a folder of its
+// own, and waits until it is ready. The folder goes with Stop.
+func StartServer(ctx context.Context, set Settings) (*Server, error) {
+	dir, err := os.MkdirTemp(set.Data, "parley-bench-")
+	if err != nil {
+		return nil, fmt.Errorf("make a folder for the server's data: %w", err)
+	}
+	s := &Server{Path: "/v1/ws", dir: dir, done: make(chan struct{})}
+	ports, err := freePorts(ctx, 2)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	s.Addr, s.Admin = ports[0], "http://"+ports[1]
+	keys := benchKeys()
+	keys["listen"], keys["admin.listen"], keys["tcp.listen"] = ports[0], ports[1], ""
+	keys["data_dir"] = filepath.Join(dir, "data")
+	keys["plugins.dir"] = set.Plugins
+	for k, v := range set.Keys {
+		keys[k] = v
+	}
+	args := []string{"run"}
+	for k, v := range keys {
+		args = append(args, "--"+k+"="+v)
+	}
+	slices.Sort(args[1:])
+	if err := s.exec(set, args); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	if err := s.awaitReady(ctx); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	token, err := os.ReadFile(filepath.Join(keys["data_dir"], "admin.token"))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read the admin token: %w", err), s.Stop())
+	}
+	s.Token = strings.TrimSpace(string(token))
+	return s, nil
+}
+
+func (s *Server) exec(set Settings, args []string) error {
+	log, err := os.Create(s.logFile())
+	if err != nil {
+		return fmt.Errorf("make the server's log: %w", err)
+	}
+	defer log.Close() // the process has its own
+	s.cmd = exec.Command(set.Exe, args...)
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	s.cmd.Env = cleanEnv(set.Env)
+	s.cmd.SysProcAttr = childAttr()
+	if err := s.cmd.Start(); err != nil {
+		return fmt.Errorf("start the server: %w", err)
+	}
+	s.PIDs = []int{s.cmd.Process.Pid}
+	go func() { // ends with the process, which Stop waits for
+		s.err = s.cmd.Wait()
+		close(s.done)
+	}()
+	return nil
+}
+
+// logFile is what the server has printed, gctrace lines included.
+func (s *Server) logFile() string { return filepath.Join(s.dir, "server.log") }
+
+// cleanEnv is the environment without what configures a server, and with set.
+func cleanEnv(set map[string]string) []string {
+	var env []string
+	for _, e := range os.Environ() {
+		name, _, _ := strings.Cut(e, "=")
+		if !strings.HasPrefix(name, "PARLEY_") && !slices.Contains([]string{"GOGC", "GOMEMLIMIT", "GOMAXPROCS", "GODEBUG"}, name) {
+			env = append(env, e)
+		}
+	}
+	for k, v := range set {
+		env = append(env, k+"="+v)
+	}
+	return env
+}
+
+func (s *Server) awaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := s.ask(ctx, http.MethodGet, "/readyz"); err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-s.done:
+			log, _ := os.ReadFile(s.logFile())
+			return fmt.Errorf("the server ended before it was ready (%w): %s", s.err, tail(log))
+		case <-ctx.Done():
+			return fmt.Errorf("the server was not ready in %v", patience)
+		}
+	}
+}
+
+// tail is the end of a log, to be shown.
+func tail(log []byte) string {
+	return string(log[max(0, len(log)-2000):])
+}
+
+// Stop ends a server of our own and removes its folder. It may be called
+// twice; for a server that was only taken it does nothing.
+func (s *Server) Stop() error {
+	if s.cmd == nil {
+		return nil
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.done:
+	case <-time.After(patience):
+		_ = s.cmd.Process.Kill()
+		<-s.done
+	}
+	s.cmd = nil
+	return os.RemoveAll(s.dir)
+}
+
+// Usage is what the server's processes have used.
+func (s *Server) Usage() (proc.Usage, error) { return proc.Sum(s.PIDs) }
+
+// maxPage bounds a page of the admin API, in bytes.
+const maxPage = 16 << 20
+
+// ask sends a request to the admin API.
+func (s *Server) ask(ctx context.Context, method, path string) ([]byte, error) {
+	if s.Admin == "" {
+		return nil, errors.New("the admin API's address is not known: name it with --admin")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute) // a CPU profile takes its time
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, s.Admin+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	if s.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+s.Token)
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxPage+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(body) > maxPage:
+		return nil, fmt.Errorf("%s %s: more than %d bytes", method, path, maxPage)
+	case resp.StatusCode/100 != 2:
+		return nil, fmt.Errorf("%s %s: status %d: %.300s", method, path, resp.StatusCode, body)
+	}
+	return body, nil
+}
+
+// Collect lets the server collect garbage and give memory back.
+func (s *Server) Collect(ctx context.Context) error {
+	_, err := s.ask(ctx, http.MethodPost, "/v1/gc")
+	return err
+}
+
+// Metrics reads /metrics: values by series, as Prometheus writes them.
+func (s *Server) Metrics(ctx context.Context) (map[string]float64, error) {
+	page, err := s.ask(ctx, http.MethodGet, "/metrics")
+	if err != nil {
+		return nil, err
+	}
+	return parseMetrics(page), nil
+}
+
+// parseMetrics reads the Prometheus text format; lines that are not a series
+// and a number are left out.
+func parseMetrics(page []byte) map[string]float64 {
+	values := make(map[string]float64)
+	for line := range bytes.Lines(page) {
+		at := bytes.LastIndexByte(bytes.TrimSpace(line), ' ')
+		if at < 0 || line[0] == '#' {
+			continue
+		}
+		if v, err := strconv.ParseFloat(string(bytes.TrimSpace(line[at:])), 64); err == nil {
+			values[string(line[:at])] = v
+		}
+	}
+	return values
+}
+
+// Take uses a server that runs already. target is the URL of the WebSocket,
+// admin that of the admin API or empty.
+func Take(ctx context.Context, target, admin, token string, pids []int) (*Server, error) {
+	u, err := url.Parse(target)
+	if err != nil || u.Scheme != "ws" || u.Host == "" {
+		return nil, fmt.Errorf("target %q is not like ws://127.0.0.1:8080/v1/ws", target)
+	}
+	if u.Port() == "" {
+		u.Host = net.JoinHostPort(u.Hostname(), "80")
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", u.Hostname())
+	if err != nil {
+		return nil, fmt.Errorf("find target %q: %w", target, err)
+	}
+	s := &Server{Addr: net.JoinHostPort(ips[0].Unmap().String(), u.Port()), Path: u.Path, Admin: strings.TrimSuffix(admin, "/"), Token: token, PIDs: pids}
+	if s.Path == "" {
+		s.Path = "/v1/ws"
+	}
+	for _, pid := range pids {
+		if _, err := proc.Of(pid); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// freePorts returns addresses on loopback that were free a moment ago, below
+// the ports that the kernel gives to outgoing connections.
+func freePorts(ctx context.Context, count int) (addrs []string, err error) {
+	var lc net.ListenConfig
+	for port := 21000 + os.Getpid()%4000; len(addrs) < count; port++ {
+		if port > 32000 {
+			return nil, errors.New("no free port between 21000 and 32000")
+		}
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		ln, err := lc.Listen(ctx, "tcp", addr)
+		if err != nil {
+			continue
+		}
+		defer ln.Close() // all are held until the last is known
+		addrs = append(addrs, addr)
+	}
+	return addrs, nil
+}
