@@ -195,7 +195,7 @@ func (l *link) linger() {
 // its way where only the beginning of a frame has.
 func (l *link) Run() {
 	for {
-		if !l.next() {
+		if !l.control() && !l.next() {
 			l.ended = true
 			return
 		}
@@ -203,6 +203,46 @@ func (l *link) Run() {
 			return
 		}
 	}
+}
+
+// The first two bytes of a whole control frame from a client, and where its
+// payload begins (RFC 6455 §5.2, §5.5).
+const (
+	opPing, opPong = websocket.PingMessage, websocket.PongMessage
+	final          = 0x80
+	masked         = 0x80
+	maxControl     = 125
+	controlHeader  = 2 + 4 // with the mask
+)
+
+// control carries out a ping or pong that has arrived whole between two
+// messages. Left to gorilla, it would keep a worker until the next message:
+// NextReader returns for nothing less. A frame that is not like this is left
+// to it all the same.
+func (l *link) control() bool {
+	head, err := l.in.Peek(2)
+	if err != nil {
+		return false
+	}
+	op, n := head[0], int(head[1])-masked
+	if op != final|opPing && op != final|opPong || n < 0 || n > maxControl || l.in.Buffered() < controlHeader+n {
+		return false
+	}
+	f, err := l.in.Peek(controlHeader + n)
+	if err != nil {
+		return false
+	}
+	mask, payload := f[2:controlHeader], f[controlHeader:]
+	for i := range payload { // in place: the bytes are read once
+		payload[i] ^= mask[i%4]
+	}
+	if op == final|opPing {
+		l.x.Ping(payload)
+	} else {
+		l.x.Pong()
+	}
+	_, _ = l.in.Discard(len(f))
+	return true
 }
 
 // next reads one message and carries it out.
