@@ -235,6 +235,9 @@ func (h *Hub) sweep(now time.Time) {
 		default:
 			continue
 		}
+		r.mu.Lock()
+		r.expireEphemeralLocked(now)
+		r.mu.Unlock()
 		if r.refs.Load() > 0 || now.UnixMilli()-r.used.Load() < h.cfg.IdleTime.Milliseconds() {
 			continue
 		}

@@ -166,13 +166,11 @@ func (r *Room) collect(m *Member, line bool, arena *[]byte) owed {
 		o.mark = r.ring.at(o.next).end
 		o.next++
 	}
-	if r.ephHead-o.eph > ephemeralSlots {
-		o.eph = r.ephHead - ephemeralSlots
+	held := uint64(len(r.eph))
+	for _, f := range r.eph[held-min(held, r.ephHead-o.eph):] {
+		*arena = append(*arena, bytesOf(f, line)...)
 	}
-	for o.eph < r.ephHead {
-		o.eph++
-		*arena = append(*arena, bytesOf(r.eph[o.eph%ephemeralSlots], line)...)
-	}
+	o.eph = r.ephHead
 	o.data = (*arena)[start:len(*arena):len(*arena)]
 	return o
 }

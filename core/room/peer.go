@@ -45,8 +45,10 @@ type Peer struct {
 	mu      sync.Mutex
 	tail    []byte // the rest of what was begun
 	ctl     []byte // answers and control frames that wait for the tail
-	parked  bool   // a drainer is at work; only it writes
-	torn    bool   // parked: it is writing, or the tail begins inside a frame
+	held    []byte // answers held back, see Hold
+	holding bool
+	parked  bool // a drainer is at work; only it writes
+	torn    bool // parked: it is writing, or the tail begins inside a frame
 	closed  bool
 	code    wire.CloseCode // why, when closed
 	reason  string
@@ -93,19 +95,71 @@ func (p *Peer) Control(b []byte) error {
 }
 
 func (p *Peer) sendLocked(b []byte) error {
-	if p.closed {
+	switch {
+	case p.closed:
 		return ErrClosed
-	}
-	if p.parked {
+	case p.parked:
 		p.ctl = append(p.ctl, b...)
+		return nil
+	case p.holding && len(p.held)+len(b) <= holdBytes:
+		if p.held == nil {
+			p.held = holds.Get().(*[holdBytes]byte)[:0]
+		}
+		p.held = append(p.held, b...)
 		return nil
 	}
 	return p.writeLocked(b)
 }
 
+// holdBytes bounds answers held back.
+const holdBytes = 8 << 10
+
+var holds = sync.Pool{New: func() any { return new([holdBytes]byte) }}
+
+// Hold holds answers back until Release, so that those to several commands
+// that came together leave in one write. Whatever else is written takes them
+// along, ahead of itself. Only the connection's reader may call it.
+func (p *Peer) Hold() {
+	p.mu.Lock()
+	p.holding = true
+	p.mu.Unlock()
+}
+
+// Release sends what was held back.
+func (p *Peer) Release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.holding = false
+	if len(p.held) > 0 && !p.closed { // an error ends the peer, which is what its reader sees
+		_ = p.writeLocked(nil)
+	}
+}
+
+// withHeldLocked returns b behind what was held back.
+func (p *Peer) withHeldLocked(b []byte) []byte {
+	if len(p.held) == 0 {
+		return b
+	}
+	b = append(p.held, b...)
+	p.held = nil
+	return b
+}
+
+// returnHold gives the buffer of withHeldLocked back once its bytes are no
+// longer needed.
+func returnHold(b []byte) {
+	if cap(b) == holdBytes {
+		holds.Put((*[holdBytes]byte)(b[:holdBytes]))
+	}
+}
+
 // writeLocked writes b now and parks the peer if the socket does not take all
 // of it. The caller has seen that the peer is neither parked nor closed.
 func (p *Peer) writeLocked(b []byte) error {
+	if len(p.held) > 0 {
+		b = p.withHeldLocked(b)
+		defer returnHold(b)
+	}
 	n, err := p.sock.TryWrite(b)
 	p.hub.stats.Bytes.Add(uint64(n))
 	if err != nil {
@@ -123,6 +177,7 @@ func (p *Peer) writeLocked(b []byte) error {
 // parkLocked hands the peer to a drainer.
 func (p *Peer) parkLocked() {
 	p.parked = true
+	p.ctl = p.withHeldLocked(p.ctl)
 	p.hub.stats.Parked.Add(1)
 	if !p.hub.spawn(p.drain) {
 		p.abortLocked(wire.CloseRestart, "shutting down")
@@ -239,7 +294,7 @@ func (p *Peer) Close(code wire.CloseCode, reason string, retry time.Duration) {
 		last = wire.ControlClose(code, reason)
 	}
 	// What the socket does not take is lost: the connection ends either way.
-	_, _ = p.sock.TryWrite(last)
+	_, _ = p.sock.TryWrite(p.withHeldLocked(last))
 	p.endLocked(code, reason)
 	p.sock.Shutdown()
 }
@@ -262,7 +317,7 @@ func (p *Peer) abortLocked(code wire.CloseCode, reason string) {
 
 func (p *Peer) endLocked(code wire.CloseCode, reason string) {
 	p.closed, p.code, p.reason = true, code, reason
-	p.tail, p.ctl = nil, nil
+	p.tail, p.ctl, p.held = nil, nil, nil
 	if p.waiting != nil {
 		p.waiting.Broadcast()
 	}

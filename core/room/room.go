@@ -18,9 +18,17 @@ import (
 // are dropped and read from the journal.
 const maxPending = 1024
 
-// ephemeralSlots is how many presence frames a room keeps for its pumps. A
-// member further behind skips them: presence is a hint.
-const ephemeralSlots = 64
+const (
+	// ephemeralSlots is how many presence frames a room keeps for its pumps.
+	// A member further behind skips them: presence is a hint.
+	ephemeralSlots = 256
+	// ephemeralPace is the least time between two passes for presence alone,
+	// so that a storm of arrivals is a few writes to each member, and not one
+	// for each arrival.
+	ephemeralPace = 100 * time.Millisecond
+	// ephemeralLife is when every member that keeps up has been passed.
+	ephemeralLife = time.Second
+)
 
 // Room is one loaded room. Its methods may be called from any goroutine.
 type Room struct {
@@ -44,10 +52,11 @@ type Room struct {
 	evicted    bool
 	grown      uint64 // bytes ever pushed
 	pending    map[uint64]early
-	filling    bool // a backfill is under way
-	doubted    bool // and must look again when done
-	eph        [ephemeralSlots]wire.Frame
-	ephHead    uint64
+	filling    bool                  // a backfill is under way
+	doubted    bool                  // and must look again when done
+	eph        []wire.Frame          // the newest, up to ephHead
+	ephHead    uint64                // how many there have ever been
+	ephAt      time.Time             // when a pass was last asked for them at once
 	spoke      map[chat.UserID]int64 // Unix ms of each user's last message
 }
 
@@ -62,6 +71,7 @@ type roomShard struct {
 	members []*Member // owned by the shard's goroutine
 	cache   [2]cached // likewise; WebSocket and line framing
 	queued  atomic.Bool
+	later   atomic.Bool // in the shard's list of rooms that can wait
 }
 
 // ID returns the room's name.
@@ -230,13 +240,33 @@ func (r *Room) Append(ctx context.Context, e journal.Entry, create bool) (journa
 	return receipt, err
 }
 
-// Announce sends an ephemeral frame to the members that keep up.
+// Announce sends an ephemeral frame to the members that keep up: at once, or
+// within ephemeralPace where others have just been sent.
 func (r *Room) Announce(f wire.Frame) {
+	now := time.Now()
 	r.mu.Lock()
+	r.expireEphemeralLocked(now)
+	if len(r.eph) == ephemeralSlots {
+		r.eph = append(r.eph[:0], r.eph[1:]...)
+	}
+	r.eph = append(r.eph, f)
 	r.ephHead++
-	r.eph[r.ephHead%ephemeralSlots] = f
+	quiet := now.Sub(r.ephAt) >= ephemeralPace
+	if quiet {
+		r.ephAt = now
+	}
 	r.mu.Unlock()
-	r.wake()
+	if quiet {
+		r.wake()
+	} else {
+		r.wakeLater()
+	}
+}
+
+func (r *Room) expireEphemeralLocked(now time.Time) {
+	if now.Sub(r.ephAt) > ephemeralLife {
+		r.eph = nil
+	}
 }
 
 // wake queues the room at every shard that has members of it. The queued flag
@@ -248,6 +278,18 @@ func (r *Room) wake() {
 	for i := range r.local {
 		if !r.local[i].queued.Swap(true) {
 			r.hub.shards[i].enqueue(r)
+		}
+	}
+}
+
+// wakeLater queues the room at every shard for a pass within ephemeralPace.
+func (r *Room) wakeLater() {
+	if r.refs.Load() == 0 {
+		return
+	}
+	for i := range r.local {
+		if !r.local[i].later.Swap(true) {
+			r.hub.shards[i].enqueueLater(r)
 		}
 	}
 }

@@ -9,12 +9,14 @@ import (
 // shard is one pump: the only goroutine that touches the member lists of its
 // peers' rooms, and the one that moves their cursors while they keep up.
 type shard struct {
-	hub   *Hub
-	index int
-	wakeC chan struct{} // capacity 1
+	hub    *Hub
+	index  int
+	wakeC  chan struct{} // capacity 1
+	laterC chan struct{} // capacity 1: later is no longer empty
 
 	mu    sync.Mutex
 	rooms []*Room // rooms with news for this shard
+	later []*Room // rooms whose news can wait until the shard's slow timer
 	ops   []op
 
 	// Owned by run.
@@ -34,7 +36,7 @@ type op struct {
 }
 
 func newShard(h *Hub, i int) *shard {
-	return &shard{hub: h, index: i, wakeC: make(chan struct{}, 1)}
+	return &shard{hub: h, index: i, wakeC: make(chan struct{}, 1), laterC: make(chan struct{}, 1)}
 }
 
 func (s *shard) enqueue(r *Room) {
@@ -42,6 +44,35 @@ func (s *shard) enqueue(r *Room) {
 	s.rooms = append(s.rooms, r)
 	s.mu.Unlock()
 	s.wake()
+}
+
+// enqueueLater queues the room for a pass within ephemeralPace.
+func (s *shard) enqueueLater(r *Room) {
+	s.mu.Lock()
+	s.later = append(s.later, r)
+	first := len(s.later) == 1
+	s.mu.Unlock()
+	if first {
+		select {
+		case s.laterC <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// dueLater queues the rooms that have waited.
+func (s *shard) dueLater() {
+	s.mu.Lock()
+	rooms := s.later
+	s.later = nil
+	s.mu.Unlock()
+	for _, r := range rooms {
+		local := &r.local[s.index]
+		local.later.Store(false)
+		if !local.queued.Swap(true) {
+			s.enqueue(r)
+		}
+	}
 }
 
 func (s *shard) post(o op) {
@@ -61,12 +92,19 @@ func (s *shard) wake() {
 // run passes whenever there is news: at once when the last pass is longer ago
 // than the pace, else when the pace allows.
 func (s *shard) run(ctx context.Context) {
-	pace := time.NewTimer(time.Hour)
+	pace, slow := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	defer pace.Stop()
+	defer slow.Stop()
 	var last time.Time
 	for {
 		select {
 		case <-s.wakeC:
+		case <-s.laterC:
+			slow.Reset(ephemeralPace)
+			continue
+		case <-slow.C:
+			s.dueLater()
+			continue
 		case <-ctx.Done():
 			return
 		}

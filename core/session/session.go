@@ -57,6 +57,7 @@ type command struct {
 	allowed access
 	cost    func(*wire.Command) float64 // tokens of limits.commands_per_second
 	stored  bool                        // works on the store, within Config.StoreTimeout
+	slow    bool                        // waits for the store as a rule
 	run     func(*Session, context.Context, *wire.Command) error
 }
 
@@ -73,14 +74,14 @@ var commands map[wire.Type]command
 
 func init() { // the handlers refer to the table through the stats
 	commands = map[wire.Type]command{
-		wire.Hello:   {beforeHello, one, false, (*Session).hello},
-		wire.Join:    {afterHello, joinCost, true, (*Session).join},
-		wire.Leave:   {afterHello, one, false, (*Session).leave},
-		wire.Send:    {afterHello, one, true, (*Session).send},
-		wire.History: {afterHello, one, true, (*Session).history},
-		wire.Members: {afterHello, one, true, (*Session).members},
-		wire.Ping:    {beforeHello | afterHello, one, false, (*Session).ping},
-		wire.Pong:    {beforeHello | afterHello, free, false, (*Session).pong},
+		wire.Hello:   {beforeHello, one, false, false, (*Session).hello},
+		wire.Join:    {afterHello, joinCost, true, false, (*Session).join},
+		wire.Leave:   {afterHello, one, false, false, (*Session).leave},
+		wire.Send:    {afterHello, one, true, true, (*Session).send},
+		wire.History: {afterHello, one, true, true, (*Session).history},
+		wire.Members: {afterHello, one, true, false, (*Session).members},
+		wire.Ping:    {beforeHello | afterHello, one, false, false, (*Session).ping},
+		wire.Pong:    {beforeHello | afterHello, free, false, false, (*Session).pong},
 	}
 }
 
@@ -111,6 +112,9 @@ func (x *Session) Receive(ctx context.Context, frame []byte) (open bool) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, x.srv.cfg.StoreTimeout)
 		defer cancel()
+	}
+	if row.slow {
+		x.peer.Release() // the answers so far should not wait for this one
 	}
 	err := x.allowed(&c, row)
 	if err != nil {

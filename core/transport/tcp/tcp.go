@@ -132,6 +132,7 @@ type link struct {
 	x       *session.Session
 	ended   bool
 	greeted bool
+	held    bool // answers are held back
 }
 
 // serve reads until the connection ends. hello must have come by then.
@@ -148,14 +149,35 @@ func (l *link) serve(hello time.Time) {
 // Run implements crew.Task: it carries out what has arrived, and what is on
 // its way where only the beginning of a line has.
 func (l *link) Run() {
-	for {
-		if !l.next() {
-			l.ended = true
-			return
-		}
+	for !l.ended {
+		l.ended = !l.next()
 		if l.in.r.Buffered() == 0 {
-			return
+			break
 		}
+	}
+	l.letGo()
+}
+
+// carryOut hands one line to the session. Answers to lines that came together
+// leave in one write.
+func (l *link) carryOut(line []byte) (open bool) {
+	more := l.in.another()
+	if more && !l.held {
+		l.held = true
+		l.x.Peer().Hold()
+	}
+	open = l.x.Receive(l.x.Context(), line)
+	if !more {
+		l.letGo()
+	}
+	return open
+}
+
+// letGo sends what was held back.
+func (l *link) letGo() {
+	if l.held {
+		l.held = false
+		l.x.Peer().Release()
 	}
 }
 
@@ -173,9 +195,13 @@ func (l *link) next() (open bool) {
 		l.x.Close(wire.CloseNormal, "connection ended")
 		return false
 	case len(line) == 0 && !l.x.Closed(): // typed by hand
+		if !l.in.another() {
+			l.letGo()
+		}
 		return true
 	}
-	if !l.x.Receive(l.x.Context(), line) {
+	open = l.carryOut(line)
+	if !open {
 		return false
 	}
 	if !l.greeted && l.x.Greeted() {
@@ -216,6 +242,12 @@ func (l *lines) next() ([]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// another reports whether a whole line waits.
+func (l *lines) another() bool {
+	b, _ := l.r.Peek(l.r.Buffered())
+	return bytes.IndexByte(b, '\n') >= 0
 }
 
 func (l *lines) fit(line []byte) ([]byte, error) {

@@ -159,6 +159,7 @@ type link struct {
 	x       *session.Session
 	ended   bool
 	greeted bool
+	held    bool // answers are held back
 }
 
 // serve reads until the connection ends.
@@ -194,15 +195,13 @@ func (l *link) linger() {
 // Run implements crew.Task: it carries out what has arrived, and what is on
 // its way where only the beginning of a frame has.
 func (l *link) Run() {
-	for {
-		if !l.control() && !l.next() {
-			l.ended = true
-			return
-		}
+	for !l.ended {
+		l.ended = !l.control() && !l.next()
 		if l.in.Buffered() == 0 {
-			return
+			break
 		}
 	}
+	l.letGo()
 }
 
 // The first two bytes of a whole control frame from a client, and where its
@@ -242,6 +241,9 @@ func (l *link) control() bool {
 		l.x.Pong()
 	}
 	_, _ = l.in.Discard(len(f))
+	if !l.another() {
+		l.letGo()
+	}
 	return true
 }
 
@@ -256,7 +258,7 @@ func (l *link) next() (open bool) {
 		l.x.Fail(wire.CloseBinary, chat.Errorf(chat.CodeBadRequest, "binary messages are not part of this protocol; send JSON in text frames"))
 		return false
 	}
-	if !receive(r, l.x, l.h.sessions.Config().FrameBytes) {
+	if !l.receive(r) {
 		return false
 	}
 	if !l.greeted && l.x.Greeted() {
@@ -276,7 +278,8 @@ type message struct {
 var messages = sync.Pool{New: func() any { return new(message) }}
 
 // receive reads one message and hands it to the session.
-func receive(r io.Reader, x *session.Session, limit int) (open bool) {
+func (l *link) receive(r io.Reader) (open bool) {
+	x, limit := l.x, l.h.sessions.Config().FrameBytes
 	m := messages.Get().(*message)
 	buf := &m.buf
 	defer func() {
@@ -302,7 +305,42 @@ func receive(r io.Reader, x *session.Session, limit int) (open bool) {
 		x.Fail(wire.CloseUTF8, chat.Errorf(chat.CodeBadRequest, "a text frame must be UTF-8"))
 		return false
 	}
-	return x.Receive(x.Context(), buf.Bytes())
+	// Answers to commands that came together leave in one write.
+	more := l.another()
+	if more && !l.held {
+		l.held = true
+		x.Peer().Hold()
+	}
+	open = x.Receive(x.Context(), buf.Bytes())
+	if !more {
+		l.letGo()
+	}
+	return open
+}
+
+// another reports whether a whole frame waits behind the message just read.
+func (l *link) another() bool {
+	n := l.in.Buffered()
+	f, err := l.in.Peek(min(n, 4))
+	if err != nil || len(f) < 4 {
+		return false
+	}
+	size, header := int(f[1]&^masked), controlHeader
+	switch {
+	case size == 126:
+		size, header = int(f[2])<<8|int(f[3]), header+2
+	case size > 126: // more than the buffer holds
+		return false
+	}
+	return n >= header+size
+}
+
+// letGo sends what was held back.
+func (l *link) letGo() {
+	if l.held {
+		l.held = false
+		l.x.Peer().Release()
+	}
 }
 
 // ended tells the session why reading ended.
