@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"parley/core/chat"
@@ -37,7 +38,7 @@ func (s *server) metrics() []metrics.Metric {
 		metrics.Counter("parley_room_resets_total", "Times a room's log was replaced and members were reset.", h.Resets.Load),
 		metrics.Counter("parley_catch_ups_total", "Journal reads for members behind the ring.", h.CatchUps.Load),
 	}
-	return append(append(ms, s.decisionMetrics()...), s.certMetrics()...)
+	return slices.Concat(ms, s.decisionMetrics(), s.livenessMetrics(), s.certMetrics())
 }
 
 // certMetrics are those of the TLS certificate, where there is one.
@@ -53,7 +54,7 @@ func (s *server) certMetrics() []metrics.Metric {
 	}
 }
 
-// decisionMetrics are those of policy, plugins and heartbeat.
+// decisionMetrics are those of policy and plugins.
 func (s *server) decisionMetrics() []metrics.Metric {
 	return []metrics.Metric{
 		{Name: "parley_policy_decisions_total", Help: "Policy decisions, by how they were made.", Read: func(e metrics.Emit) {
@@ -85,9 +86,32 @@ func (s *server) decisionMetrics() []metrics.Metric {
 				e(float64(p.Fuel), "plugin", p.Name)
 			}
 		}},
-		metrics.Counter("parley_pings_total", "Heartbeats sent.", func() uint64 { return s.wheel.Stats().Pings }),
-		metrics.Counter("parley_heartbeats_overdue_total", "Connections taken for dead.", func() uint64 { return s.wheel.Stats().Overdue }),
-		metrics.Counter("parley_heartbeats_postponed_total", "Verdicts put off because this node ran late.", func() uint64 { return s.wheel.Stats().Postponed }),
+	}
+}
+
+// livenessMetrics are those of heartbeats and of the sweep over TCP_INFO.
+func (s *server) livenessMetrics() []metrics.Metric {
+	stats := s.wheel.Stats
+	return []metrics.Metric{
+		metrics.Counter("parley_pings_total", "Heartbeats sent.", func() uint64 { return stats().Pings }),
+		metrics.Histogram("parley_heartbeat_rtt_seconds", "Round trip of answered heartbeats.", func() metrics.Buckets { return metrics.Buckets(stats().RTT) }),
+		metrics.Gauge("parley_heartbeat_suspects", "Connections with an overdue pong.", func() float64 { return float64(stats().Suspects) }),
+		metrics.Counter("parley_heartbeats_late_total", "Times the heartbeat wheel itself ran late.", func() uint64 { return stats().Late }),
+		{Name: "parley_dead_connections_total", Help: "Connections taken for dead, by evidence.", Read: func(e metrics.Emit) {
+			for cause, n := range stats().Dead {
+				e(float64(n), "evidence", string(cause))
+			}
+		}},
+		{Name: "parley_heartbeats_excused_total", Help: "Times a suspect was given more time, by reason.", Read: func(e metrics.Emit) {
+			for excuse, n := range stats().Excused {
+				e(float64(n), "reason", string(excuse))
+			}
+		}},
+		metrics.Counter("parley_tcp_swept_total", "Connections whose TCP_INFO was read.", func() uint64 { return stats().Swept.Looks }),
+		metrics.Counter("parley_tcp_poor_total", "Of them, those on a poor path.", func() uint64 { return stats().Swept.Poor }),
+		metrics.Histogram("parley_tcp_rtt_seconds", "Smoothed round trip of swept connections.", func() metrics.Buckets { return metrics.Buckets(stats().Swept.KernelRTT) }),
+		metrics.Histogram("parley_tcp_loss_ratio", "Share of segments sent again, of swept connections.", func() metrics.Buckets { return metrics.Buckets(stats().Swept.LossShare) }),
+		metrics.Histogram("parley_tcp_unacked_segments", "Segments in flight, of swept connections.", func() metrics.Buckets { return metrics.Buckets(stats().Swept.Unacked) }),
 	}
 }
 

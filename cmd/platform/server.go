@@ -184,9 +184,12 @@ func (s *server) openChat(context.Context) error {
 // trackedSpeakers bounds whose recent rate plugins are told, per node.
 const trackedSpeakers = 16384
 
+// sweepTime is in which the kernel is asked about every connection once.
+const sweepTime = 5 * time.Minute
+
 func livenessConfig(cfg config.Config) liveness.Config {
 	l := cfg.Liveness
-	return liveness.Config{Ping: l.Ping, Pong: l.Pong, KeepAliveIdle: l.KeepAliveIdle, KeepAliveInterval: l.KeepAliveInterval,
+	return liveness.Config{Mode: l.Mode, Ping: l.Ping, Pong: l.Pong, Sweep: sweepTime, KeepAliveIdle: l.KeepAliveIdle, KeepAliveInterval: l.KeepAliveInterval,
 		KeepAliveCount: l.KeepAliveCount, UserTimeout: l.UserTimeout}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"parley/core/chat"
+	"parley/core/liveness"
 	"parley/core/state"
 )
 
@@ -138,8 +139,9 @@ type Limits struct {
 
 // Liveness configures how dead peers are found.
 type Liveness struct {
+	Mode              liveness.Mode `yaml:"mode" enum:"ladder|ping|keepalive|both" doc:"What ends a silent connection besides the kernel: ladder weighs an overdue heartbeat against what the kernel knows of the path; ping closes as soon as one is overdue; keepalive sends heartbeats and judges none; both wants KeepAlive to have failed too, which it does not while a heartbeat is unanswered."`
 	Ping              time.Duration `yaml:"ping" min:"1s" max:"1h" zero:"off" doc:"Time between two heartbeats to a connection."`
-	Pong              time.Duration `yaml:"pong" min:"100ms" max:"10m" doc:"Time a client has to answer a heartbeat."`
+	Pong              time.Duration `yaml:"pong" min:"100ms" max:"10m" doc:"Time a client has to answer a heartbeat before it is a suspect."`
 	KeepAliveIdle     time.Duration `yaml:"keepalive_idle" min:"1s" max:"2h" zero:"TCP KeepAlive off" doc:"Silence after which the kernel probes a connection."`
 	KeepAliveInterval time.Duration `yaml:"keepalive_interval" min:"1s" max:"10m" doc:"Time between two probes of the kernel."`
 	KeepAliveCount    int           `yaml:"keepalive_count" min:"1" max:"127" doc:"Unanswered probes after which the kernel gives a connection up."`
@@ -218,6 +220,7 @@ func Defaults() Config {
 			HistoryEntries:     200,
 		},
 		Liveness: Liveness{
+			Mode:              liveness.ModeLadder,
 			Ping:              15 * time.Second,
 			Pong:              3 * time.Second,
 			KeepAliveIdle:     60 * time.Second,

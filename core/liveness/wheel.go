@@ -1,7 +1,6 @@
 package liveness
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -10,9 +9,11 @@ import (
 
 // Config says when to ask and how long to wait. See also KeepAlive.
 type Config struct {
-	Ping time.Duration // between two heartbeats of a connection; 0 = no heartbeats
-	Pong time.Duration // a peer's time to answer; shorter than Ping
-	Tick time.Duration // the wheel's step and precision; 0 = DefaultTick
+	Mode  Mode          // what ends a silent connection; "" = ModeLadder
+	Ping  time.Duration // between two heartbeats of a connection; 0 = no heartbeats
+	Pong  time.Duration // a peer's time to answer; shorter than Ping
+	Tick  time.Duration // the wheel's step and precision; 0 = DefaultTick
+	Sweep time.Duration // in which Peer.Swept is called once for each connection; 0 = never
 
 	KeepAliveIdle     time.Duration // silence before the kernel's first probe; 0 = KeepAlive off
 	KeepAliveInterval time.Duration // between two probes
@@ -26,15 +27,25 @@ const DefaultTick = 250 * time.Millisecond
 // maxSlots bounds a wheel: an hour of ticks of 250 ms has 14,400.
 const maxSlots = 1 << 16
 
-// Peer is a connection as the wheel sees it. Both methods are called from the
+// roundWithoutPings is how long the slots of a wheel take that only sweeps.
+const roundWithoutPings = 15 * time.Second
+
+// Peer is a connection as the wheel sees it. Its methods are called from the
 // wheel's goroutine with no lock held, must not block, and may be called once
 // more by a step already under way when Remove returns.
 type Peer interface {
-	// Ping sends a heartbeat. seq counts this connection's heartbeats from 1.
+	// Ping sends a heartbeat with its number. seq counts this connection's
+	// heartbeats; the pong brings it back to Heard.
 	Ping(seq uint32)
-	// Overdue says that the peer is taken for dead and why. It is called at
-	// most once; the wheel has already forgotten the connection.
-	Overdue(evidence string)
+	// Look asks the kernel (see the function Look); an error stands for no
+	// evidence. Only suspects are looked at, and each connection once in
+	// Config.Sweep.
+	Look() (Evidence, error)
+	// Swept tells what the sweep saw.
+	Swept(e Evidence)
+	// Dead says that the peer is taken for dead and why. It is called at most
+	// once; the wheel has already forgotten the connection.
+	Dead(v Verdict)
 }
 
 // State is where a connection stands.
@@ -46,13 +57,13 @@ const (
 	StateQuiet         // nothing is expected of the peer
 	StateProbed        // a ping is out
 	StateSuspect       // the pong is overdue; evidence is being weighed
-	StateOverdue       // taken for dead and out of the wheel
+	StateDead          // taken for dead and out of the wheel
 	StateGone          // removed
 )
 
 // String names the state for logs.
 func (s State) String() string {
-	names := [...]string{"new", "quiet", "probed", "suspect", "overdue", "gone"}
+	names := [...]string{"new", "quiet", "probed", "suspect", "dead", "gone"}
 	if int(s) < len(names) {
 		return names[s]
 	}
@@ -65,14 +76,16 @@ type Beat struct {
 	// Guarded by Wheel.mu.
 	next, prev *Beat
 	peer       Peer
-	seq        uint32
+	turns      uint32 // of the wheel, while it was in it
 	slot       uint16
 	state      State
 
 	enforced atomic.Bool
-	pinged   atomic.Int64 // Wheel.now of the last ping
-	ponged   atomic.Int64 // Wheel.now of the last pong; 0 = none yet
-	heard    atomic.Int64 // Wheel.now of the last bytes of any kind
+	seq      atomic.Uint32 // of the last ping
+	pinged   atomic.Int64  // Wheel.now of the round's ping; 0 = none yet
+	again    atomic.Int64  // Wheel.now of the round's second ping; 0 = there was none
+	ponged   atomic.Int64  // Wheel.now of the last pong; 0 = none yet
+	heard    atomic.Int64  // Wheel.now of the last bytes of any kind
 }
 
 // Enforce makes pongs a duty from the start, as for WebSocket clients, whose
@@ -90,33 +103,46 @@ type Wheel struct {
 	stride int // slots from one new connection to the next
 	trail  int // slots by which judging follows pinging
 
+	ladder ladder
+	period time.Duration // of one round of the slots
+	rounds uint32        // in which everyone is swept once; 0 = never
+	parole int64         // ns after which a suspect that is still kept gets a new ping
+
 	mu       sync.Mutex // never held while a Peer's method runs
 	slots    []Beat     // heads of circular lists; len 0 = off
 	suspects Beat       // head of the circular list of StateSuspect
-	cursor   int64      // ticks done since base
-	turn     int        // the slot the next connection gets
-	count    int        // connections in the wheel
-	nsuspect int
+	trials   map[*Beat]*trial
+	cursor   int64 // ticks done since base
+	turn     int   // the slot the next connection gets
+	count    int   // connections in the wheel
 	lastLate int64 // now when the wheel last found itself late; 0 = never
 
-	pings, overdue, postponed, late atomic.Uint64
-	rtt                             histogram
+	counters
 
 	// Owned by Run: reused between ticks.
 	probes []probe
+	looks  []look
+	sweeps []look
 	dead   []verdict
 }
 
-// probe and verdict are calls to make once the lock is released.
+// probe, look and verdict are calls to make while the lock is released.
 type probe struct {
-	beat *Beat
-	peer Peer
-	seq  uint32
+	beat   *Beat
+	peer   Peer
+	seq    uint32
+	second bool
+}
+
+type look struct {
+	beat  *Beat
+	peer  Peer
+	trial *trial
 }
 
 type verdict struct {
-	peer     Peer
-	evidence string
+	peer Peer
+	Verdict
 }
 
 // New returns a Wheel. Nothing happens until Run.
@@ -124,22 +150,27 @@ func New(cfg Config) (*Wheel, error) {
 	if cfg.Tick == 0 {
 		cfg.Tick = DefaultTick
 	}
-	w := &Wheel{cfg: cfg, base: time.Now()}
+	if cfg.Mode == "" {
+		cfg.Mode = ModeLadder
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	w := &Wheel{cfg: cfg, base: time.Now(), trials: make(map[*Beat]*trial), period: cfg.Ping,
+		ladder: ladder{mode: cfg.Mode, pong: int64(cfg.Pong), tick: int64(cfg.Tick), keepCount: cfg.KeepAliveCount}}
+	w.counters.init()
 	w.suspects.init()
 	if cfg.Ping == 0 {
-		return w, nil
+		if cfg.Sweep == 0 {
+			return w, nil
+		}
+		w.period = roundWithoutPings
 	}
-	switch {
-	case cfg.Ping < 0 || cfg.Pong <= 0 || cfg.Tick < 0:
-		return nil, fmt.Errorf("liveness: ping %v, pong %v and tick %v must be positive", cfg.Ping, cfg.Pong, cfg.Tick)
-	case cfg.Pong >= cfg.Ping:
-		return nil, fmt.Errorf("liveness: pong %v must be shorter than ping %v", cfg.Pong, cfg.Ping)
-	case cfg.Tick > cfg.Pong:
-		return nil, fmt.Errorf("liveness: tick %v must not be longer than pong %v", cfg.Tick, cfg.Pong)
-	case cfg.Ping/cfg.Tick >= maxSlots:
-		return nil, fmt.Errorf("liveness: ping %v has more than %d ticks of %v", cfg.Ping, maxSlots, cfg.Tick)
+	if cfg.Sweep > 0 {
+		w.rounds = uint32(max(1, cfg.Sweep/w.period))
 	}
-	w.slots = make([]Beat, (cfg.Ping+cfg.Tick-1)/cfg.Tick)
+	w.parole = max(int64(w.period), w.ladder.stall()+int64(cfg.Pong)) // who is neither found dead nor kept is found in between
+	w.slots = make([]Beat, (w.period+cfg.Tick-1)/cfg.Tick)
 	for i := range w.slots {
 		w.slots[i].init()
 	}
@@ -148,6 +179,29 @@ func New(cfg Config) (*Wheel, error) {
 	w.trail = min(int((cfg.Pong+cfg.Tick-1)/cfg.Tick), len(w.slots)-1)
 	w.stride = strideOf(len(w.slots))
 	return w, nil
+}
+
+func (cfg *Config) check() error {
+	switch cfg.Mode {
+	case ModeLadder, ModePing, ModeKeepAlive, ModeBoth:
+	default:
+		return fmt.Errorf("liveness: there is no mode %q", cfg.Mode)
+	}
+	switch {
+	case cfg.Sweep < 0:
+		return fmt.Errorf("liveness: sweep %v must not be negative", cfg.Sweep)
+	case cfg.Ping == 0:
+		return nil
+	case cfg.Ping < 0 || cfg.Pong <= 0 || cfg.Tick < 0:
+		return fmt.Errorf("liveness: ping %v, pong %v and tick %v must be positive", cfg.Ping, cfg.Pong, cfg.Tick)
+	case cfg.Pong >= cfg.Ping:
+		return fmt.Errorf("liveness: pong %v must be shorter than ping %v", cfg.Pong, cfg.Ping)
+	case cfg.Tick > cfg.Pong:
+		return fmt.Errorf("liveness: tick %v must not be longer than pong %v", cfg.Tick, cfg.Pong)
+	case cfg.Ping/cfg.Tick >= maxSlots:
+		return fmt.Errorf("liveness: ping %v has more than %d ticks of %v", cfg.Ping, maxSlots, cfg.Tick)
+	}
+	return nil
 }
 
 // now is the time since the wheel was made, in ns, never 0.
@@ -162,7 +216,7 @@ func (w *Wheel) Add(b *Beat, p Peer) {
 	defer w.mu.Unlock()
 	switch b.state {
 	case StateNew:
-	case StateOverdue, StateGone:
+	case StateDead, StateGone:
 		return
 	default:
 		panic("liveness: a Beat was added twice")
@@ -207,11 +261,11 @@ func (w *Wheel) Remove(b *Beat) {
 // leaveLocked takes a connection out for good.
 func (w *Wheel) leaveLocked(b *Beat, end State) {
 	switch b.state {
-	case StateNew, StateOverdue, StateGone:
+	case StateNew, StateDead, StateGone:
 		b.state = StateGone
 		return
 	case StateSuspect:
-		w.nsuspect--
+		delete(w.trials, b)
 	}
 	b.unlink()
 	b.peer = nil
@@ -219,156 +273,47 @@ func (w *Wheel) leaveLocked(b *Beat, end State) {
 	w.count--
 }
 
-// Heard notes a pong. It takes no lock and allocates nothing.
-func (w *Wheel) Heard(b *Beat) {
+// Heard notes the pong to ping seq and makes pongs a duty. It reports false,
+// and notes bytes only, where that is no ping that waits for its answer: of an
+// earlier round, or none of ours. It takes no lock and allocates nothing.
+func (w *Wheel) Heard(b *Beat, seq uint32) bool {
+	ping, again, last := b.pinged.Load(), b.again.Load(), b.seq.Load()
+	switch {
+	case ping == 0:
+	case again == 0 && seq == last, again != 0 && seq == last-1:
+		w.answer(b, ping)
+		return true
+	case again != 0 && seq == last:
+		w.answer(b, again)
+		return true
+	}
+	w.Active(b)
+	return false
+}
+
+// HeardAny notes a pong that does not say to which ping, and takes it for the
+// answer to the last one. It reports false where there was none.
+func (w *Wheel) HeardAny(b *Beat) bool {
+	ping := max(b.pinged.Load(), b.again.Load())
+	if ping == 0 {
+		w.Active(b)
+		return false
+	}
+	w.answer(b, ping)
+	return true
+}
+
+// answer notes the pong to the ping that went out at the given time.
+func (w *Wheel) answer(b *Beat, ping int64) {
 	now := w.now()
 	if !b.enforced.Load() {
 		b.enforced.Store(true)
 	}
-	if ping := b.pinged.Load(); ping != 0 && b.ponged.Swap(now) < ping {
-		w.rtt.add(time.Duration(now - ping))
+	if b.ponged.Swap(now) < b.pinged.Load() { // one round trip a round
+		w.rtt.duration(time.Duration(now - ping))
 	}
 }
 
 // Active notes that bytes other than a pong came from the peer: it lives, its
 // pong may be waiting behind them. It takes no lock and allocates nothing.
 func (w *Wheel) Active(b *Beat) { b.heard.Store(w.now()) }
-
-// Run turns the wheel until ctx ends. It must run once at a time.
-func (w *Wheel) Run(ctx context.Context) error {
-	if len(w.slots) == 0 {
-		<-ctx.Done()
-		return nil
-	}
-	w.mu.Lock()
-	w.cursor = w.now() / int64(w.cfg.Tick) // time before Run is not lateness
-	w.mu.Unlock()
-	ticker := time.NewTicker(w.cfg.Tick)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			w.turnTo(w.now())
-		}
-	}
-}
-
-// turnTo does every step that is due.
-func (w *Wheel) turnTo(now int64) {
-	w.mu.Lock()
-	tick := int64(w.cfg.Tick)
-	target := now / tick
-	if lag := now - (w.cursor+1)*tick; lag > 2*tick {
-		// at least one whole tick was missed, whatever the ticker's phase: whoever waits may have been answered and
-		// not been read, so their time begins again
-		w.lastLate = now
-		w.late.Add(1)
-		w.postponed.Add(uint64(w.nsuspect))
-	}
-	// after a long pause each slot still passes once only
-	w.cursor = max(w.cursor, target-int64(len(w.slots)))
-	for w.cursor < target {
-		w.cursor++
-		w.pingLocked(w.slotLocked(w.cursor), now)
-		w.doubtLocked(w.slotLocked(w.cursor - int64(w.trail)))
-	}
-	for b := w.suspects.next; b != &w.suspects; {
-		next := b.next // judge may unlink b
-		w.judgeLocked(b, now)
-		b = next
-	}
-	w.mu.Unlock()
-	w.deliver()
-}
-
-func (w *Wheel) slotLocked(tick int64) *Beat {
-	n := int64(len(w.slots))
-	return &w.slots[((tick%n)+n)%n]
-}
-
-// pingLocked asks everyone in a slot. deliver notes the exact time again.
-func (w *Wheel) pingLocked(head *Beat, now int64) {
-	for b := head.next; b != head; b = b.next {
-		b.seq++
-		b.state = StateProbed
-		b.pinged.Store(now)
-		w.probes = append(w.probes, probe{b, b.peer, b.seq})
-	}
-}
-
-// doubtLocked looks at everyone in a slot whose ping is Config.Pong old.
-func (w *Wheel) doubtLocked(head *Beat) {
-	for b := head.next; b != head; {
-		next := b.next
-		switch {
-		case b.state != StateProbed:
-		case b.answered() || !b.enforced.Load():
-			b.state = StateQuiet
-		default:
-			b.unlink()
-			w.suspects.push(b)
-			b.state = StateSuspect
-			w.nsuspect++
-			if w.lastLate >= b.pinged.Load() {
-				w.postponed.Add(1)
-			}
-		}
-		b = next
-	}
-}
-
-// judgeLocked decides about one suspect. The time to answer counts from the
-// latest of: the ping, the last bytes of any kind, the last time this server
-// was late itself.
-func (w *Wheel) judgeLocked(b *Beat, now int64) {
-	ping := b.pinged.Load()
-	since := max(ping, b.heard.Load(), w.lastLate)
-	switch {
-	case b.answered():
-		b.unlink()
-		w.slots[b.slot].push(b)
-		b.state = StateQuiet
-		w.nsuspect--
-	case now-since >= int64(w.cfg.Pong):
-		w.dead = append(w.dead, verdict{b.peer, fmt.Sprintf("no pong %v after ping %d",
-			time.Duration(now-ping).Round(time.Millisecond), b.seq)})
-		w.leaveLocked(b, StateOverdue)
-	}
-}
-
-// deliver makes the calls that a step decided on.
-func (w *Wheel) deliver() {
-	for _, p := range w.probes {
-		p.beat.pinged.Store(w.now())
-		p.peer.Ping(p.seq)
-	}
-	for _, v := range w.dead {
-		v.peer.Overdue(v.evidence)
-	}
-	w.pings.Add(uint64(len(w.probes)))
-	w.overdue.Add(uint64(len(w.dead)))
-	clear(w.probes) // keep the memory, not the connections
-	clear(w.dead)
-	w.probes, w.dead = w.probes[:0], w.dead[:0]
-}
-
-// answered reports whether the last ping has its pong.
-func (b *Beat) answered() bool { return b.ponged.Load() >= b.pinged.Load() }
-
-// init makes b a list of its own.
-func (b *Beat) init() { b.next, b.prev = b, b }
-
-// push puts b at the end of the list that begins at head.
-func (head *Beat) push(b *Beat) {
-	b.prev, b.next = head.prev, head
-	head.prev.next = b
-	head.prev = b
-}
-
-// unlink takes b out of its list.
-func (b *Beat) unlink() {
-	b.prev.next, b.next.prev = b.next, b.prev
-	b.init()
-}

@@ -8,8 +8,10 @@ import (
 
 type nobody struct{}
 
-func (nobody) Ping(uint32)    {}
-func (nobody) Overdue(string) {}
+func (nobody) Ping(uint32)             {}
+func (nobody) Look() (Evidence, error) { return Evidence{}, nil }
+func (nobody) Swept(Evidence)          {}
+func (nobody) Dead(Verdict)            {}
 
 func TestHeardAllocatesNothing(t *testing.T) {
 	w, err := New(Config{Ping: 15 * time.Second, Pong: 3 * time.Second})
@@ -19,7 +21,7 @@ func TestHeardAllocatesNothing(t *testing.T) {
 	var b Beat
 	w.Add(&b, nobody{})
 	b.pinged.Store(1)
-	if n := testing.AllocsPerRun(100, func() { w.Heard(&b); w.Active(&b) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { w.Heard(&b, 0); w.HeardAny(&b); w.Active(&b) }); n != 0 {
 		t.Errorf("got %v allocations, want 0", n)
 	}
 }
@@ -54,13 +56,13 @@ func TestHistogramBuckets(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var h histogram
-			h.add(tt.d)
-			r := h.read()
+			h := histogram{unit: uint64(time.Millisecond)}
+			h.duration(tt.d)
+			r := h.read(1e-9)
 			if r.Counts[tt.bucket] != 1 {
 				t.Errorf("%v: got %v, want bucket %d", tt.d, r.Counts, tt.bucket)
 			}
-			if tt.bucket < len(r.Bounds) && tt.d > r.Bounds[tt.bucket] {
+			if tt.bucket < len(r.Bounds) && tt.d.Seconds() > r.Bounds[tt.bucket] {
 				t.Errorf("%v lies above the bound %v of its bucket", tt.d, r.Bounds[tt.bucket])
 			}
 		})

@@ -22,6 +22,16 @@ type Metric struct {
 	Help  string // one sentence
 	Gauge bool   // may fall; else a counter
 	Read  func(Emit)
+	// Buckets is read instead of Read for a histogram.
+	Buckets func() Buckets
+}
+
+// Buckets are a histogram's values.
+type Buckets struct {
+	Bounds []float64 // upper bounds, rising; the last bucket has none
+	Counts []uint64  // len(Bounds)+1, not cumulative
+	Sum    float64
+	Count  uint64
 }
 
 // Counter is a counter without labels.
@@ -32,6 +42,12 @@ func Counter(name, help string, read func() uint64) Metric {
 // Gauge is a gauge without labels.
 func Gauge(name, help string, read func() float64) Metric {
 	return Metric{Name: name, Help: help, Gauge: true, Read: func(e Emit) { e(read()) }}
+}
+
+// Histogram is a histogram without labels. Its name ends in its unit, in base
+// units: "_seconds", "_bytes", "_ratio".
+func Histogram(name, help string, read func() Buckets) Metric {
+	return Metric{Name: name, Help: help, Buckets: read}
 }
 
 // Registry holds the metrics of one server.
@@ -71,6 +87,10 @@ func (family) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (f family) Collect(ch chan<- prometheus.Metric) {
+	if f.m.Buckets != nil {
+		ch <- f.histogram(f.m.Buckets())
+		return
+	}
 	kind := prometheus.CounterValue
 	if f.m.Gauge {
 		kind = prometheus.GaugeValue
@@ -86,4 +106,23 @@ func (f family) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- m
 	})
+}
+
+// histogram turns buckets into Prometheus' cumulative ones.
+func (f family) histogram(b Buckets) prometheus.Metric {
+	desc := prometheus.NewDesc(f.m.Name, f.m.Help, nil, nil)
+	if len(b.Counts) != len(b.Bounds)+1 {
+		return prometheus.NewInvalidMetric(desc, fmt.Errorf("%d counts for %d bounds", len(b.Counts), len(b.Bounds)))
+	}
+	upTo := make(map[float64]uint64, len(b.Bounds))
+	var n uint64
+	for i, bound := range b.Bounds {
+		n += b.Counts[i]
+		upTo[bound] = n
+	}
+	m, err := prometheus.NewConstHistogram(desc, b.Count, b.Sum, upTo)
+	if err != nil {
+		return prometheus.NewInvalidMetric(desc, err)
+	}
+	return m
 }

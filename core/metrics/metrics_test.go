@@ -23,6 +23,9 @@ func TestRegistry(t *testing.T) {
 	err := r.Add(
 		Counter("parley_things_total", "Things.", func() uint64 { return n }),
 		Gauge("parley_now", "Now.", func() float64 { return 1.5 }),
+		Histogram("parley_wait_seconds", "Waits.", func() Buckets {
+			return Buckets{Bounds: []float64{0.5, 1}, Counts: []uint64{2, 0, 1}, Sum: 4.5, Count: 3}
+		}),
 		Metric{Name: "parley_errors_total", Help: "Errors.", Read: func(e Emit) {
 			e(1, "code", "denied")
 			e(2, "code", "unavailable")
@@ -37,6 +40,8 @@ func TestRegistry(t *testing.T) {
 		"# TYPE parley_things_total counter\nparley_things_total 4\n",
 		"# TYPE parley_now gauge\nparley_now 1.5\n",
 		`parley_errors_total{code="denied"} 1`,
+		`parley_wait_seconds_bucket{le="0.5"} 2`, `parley_wait_seconds_bucket{le="1"} 2`, `parley_wait_seconds_bucket{le="+Inf"} 3`,
+		"parley_wait_seconds_sum 4.5\n", "parley_wait_seconds_count 3\n",
 		`parley_errors_total{code="unavailable"} 2`,
 		"go_goroutines ",
 	} {
@@ -46,14 +51,22 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
-func TestBadLabelFailsTheScrapeNotTheProcess(t *testing.T) {
-	r := New(slog.New(slog.DiscardHandler))
-	if err := r.Add(Metric{Name: "parley_bad_total", Help: "x", Read: func(e Emit) { e(1, "", "v") }}); err != nil {
-		t.Fatal(err)
-	}
-	w := httptest.NewRecorder()
-	r.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-	if w.Code != 500 {
-		t.Errorf("got status %d, want 500", w.Code)
+func TestBadMetricFailsTheScrapeNotTheProcess(t *testing.T) {
+	for _, m := range []Metric{
+		{Name: "parley_bad_total", Help: "x", Read: func(e Emit) { e(1, "", "v") }},
+		Histogram("parley_bad_seconds", "x", func() Buckets { return Buckets{Bounds: []float64{1}, Counts: []uint64{1}} }),
+		Histogram("", "x", func() Buckets { return Buckets{Counts: []uint64{1}, Count: 1} }),
+	} {
+		t.Run(m.Name, func(t *testing.T) {
+			r := New(slog.New(slog.DiscardHandler))
+			if err := r.Add(m); err != nil {
+				return
+			}
+			w := httptest.NewRecorder()
+			r.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+			if w.Code != 500 {
+				t.Errorf("got status %d, want 500", w.Code)
+			}
+		})
 	}
 }

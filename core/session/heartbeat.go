@@ -3,10 +3,13 @@ package session
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"log/slog"
+	"math"
 	"time"
 
 	"parley/core/chat"
+	"parley/core/liveness"
 	"parley/core/room"
 	"parley/core/wire"
 )
@@ -39,20 +42,58 @@ func (x *Session) watch() {
 // beating is the session as the heartbeat wheel sees it.
 type beating struct{ x *Session }
 
-// Ping implements liveness.Peer.
+// Ping implements liveness.Peer. The number of a JSON ping is its ts, which
+// every client brings back.
 func (b beating) Ping(seq uint32) {
 	if b.x.transport == "tcp" {
-		_ = b.x.peer.Control(wire.Encode(wire.PingEvent{Type: wire.Ping, TS: time.Now().UnixMilli()}).Line())
+		_ = b.x.peer.Control(wire.Encode(wire.PingEvent{Type: wire.Ping, TS: int64(seq)}).Line())
 		return
 	}
 	_ = b.x.peer.Control(wire.ControlPing(binary.BigEndian.AppendUint32(nil, seq)))
 }
 
-// Overdue implements liveness.Peer.
-func (b beating) Overdue(evidence string) {
-	b.x.srv.d.Log.Info("connection closed, its heartbeat went unanswered", slog.String("session", b.x.id),
-		slog.String("user", string(b.x.who.User)), slog.String("evidence", evidence))
-	b.x.close(wire.CloseNoPong, "no_pong")
+// Look implements liveness.Peer.
+func (b beating) Look() (liveness.Evidence, error) { return b.x.look() }
+
+// look asks the kernel about the connection.
+func (x *Session) look() (liveness.Evidence, error) {
+	if x.kernel == nil {
+		return liveness.Evidence{}, errors.ErrUnsupported
+	}
+	return x.kernel.Evidence()
+}
+
+// Swept implements liveness.Peer: it logs connections on a poor path, within
+// a rate.
+func (b beating) Swept(e liveness.Evidence) {
+	if x := b.x; e.Poor() && x.srv.mayReport() {
+		x.srv.d.Log.Info("connection on a poor path", append(x.attrs(), slog.Any("tcp", e))...)
+	}
+}
+
+// attrs name a session that said hello, for the operator's log.
+func (x *Session) attrs() []any {
+	return []any{slog.String("session", x.id), slog.String("user", string(x.who.User)), slog.String("transport", x.transport),
+		slog.String("network", x.network), slog.String("device", x.device)}
+}
+
+// Dead implements liveness.Peer.
+func (b beating) Dead(v liveness.Verdict) {
+	x := b.x
+	x.srv.d.Log.Info("connection closed, its heartbeat went unanswered", append(x.attrs(), slog.String("evidence", string(v.Cause)),
+		slog.Int64("age_ms", v.Age.Milliseconds()), slog.Uint64("ping", uint64(v.Ping)), slog.Int("pings", v.Pings), slog.Any("tcp", v.Evidence))...)
+	x.close(wire.CloseNoPong, "no_pong")
+}
+
+// KernelGaveUp ends the session because the kernel has ended the connection:
+// nothing was acknowledged within TCP_USER_TIMEOUT, or KeepAlive's probes.
+func (x *Session) KernelGaveUp() {
+	if x.Greeted() && !x.Closed() {
+		x.srv.d.Wheel.KernelGaveUp()
+		x.srv.d.Log.Info("connection closed, the kernel gave it up",
+			append(x.attrs(), slog.String("evidence", string(liveness.CauseKernel)))...)
+	}
+	x.close(wire.CloseNoPong, "no_pong")
 }
 
 // Ping answers a WebSocket ping (RFC 6455 §5.5.2), within the rate commands
@@ -92,15 +133,28 @@ func (p progress) Write(b []byte, timeout time.Duration) (int, error) {
 	return n, err
 }
 
-// Pong takes the answer to a WebSocket ping.
-func (x *Session) Pong() {
-	if x.greeted.Load() {
-		x.srv.d.Wheel.Heard(&x.beat)
+// Pong takes a WebSocket pong. Only one that brings back the payload of a
+// ping of ours is an answer (RFC 6455 §5.5.3).
+func (x *Session) Pong(payload []byte) {
+	if !x.greeted.Load() {
+		return
 	}
+	if len(payload) != 4 {
+		x.alive()
+		return
+	}
+	x.srv.d.Wheel.Heard(&x.beat, binary.BigEndian.Uint32(payload))
 }
 
 // pong takes the answer to a JSON ping; from the first on they are demanded.
-func (x *Session) pong(context.Context, *wire.Command) error {
-	x.Pong()
+// One without ts, as a person types it, answers the last ping.
+func (x *Session) pong(_ context.Context, c *wire.Command) error {
+	switch {
+	case !x.greeted.Load():
+	case c.TS == 0:
+		x.srv.d.Wheel.HeardAny(&x.beat)
+	case c.TS > 0 && c.TS <= math.MaxUint32:
+		x.srv.d.Wheel.Heard(&x.beat, uint32(c.TS))
+	}
 	return nil
 }

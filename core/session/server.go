@@ -90,6 +90,7 @@ type Server struct {
 	mu      sync.Mutex
 	accepts bucket
 	logs    bucket
+	paths   bucket
 	open    map[*Session]struct{}
 	byIP    map[netip.Addr]int
 	users   map[chat.UserID]int
@@ -101,6 +102,12 @@ type Server struct {
 const (
 	logsPerSecond = 10
 	logsBurst     = 100
+)
+
+// pathsPerSecond bounds the log lines about connections on a poor path.
+const (
+	pathsPerSecond = 1
+	pathsBurst     = 10
 )
 
 // New returns a server. It starts nothing.
@@ -116,6 +123,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		ctx: ctx, stop: stop, cfg: cfg, d: d, stats: newStats(), limits: newLimiter(), turns: newTurns(),
 		accepts: newBucket(cfg.AcceptsPerSecond, cfg.AcceptsPerSecond),
 		logs:    newBucket(logsPerSecond, logsBurst),
+		paths:   newBucket(pathsPerSecond, pathsBurst),
 		open:    make(map[*Session]struct{}),
 		byIP:    make(map[netip.Addr]int),
 		users:   make(map[chat.UserID]int),
@@ -192,6 +200,19 @@ type Conn struct {
 	Socket    room.Socket
 }
 
+// witness is a Socket that can say what the kernel knows of the connection;
+// package transport/stream's can.
+type witness interface {
+	Evidence() (liveness.Evidence, error)
+}
+
+// mayReport reports whether another connection's path is to be logged.
+func (s *Server) mayReport() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.paths.take(time.Now(), 1) == 0
+}
+
 // mayLog reports whether another failed command is to be logged.
 func (s *Server) mayLog() bool {
 	s.mu.Lock()
@@ -208,6 +229,7 @@ func (s *Server) Start(c Conn) *Session {
 		network:   placeOf(c.Remote),
 		rate:      newBucket(s.cfg.CommandsPerSecond, s.cfg.CommandsBurst),
 	}
+	x.kernel, _ = c.Socket.(witness)
 	x.peer = s.d.Hub.NewPeer(progress{c.Socket, x}, c.Transport == "tcp")
 	s.mu.Lock()
 	s.open[x] = struct{}{}

@@ -29,6 +29,7 @@ type Session struct {
 	transport string
 	network   string // "loopback", "private" or "public"
 	beat      liveness.Beat
+	kernel    witness // nil where the socket has none
 	greeted   atomic.Bool
 
 	busy sync.Mutex // held while a command is carried out

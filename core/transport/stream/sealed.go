@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"parley/core/liveness"
 )
 
 // pieceBytes is how much is encrypted at a time, only once all that was
@@ -106,6 +108,9 @@ func (s *sealed) Shutdown() {
 
 // Abort implements Socket.
 func (s *sealed) Abort() { _ = s.below.Conn.Close() }
+
+// Evidence implements Socket: it is of the ciphertext.
+func (s *sealed) Evidence() (liveness.Evidence, error) { return s.below.fd.look() }
 
 // spill is the connection below a tls.Conn. Until hold it is that connection:
 // the handshake and HTTP write to it and wait. From then on Write always takes

@@ -18,6 +18,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"parley/core/liveness"
 )
 
 // LingerTime is how long the reading side goes on after Shutdown, so that
@@ -31,6 +33,8 @@ type Socket interface {
 	Write(p []byte, timeout time.Duration) (int, error)
 	Shutdown()
 	Abort()
+	// Evidence asks the kernel about the connection. Any goroutine may ask.
+	Evidence() (liveness.Evidence, error)
 }
 
 // New returns the socket of conn. Where conn is TLS, its handshake has ended
@@ -68,6 +72,9 @@ func (s *plain) Shutdown() { shutdown(s.conn) }
 
 // Abort implements Socket.
 func (s *plain) Abort() { _ = s.conn.Close() }
+
+// Evidence implements Socket.
+func (s *plain) Evidence() (liveness.Evidence, error) { return s.fd.look() }
 
 // writeWithin writes p to c, for timeout at most; 0 = for ever. Some bytes
 // written are no error.
@@ -165,4 +172,12 @@ func (d *descriptor) attempt(fd uintptr) bool {
 		}
 	}
 	return true
+}
+
+// look asks the kernel about the connection.
+func (d *descriptor) look() (liveness.Evidence, error) {
+	if d.raw == nil {
+		return liveness.Evidence{}, errors.ErrUnsupported
+	}
+	return liveness.Look(d.raw)
 }

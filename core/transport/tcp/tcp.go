@@ -12,6 +12,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"parley/core/chat"
@@ -190,6 +191,9 @@ func (l *link) next() (open bool) {
 		return false
 	case errors.Is(err, os.ErrDeadlineExceeded) && !l.x.Greeted():
 		l.x.Fail(wire.CloseHandshake, &chat.Error{Code: chat.CodeUnauthorized, Text: "no hello arrived in time; connect again and say hello first", Retry: -1})
+		return false
+	case errors.Is(err, syscall.ETIMEDOUT):
+		l.x.KernelGaveUp()
 		return false
 	case err != nil:
 		l.x.Close(wire.CloseNormal, "connection ended")

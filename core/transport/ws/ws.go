@@ -166,7 +166,7 @@ type link struct {
 func (l *link) serve() {
 	defer l.g.Close()
 	l.g.SetPingHandler(func(data string) error { l.x.Ping([]byte(data)); return nil })
-	l.g.SetPongHandler(func(string) error { l.x.Pong(); return nil })
+	l.g.SetPongHandler(func(data string) error { l.x.Pong([]byte(data)); return nil })
 	l.g.SetCloseHandler(func(int, string) error { return nil }) // NextReader returns it; see ended
 	if wait := l.h.sessions.Config().HandshakeTimeout; wait > 0 {
 		_ = l.g.SetReadDeadline(time.Now().Add(wait))
@@ -238,7 +238,7 @@ func (l *link) control() bool {
 	if op == final|opPing {
 		l.x.Ping(payload)
 	} else {
-		l.x.Pong()
+		l.x.Pong(payload)
 	}
 	_, _ = l.in.Discard(len(f))
 	if !l.another() {
@@ -352,6 +352,8 @@ func ended(x *session.Session, err error) {
 		goodbye(x, closed.Code)
 	case errors.As(err, &network) && network.Timeout() && !x.Greeted():
 		x.Fail(wire.CloseHandshake, &chat.Error{Code: chat.CodeUnauthorized, Text: "no hello arrived in time; connect again and say hello first", Retry: -1})
+	case network != nil && network.Timeout(): // ETIMEDOUT; after hello there is no deadline of ours
+		x.KernelGaveUp()
 	case network != nil, errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		x.Close(wire.CloseNormal, "connection ended")
 	default:
