@@ -62,7 +62,7 @@ func fanOut(b *testing.B, members, batch int) {
 		}
 	}
 	s := hub.shards[0]
-	s.pass()
+	s.pass(time.Now())
 	var seq uint64
 	e := message(1)
 	e.Text = string(make([]byte, 0, 120)) + "an ordinary message of about one hundred and twenty bytes, as people write them when they talk to each other in a room"
@@ -74,7 +74,7 @@ func fanOut(b *testing.B, members, batch int) {
 			next.Seq = seq
 			r.Appended("e", &next)
 		}
-		s.pass()
+		s.pass(time.Now())
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*members*batch), "ns/delivery")
 	var wg sync.WaitGroup

@@ -9,9 +9,9 @@ import (
 type Config struct {
 	// Shards is the number of pump goroutines; 0 means one a processor.
 	Shards int
-	// Pace is the least time between two passes of a shard: 0 passes at once.
-	// An idle shard always passes at once, so Pace bounds only how often a
-	// busy one writes to each member.
+	// Pace is the least time between two writes of a busy room to a member,
+	// twice that while a shard is busy writing; 0 never waits. A room that was
+	// quiet for that long is passed at once.
 	Pace time.Duration
 	// RingEntries and RingBytes bound the encoded entries a room keeps in
 	// memory; members further behind read from the journal. RingEntries is

@@ -70,6 +70,7 @@ type early struct {
 type roomShard struct {
 	members []*Member // owned by the shard's goroutine
 	cache   [2]cached // likewise; WebSocket and line framing
+	passed  time.Time // likewise; when its turn was last
 	queued  atomic.Bool
 	later   atomic.Bool // in the shard's list of rooms that can wait
 }

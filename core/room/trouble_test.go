@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"parley/core/chat"
 	"parley/core/journal"
@@ -406,7 +407,7 @@ func TestJoinersOfQuietRoomsGetTheirRoom(t *testing.T) {
 		if _, err := hub.Join(t.Context(), id, hub.NewPeer(s, true), &journal.Position{Epoch: r.Position().Epoch}, joinedFrame); err != nil {
 			t.Fatal(err)
 		}
-		hub.shards[0].pass()
+		hub.shards[0].pass(time.Now())
 		s.checkRun(t, 1, 5)
 		for _, e := range s.events(t) {
 			if e.Room != string(id) {
