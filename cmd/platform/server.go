@@ -199,6 +199,11 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 		if err := liveness.Apply(c, lc); err != nil {
 			s.log.Debug("connection keeps the system's keepalive", slog.Any("error", err))
 		}
+		if n := int(s.cfg.Limits.SendBufferBytes); n > 0 {
+			if err := c.SetWriteBuffer(n); err != nil {
+				s.log.Debug("connection keeps the system's send buffer", slog.Any("error", err))
+			}
+		}
 	}
 	if err := s.openCerts(); err != nil {
 		return err

@@ -132,6 +132,7 @@ type Limits struct {
 	CommandsPerSecond  int           `yaml:"commands_per_second" min:"0" zero:"no limit" doc:"Commands of one connection per second, on average."`
 	CommandsBurst      int           `yaml:"commands_burst" min:"1" doc:"Commands one connection may send at once before the average counts."`
 	RoomsPerConnection int           `yaml:"rooms_per_connection" min:"0" zero:"no limit" doc:"Rooms one connection may have joined."`
+	SendBufferBytes    Size          `yaml:"send_buffer_bytes" min:"4KiB" max:"64MiB" zero:"the kernel's own, up to the maximum in tcp_wmem" doc:"Bytes the kernel may hold for one connection that does not read (SO_SNDBUF; Linux doubles it for its own needs)."`
 	LagBytes           Size          `yaml:"lag_bytes" min:"64KiB" zero:"no limit" doc:"Bytes a slow reader may fall behind before it is closed as slow_consumer."`
 	LagSeconds         int           `yaml:"lag_seconds" min:"1" max:"3600" zero:"no limit" doc:"Seconds a slow reader may stand still before it is closed as slow_consumer."`
 	HistoryEntries     int           `yaml:"history_entries" min:"1" max:"1000" doc:"Entries one history command may return."`
@@ -215,6 +216,7 @@ func Defaults() Config {
 			CommandsPerSecond:  20,
 			CommandsBurst:      40,
 			RoomsPerConnection: 200,
+			SendBufferBytes:    128 << 10, // 1,000 stalled readers hold 256 MiB at most, and not 4 GiB
 			LagBytes:           4 << 20,
 			LagSeconds:         30,
 			HistoryEntries:     200,
