@@ -6,51 +6,93 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
+
+	"parley/core/transport/proxy"
 )
 
-// Listen listens for TCP connections. tune sets the options of each accepted
-// connection, KeepAlive included: Go's own default is switched off.
-func Listen(ctx context.Context, addr string, tune func(*net.TCPConn)) (net.Listener, error) {
+// Options say how a Listener treats what it accepts. The zero value accepts
+// everything as it comes.
+type Options struct {
+	// Tune sets the options of each accepted connection, KeepAlive included:
+	// Go's own default is switched off.
+	Tune func(*net.TCPConn)
+	// TLS is the server's side of TLS; nil = none. Accept never waits for a
+	// handshake: it begins with the connection's first read or write, or with
+	// Handshake.
+	TLS *tls.Config
+	// Proxies are the networks whose connections begin with a PROXY header
+	// (package proxy), before TLS. It too is read by whoever uses the
+	// connection first. Others have no header and speak for themselves.
+	Proxies proxy.Networks
+	// Deadline is the time from Accept to Settle, for all that happens in
+	// between; a connection that takes longer is cut. 0 = no limit.
+	Deadline time.Duration
+	// Admit counts a connection once its client's address is known, and
+	// refuses it, which cuts it. release is called when it closes. May be nil.
+	Admit func(client netip.Addr) (release func(), ok bool)
+}
+
+// Listener accepts connections. Its methods may be called from any goroutine.
+type Listener struct {
+	net.Listener
+	opt   Options
+	stats Stats
+}
+
+// Stats counts connections that were cut; every number only grows.
+type Stats struct {
+	Late    atomic.Uint64 // Options.Deadline was over
+	Headers atomic.Uint64 // a bad PROXY header, or none where one was due
+	Refused atomic.Uint64 // by Options.Admit
+}
+
+// Listen listens for TCP connections.
+func Listen(ctx context.Context, addr string, opt Options) (*Listener, error) {
 	lc := net.ListenConfig{KeepAlive: -1}
 	ln, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
-	return &listener{Listener: ln, tune: tune}, nil
+	return &Listener{Listener: ln, opt: opt}, nil
 }
 
-type listener struct {
-	net.Listener
-	tune func(*net.TCPConn)
-}
+// Stats returns the listener's counters, live.
+func (l *Listener) Stats() *Stats { return &l.stats }
 
-// Accept implements net.Listener.
-func (l *listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if tc, ok := c.(*net.TCPConn); ok && err == nil {
-		l.tune(tc)
+// Accept implements net.Listener. It waits for nothing that the other end of
+// a connection must do first.
+func (l *Listener) Accept() (net.Conn, error) {
+	for {
+		raw, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if c, ok := l.take(raw.(*net.TCPConn)); ok {
+			return c, nil
+		}
 	}
-	return c, err
 }
 
-// Secure returns a listener whose connections speak TLS as cfg says: each is a
-// *tls.Conn whose handshake has not begun, so accepting never waits for one.
-// Closing it closes ln.
-func Secure(ln net.Listener, cfg *tls.Config) net.Listener { return &secure{ln, cfg} }
-
-type secure struct {
-	net.Listener
-	cfg *tls.Config
-}
-
-// Accept implements net.Listener.
-func (l *secure) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+// take makes a connection of what was accepted.
+func (l *Listener) take(tc *net.TCPConn) (net.Conn, bool) {
+	if l.opt.Tune != nil {
+		l.opt.Tune(tc)
 	}
-	return tls.Server(&spill{Conn: c}, l.cfg), nil
+	c := &accepted{TCPConn: tc, ln: l, born: time.Now(), remote: tc.RemoteAddr()}
+	if d := l.opt.Deadline; d > 0 {
+		c.guard = time.AfterFunc(d, c.late)
+	}
+	c.waiting = l.opt.Proxies.Contain(addrOf(c.remote))
+	if !c.waiting && !c.admit() {
+		_ = c.Close()
+		return nil, false
+	}
+	if l.opt.TLS != nil {
+		return tls.Server(&spill{Conn: c}, l.opt.TLS), true
+	}
+	return c, true
 }
 
 // Handshake does the TLS handshake of c, where c is TLS and has not done it,
@@ -70,12 +112,51 @@ func Handshake(ctx context.Context, c net.Conn, deadline time.Time) error {
 	return t.SetDeadline(time.Time{})
 }
 
-// RemoteIP returns the address of the connection's other end; the zero Addr
-// where it has none.
-func RemoteIP(c net.Conn) netip.Addr {
-	ap, err := netip.ParseAddrPort(c.RemoteAddr().String())
-	if err != nil {
-		return netip.Addr{}
+// Settle ends the time that Options.Deadline gives c, whose user bounds the
+// wait from now on. It returns when limit is over, counted from Accept; the
+// zero time where limit is 0. It may be called again.
+func Settle(c net.Conn, limit time.Duration) (deadline time.Time) {
+	born := time.Now()
+	if a := acceptedOf(c); a != nil {
+		born = a.born
+		if a.guard != nil {
+			a.guard.Stop()
+		}
 	}
-	return ap.Addr().Unmap()
+	if limit <= 0 {
+		return time.Time{}
+	}
+	return born.Add(limit)
+}
+
+// Release gives back what Options.Admit counted for c, for a user that counts
+// it by itself.
+func Release(c net.Conn) {
+	if a := acceptedOf(c); a != nil {
+		a.giveBack()
+	}
+}
+
+// acceptedOf returns the connection of a Listener that c is, or nil.
+func acceptedOf(c net.Conn) *accepted {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	if s, ok := c.(*spill); ok {
+		c = s.Conn
+	}
+	a, _ := c.(*accepted)
+	return a
+}
+
+// RemoteIP returns the address of the connection's other end, the client's
+// where a trusted proxy has said it; the zero Addr where it has none. It
+// waits for the PROXY header where one is due.
+func RemoteIP(c net.Conn) netip.Addr { return addrOf(c.RemoteAddr()) }
+
+func addrOf(a net.Addr) netip.Addr {
+	if t, ok := a.(*net.TCPAddr); ok {
+		return t.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
 }

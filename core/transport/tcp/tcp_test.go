@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -34,13 +35,22 @@ type node struct {
 
 func start(t testing.TB, change func(*session.Config)) *node {
 	t.Helper()
-	n := &node{t: t, sessions: transporttest.Node(t, change)}
+	return serve(t, transporttest.Node(t, change), nil)
+}
+
+// serve serves sessions, over TLS where secure is not nil.
+func serve(t testing.TB, sessions *session.Server, secure *tls.Config) *node {
+	t.Helper()
+	n := &node{t: t, sessions: sessions}
 	n.tcp = New(n.sessions, slog.New(slog.DiscardHandler))
-	ln, err := stream.Listen(t.Context(), "127.0.0.1:0", func(*net.TCPConn) {})
+	ln, err := stream.Listen(t.Context(), "127.0.0.1:0", func(c *net.TCPConn) { _ = c.SetWriteBuffer(16 << 10) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.addr = ln.Addr().String()
+	if secure != nil {
+		ln = stream.Secure(ln, secure)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- n.tcp.Run(ctx, ln) }()
@@ -53,6 +63,16 @@ func start(t testing.TB, change func(*session.Config)) *node {
 		n.tcp.Wait()
 	})
 	return n
+}
+
+func TestSuite(t *testing.T) {
+	transporttest.Suite(t, func(t testing.TB, sessions *session.Server, secure *tls.Config) string {
+		n := serve(t, sessions, secure)
+		if secure != nil {
+			return "tls://" + n.addr
+		}
+		return "tcp://" + n.addr
+	})
 }
 
 // client is a person with nc.

@@ -2,6 +2,7 @@ package ws
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -33,7 +34,13 @@ type node struct {
 
 func start(t testing.TB, change func(*session.Config), origins ...string) *node {
 	t.Helper()
-	n := &node{t: t, sessions: transporttest.Node(t, change)}
+	return serve(t, transporttest.Node(t, change), nil, origins...)
+}
+
+// serve serves sessions, over TLS where secure is not nil.
+func serve(t testing.TB, sessions *session.Server, secure *tls.Config, origins ...string) *node {
+	t.Helper()
+	n := &node{t: t, sessions: sessions}
 	n.ws = New(n.sessions, origins, slog.New(slog.DiscardHandler))
 	mux := http.NewServeMux()
 	mux.Handle("/v1/ws", n.ws)
@@ -43,6 +50,9 @@ func start(t testing.TB, change func(*session.Config), origins ...string) *node 
 		t.Fatal(err)
 	}
 	n.addr = ln.Addr().String()
+	if secure != nil {
+		ln = stream.Secure(ln, secure)
+	}
 	served := make(chan error, 1)
 	go func() { served <- n.http.Serve(ln) }()
 	t.Cleanup(func() {
@@ -56,6 +66,16 @@ func start(t testing.TB, change func(*session.Config), origins ...string) *node 
 		n.ws.Wait()
 	})
 	return n
+}
+
+func TestSuite(t *testing.T) {
+	transporttest.Suite(t, func(t testing.TB, sessions *session.Server, secure *tls.Config) string {
+		n := serve(t, sessions, secure)
+		if secure != nil {
+			return "wss://" + n.addr + "/v1/ws"
+		}
+		return n.url()
+	})
 }
 
 func (n *node) url() string { return "ws://" + n.addr + "/v1/ws" }
