@@ -46,12 +46,12 @@ var rank = map[string]int{
 	"core/state": 2, "core/auth": 2, "core/wire": 2, "core/moderation": 2, "core/journal/codec": 2, "core/journal/journaltest": 2, "core/redis/redistest": 2,
 	"core/config": 3, "core/presence": 3, "core/room": 3, "core/journal/disk": 3, "core/journal/redis": 3, "core/checker": 3, "core/client": 3,
 	"core/session": 4, "core/web": 4, "core/admin": 5,
-	"core/transport/stream": 4, "core/transport": 5,
+	"core/transport/proxy": 1, "core/transport/stream": 4, "core/transport": 5,
 	"plugins": 4, "plugins/internal": 2, "plugins/wasmbin": 2, "plugins/meter": 3,
 	"policy": 4, "policy/rego": 5, "policy/gitsync": 5, "policy/folder": 5, "policy/source": 6,
 	"examples/plugins": 5,
-	"core/bench/load": 1, "core/bench/proc": 1, "core/bench/report": 1, "core/bench": 2,
-	"core/e2e":         9, "core/web/browsertest": 9, "cmd/platform": 9,
+	"core/bench/load":  1, "core/bench/proc": 1, "core/bench/report": 1, "core/bench": 2,
+	"core/e2e": 9, "core/web/browsertest": 9, "cmd/platform": 9,
 }
 
 type pkg struct {

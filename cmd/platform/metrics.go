@@ -7,6 +7,7 @@ import (
 
 	"parley/core/chat"
 	"parley/core/metrics"
+	"parley/core/transport/stream"
 	"parley/core/wire"
 )
 
@@ -38,7 +39,25 @@ func (s *server) metrics() []metrics.Metric {
 		metrics.Counter("parley_room_resets_total", "Times a room's log was replaced and members were reset.", h.Resets.Load),
 		metrics.Counter("parley_catch_ups_total", "Journal reads for members behind the ring.", h.CatchUps.Load),
 	}
-	return slices.Concat(ms, s.decisionMetrics(), s.livenessMetrics(), s.certMetrics())
+	return slices.Concat(ms, s.decisionMetrics(), s.livenessMetrics(), s.certMetrics(), s.listenerMetrics())
+}
+
+// listenerMetrics are those of connections that never became a session.
+func (s *server) listenerMetrics() []metrics.Metric {
+	listeners := map[string]*stream.Stats{"http": s.httpLn.Stats()}
+	if s.tcpLn != nil {
+		listeners["tcp"] = s.tcpLn.Stats()
+	}
+	return []metrics.Metric{{
+		Name: "parley_connections_cut_total", Help: "Connections cut before they were a session, by listener and reason.",
+		Read: func(e metrics.Emit) {
+			for name, st := range listeners {
+				e(float64(st.Late.Load()), "listener", name, "reason", "handshake_timeout")
+				e(float64(st.Headers.Load()), "listener", name, "reason", "proxy_header")
+				e(float64(st.Refused.Load()), "listener", name, "reason", "connections_per_ip")
+			}
+		},
+	}}
 }
 
 // certMetrics are those of the TLS certificate, where there is one.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"parley/core/session"
 	"parley/core/state"
 	"parley/core/transport/certs"
+	"parley/core/transport/proxy"
 	"parley/core/transport/stream"
 	"parley/core/transport/tcp"
 	"parley/core/transport/ws"
@@ -65,7 +67,7 @@ type server struct {
 	tcp      *tcp.Server
 
 	http, adminHTTP        *http.Server
-	httpLn, tcpLn, adminLn net.Listener
+	httpLn, tcpLn, adminLn *stream.Listener // the latter two may be nil
 }
 
 // newServer builds everything and starts nothing but what a constructor of a
@@ -172,7 +174,7 @@ func (s *server) openChat(context.Context) error {
 		FrameBytes: int(l.FrameBytes), TextBytes: int(l.TextBytes),
 		Connections: l.Connections, ConnectionsPerIP: l.ConnectionsPerIP, ConnectionsPerUser: l.ConnectionsPerUser,
 		AcceptsPerSecond: l.AcceptsPerSecond, CommandsPerSecond: l.CommandsPerSecond, CommandsBurst: l.CommandsBurst,
-		RoomsPerConnection: l.RoomsPerConnection, HistoryEntries: l.HistoryEntries, HandshakeTimeout: l.HandshakeTimeout,
+		RoomsPerConnection: l.RoomsPerConnection, HistoryEntries: l.HistoryEntries, HandshakeTimeout: l.HandshakeTimeout, PingsPerSecond: l.PingsPerSecond,
 		ReconnectJitter: s.cfg.Shutdown.ReconnectJitter, Heartbeat: s.cfg.Liveness.Ping, StoreTimeout: storeTimeout,
 	}, session.Deps{
 		Hub: hub, Journal: s.journal, Gate: s.policy, Stage: stage, Signals: moderation.NewTracker(trackedSpeakers),
@@ -208,26 +210,63 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 	if err := s.openCerts(); err != nil {
 		return err
 	}
-	s.ws = ws.New(s.sessions, s.cfg.Origins, s.log)
+	proxies, err := proxy.Parse(s.cfg.Proxy.Trusted)
+	if err != nil {
+		return fmt.Errorf("proxy.trusted: %w", err)
+	}
+	front := stream.Options{Tune: tune, Deadline: s.cfg.Limits.HandshakeTimeout}
+	s.ws = ws.New(ws.Config{Origins: s.cfg.Origins, Proxies: proxies}, s.sessions, s.log)
 	s.tcp = tcp.New(s.sessions, s.log)
 	mux := http.NewServeMux()
 	mux.Handle("/v1/ws", s.ws)
 	mux.Handle("/", web.Handler(web.Config{Rooms: publicRooms(s.cfg)}))
 	s.http = s.chatServer(mux)
-	s.http.ConnContext = ws.Context
-	if s.httpLn, err = s.listen(ctx, "listen", s.cfg.Listen, tune); err != nil {
+	s.http.ConnContext, s.http.ConnState = ws.Context, ws.State
+	if s.httpLn, err = s.listen(ctx, "listen", s.cfg.Listen, s.httpOptions(front, proxies)); err != nil {
 		return err
 	}
 	if s.cfg.TCP.Listen != "" {
-		if s.tcpLn, err = s.listen(ctx, "tcp.listen", s.cfg.TCP.Listen, tune); err != nil {
+		if s.tcpLn, err = s.listen(ctx, "tcp.listen", s.cfg.TCP.Listen, s.tcpOptions(front, proxies)); err != nil {
 			return err
 		}
 	}
-	s.secure()
 	if s.cfg.Admin.Listen != "" {
-		s.adminLn, err = s.listen(ctx, "admin.listen", s.cfg.Admin.Listen, tune)
+		s.adminLn, err = s.listen(ctx, "admin.listen", s.cfg.Admin.Listen, stream.Options{Tune: tune})
 	}
 	return err
+}
+
+// httpOptions are those of the HTTP listener. It speaks HTTP/1.1 alone: a
+// WebSocket has a connection of its own there, which its handler takes over,
+// and HTTP/2 has no way to do that. Connections of a proxy that names its
+// clients by X-Forwarded-For are counted by client, with each upgrade.
+func (s *server) httpOptions(opt stream.Options, proxies proxy.Networks) stream.Options {
+	opt.Admit = s.sessions.Visit
+	if s.cfg.Proxy.HTTP == "protocol" {
+		opt.Proxies = proxies
+	} else if len(proxies) > 0 {
+		opt.Admit = func(ip netip.Addr) (func(), bool) {
+			if proxies.Contain(ip) {
+				return func() {}, true
+			}
+			return s.sessions.Visit(ip)
+		}
+	}
+	if s.certs != nil && s.cfg.TLS.HTTP {
+		opt.TLS = s.certs.Server("http/1.1")
+	}
+	return opt
+}
+
+// tcpOptions are those of the TCP listener, whose server counts by itself.
+func (s *server) tcpOptions(opt stream.Options, proxies proxy.Networks) stream.Options {
+	if s.cfg.Proxy.TCP == "protocol" {
+		opt.Proxies = proxies
+	}
+	if s.certs != nil && s.cfg.TLS.TCP {
+		opt.TLS = s.certs.Server()
+	}
+	return opt
 }
 
 // openCerts reads the certificate of the public listeners, where there is one.
@@ -245,23 +284,8 @@ func (s *server) openCerts() (err error) {
 	return err
 }
 
-// secure puts TLS on the public listeners. The HTTP listener speaks HTTP/1.1
-// alone: a WebSocket is a connection of its own there, and the handler takes
-// it over, which HTTP/2 has no way to do.
-func (s *server) secure() {
-	if s.certs == nil {
-		return
-	}
-	if s.cfg.TLS.HTTP {
-		s.httpLn = stream.Secure(s.httpLn, s.certs.Server("http/1.1"))
-	}
-	if s.tcpLn != nil && s.cfg.TLS.TCP {
-		s.tcpLn = stream.Secure(s.tcpLn, s.certs.Server())
-	}
-}
-
-func (s *server) listen(ctx context.Context, key, addr string, tune func(*net.TCPConn)) (net.Listener, error) {
-	ln, err := stream.Listen(ctx, addr, tune)
+func (s *server) listen(ctx context.Context, key, addr string, opt stream.Options) (*stream.Listener, error) {
+	ln, err := stream.Listen(ctx, addr, opt)
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) {

@@ -284,6 +284,10 @@ func (r *Resilient) delay(try int, w *wire.WelcomeEvent, err error) time.Duratio
 			return ce.RetryAfter + rand.N(r.opt.MinBackoff)
 		}
 	}
+	var shake *HandshakeError
+	if errors.As(err, &shake) && shake.RetryAfter > 0 {
+		return shake.RetryAfter + rand.N(r.opt.MinBackoff)
+	}
 	return r.backoff(try)
 }
 

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -40,7 +41,10 @@ type stream interface {
 type HandshakeError struct {
 	Status int    // HTTP status
 	Body   string // the first bytes of the answer
-	Cause  error
+	// RetryAfter is the wait that the server asks for (RFC 9110 §10.2.3); 0 =
+	// unsaid.
+	RetryAfter time.Duration
+	Cause      error
 }
 
 // Error names the status and what the server said.
@@ -104,7 +108,8 @@ func openWS(ctx context.Context, opt *Options) (stream, error) {
 		if resp != nil && errors.Is(err, websocket.ErrBadHandshake) {
 			body, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
 			_ = resp.Body.Close()
-			return nil, &HandshakeError{Status: resp.StatusCode, Body: string(body), Cause: err}
+			seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+			return nil, &HandshakeError{Status: resp.StatusCode, Body: string(body), RetryAfter: time.Duration(max(0, seconds)) * time.Second, Cause: err}
 		}
 		return nil, fmt.Errorf("dial %s: %w", opt.URL, err)
 	}

@@ -20,6 +20,7 @@ type Config struct {
 	TLS     TLS      `yaml:"tls" doc:"TLS on the HTTP and the TCP listener, from one certificate. Changed files are read again by themselves; a pair that cannot be used is refused and the old one stays."`
 	DataDir string   `yaml:"data_dir" check:"path" doc:"Folder for everything the server keeps: rooms, keys, tokens, the last good policy. Created when missing."`
 	Origins []string `yaml:"origins" check:"origin" zero:"same host only" doc:"Web origins allowed to open a WebSocket, besides the server's own host."`
+	Proxy   Proxy    `yaml:"proxy" doc:"Proxies in front of the server that say who the client is. Nobody else is believed."`
 	Rooms   []Room   `yaml:"rooms" zero:"none" doc:"Rooms created at start when they do not exist. An existing room keeps its settings."`
 
 	Auth     Auth     `yaml:"auth" doc:"Who may connect."`
@@ -55,6 +56,13 @@ type TLS struct {
 
 // On reports whether there is a certificate.
 func (t TLS) On() bool { return t.CertFile != "" }
+
+// Proxy configures how clients behind proxies are known.
+type Proxy struct {
+	Trusted []string `yaml:"trusted" check:"cidr" zero:"nobody is believed" doc:"Networks of the proxies."`
+	HTTP    string   `yaml:"http" enum:"forwarded|protocol" doc:"How they name the client on the HTTP listener: by the X-Forwarded-For header, or by the PROXY protocol (version 1 or 2), which their connections must begin with then."`
+	TCP     string   `yaml:"tcp" enum:"none|protocol" doc:"How they name the client on the TCP listener: not at all, or by the PROXY protocol."`
+}
 
 // Room is a room that is ensured at start.
 type Room struct {
@@ -125,10 +133,11 @@ type Limits struct {
 	FrameBytes         Size          `yaml:"frame_bytes" min:"1KiB" max:"16MiB" zero:"no limit" doc:"Largest frame or line a client may send, after decompression."`
 	TextBytes          Size          `yaml:"text_bytes" min:"1" max:"128KiB" zero:"no limit of its own" doc:"Longest text of a message."`
 	Connections        int           `yaml:"connections" min:"0" zero:"no limit" doc:"Connections to this node."`
-	ConnectionsPerIP   int           `yaml:"connections_per_ip" min:"0" zero:"no limit" doc:"Connections from one IP address (from one /64 for IPv6)."`
+	ConnectionsPerIP   int           `yaml:"connections_per_ip" min:"0" zero:"no limit" doc:"Connections from one IP address (from one /64 for IPv6). 16 more may load the web client or be told why they are refused."`
 	ConnectionsPerUser int           `yaml:"connections_per_user" min:"0" zero:"no limit" doc:"Connections of one user to this node."`
 	AcceptsPerSecond   int           `yaml:"accepts_per_second" min:"0" zero:"no limit" doc:"New connections accepted per second."`
-	HandshakeTimeout   time.Duration `yaml:"handshake_timeout" min:"100ms" max:"10m" zero:"no limit" doc:"Time a new connection has to finish its upgrade and say hello."`
+	HandshakeTimeout   time.Duration `yaml:"handshake_timeout" min:"100ms" max:"10m" zero:"no limit" doc:"Time a new connection has for everything up to its hello: PROXY header, TLS, HTTP upgrade and hello together."`
+	PingsPerSecond     int           `yaml:"pings_per_second" min:"0" zero:"no limit" doc:"Pings and pongs of one connection per second, on average, WebSocket's and JSON's; ten seconds' worth at once. A connection above it is closed."`
 	CommandsPerSecond  int           `yaml:"commands_per_second" min:"0" zero:"no limit" doc:"Commands of one connection per second, on average."`
 	CommandsBurst      int           `yaml:"commands_burst" min:"1" doc:"Commands one connection may send at once before the average counts."`
 	RoomsPerConnection int           `yaml:"rooms_per_connection" min:"0" zero:"no limit" doc:"Rooms one connection may have joined."`
@@ -190,6 +199,7 @@ func Defaults() Config {
 		Admin:   Admin{Listen: "127.0.0.1:9090"},
 		TLS:     TLS{MinVersion: "1.2", HTTP: true, TCP: true},
 		DataDir: "./data",
+		Proxy:   Proxy{HTTP: "forwarded", TCP: "none"},
 		Rooms: []Room{
 			{ID: "lobby", Title: "Lobby", Mode: state.ModeOpen, Visibility: state.Public},
 			{ID: "announcements", Title: "Announcements", Mode: state.ModeAnnounce, Visibility: state.Public},
@@ -212,7 +222,8 @@ func Defaults() Config {
 			TextBytes:          4096,
 			ConnectionsPerIP:   12_000, // one loopback address may run the 10,000-client benchmark
 			ConnectionsPerUser: 100,
-			HandshakeTimeout:   10 * time.Second,
+			HandshakeTimeout:   5 * time.Second,
+			PingsPerSecond:     10,
 			CommandsPerSecond:  20,
 			CommandsBurst:      40,
 			RoomsPerConnection: 200,

@@ -31,6 +31,12 @@ var ruleset = []rule{
 		}
 		return ""
 	}},
+	{[]string{"proxy.http", "proxy.tcp", "proxy.trusted"}, func(c *Config) string {
+		if (c.Proxy.HTTP == "protocol" || c.Proxy.TCP == "protocol") && len(c.Proxy.Trusted) == 0 {
+			return "the PROXY protocol needs proxy.trusted, the networks it is believed from"
+		}
+		return ""
+	}},
 	{[]string{"policy.dir", "policy.git.url"}, func(c *Config) string {
 		if c.Policy.Dir != "" && c.Policy.Git.URL != "" {
 			return "policy.dir and policy.git.url are both set; only one place can hold the rules"

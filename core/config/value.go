@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"path"
 	"reflect"
@@ -177,8 +178,19 @@ var checks = map[string]struct {
 	"redisurl": {"redis://HOST:PORT/DB, rediss://... or unix://PATH", checkRedisURL},
 	"giturl":   {"an https, http or file URL, or a folder", checkGitURL},
 	"gitref":   {"a branch or tag name", checkGitRef},
+	"cidr":     {"a network or an address, such as 10.0.0.0/8", checkNetwork},
 	"room":     {"1 to 64 of a-z 0-9 - _ . : beginning with a letter or digit", checkRoom},
 	"title":    {fmt.Sprintf("at most %d bytes of text", state.MaxTitleBytes), checkTitle},
+}
+
+func checkNetwork(s string) error {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return nil
+	}
+	if _, err := netip.ParsePrefix(s); err != nil {
+		return errors.New("is no network")
+	}
+	return nil
 }
 
 func checkAddr(s string) error {

@@ -124,7 +124,7 @@ func newListener(t *testing.T, h *Hub, rng *rand.Rand) *listener {
 // dial puts a TCP connection with small buffers between the hub and the
 // listener, whose reader stops while the sink has no room.
 func (l *listener) dial(t *testing.T) Socket {
-	ln, err := stream.Listen(t.Context(), "127.0.0.1:0", func(c *net.TCPConn) { _ = c.SetWriteBuffer(8 << 10) })
+	ln, err := stream.Listen(t.Context(), "127.0.0.1:0", stream.Options{Tune: func(c *net.TCPConn) { _ = c.SetWriteBuffer(8 << 10) }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -101,12 +101,32 @@ func (x *Session) KernelGaveUp() {
 func (x *Session) Ping(data []byte) {
 	x.busy.Lock()
 	defer x.busy.Unlock()
+	if !x.mayPing() {
+		return
+	}
 	x.alive()
 	if x.rate.take(time.Now(), 1) > 0 {
 		x.srv.stats.error(chat.CodeRateLimited)
 		return
 	}
 	_ = x.peer.Control(wire.ControlPong(data))
+}
+
+// pingSeconds is how many seconds' worth of pings may come at once: what piled
+// up on a path that stood still.
+const pingSeconds = 10
+
+// mayPing counts one more ping or pong, and closes the session of a client
+// that floods it: each costs a little, and none of them is a command.
+func (x *Session) mayPing() bool {
+	if x.Closed() {
+		return false
+	}
+	if x.pings.take(time.Now(), 1) == 0 {
+		return true
+	}
+	x.close(wire.CloseAbuse, "too many pings")
+	return false
 }
 
 // alive notes that something came from the client.
@@ -136,7 +156,9 @@ func (p progress) Write(b []byte, timeout time.Duration) (int, error) {
 // Pong takes a WebSocket pong. Only one that brings back the payload of a
 // ping of ours is an answer (RFC 6455 §5.5.3).
 func (x *Session) Pong(payload []byte) {
-	if !x.greeted.Load() {
+	x.busy.Lock()
+	defer x.busy.Unlock()
+	if !x.mayPing() || !x.greeted.Load() {
 		return
 	}
 	if len(payload) != 4 {

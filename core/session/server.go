@@ -57,6 +57,7 @@ type Config struct {
 	RoomsPerConnection int
 	HistoryEntries     int
 	HandshakeTimeout   time.Duration
+	PingsPerSecond     int // pings and pongs of a connection, with pingSeconds of them at once
 	ReconnectJitter    time.Duration
 	Heartbeat          time.Duration // announced to clients
 	StoreTimeout       time.Duration // for one command's work on the store
@@ -89,6 +90,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	accepts bucket
+	turn    time.Time // when the next refused connection is to come again
 	logs    bucket
 	paths   bucket
 	open    map[*Session]struct{}
@@ -159,22 +161,67 @@ func (s *Server) Admit(ip netip.Addr) (release func(), err *chat.Error) {
 	case s.cfg.ConnectionsPerIP > 0 && s.byIP[key] >= s.cfg.ConnectionsPerIP:
 		return nil, s.refused(&chat.Error{Code: chat.CodeTooManyConns, Text: fmt.Sprintf("your network address has %d connections, as many as are allowed; close one", s.byIP[key]), Retry: 10 * time.Second})
 	}
-	if wait := s.accepts.take(time.Now(), 1); wait > 0 {
-		return nil, s.refused(&chat.Error{Code: chat.CodeOverloaded, Text: "too many new connections just now; try again shortly", Retry: max(wait, time.Second)})
+	if now := time.Now(); s.accepts.take(now, 1) > 0 {
+		return nil, s.refused(&chat.Error{Code: chat.CodeOverloaded, Text: "too many new connections just now; try again at the time given", Retry: s.turnLocked(now)})
 	}
 	s.conns++
 	s.byIP[key]++
+	return s.leaver(key, 1), nil
+}
+
+// visitors is how many connections more than ConnectionsPerIP an address may
+// have without a session: they load the web client, or are told that there are
+// too many.
+const visitors = 16
+
+// Visit counts a connection from ip that has no session yet, and refuses it
+// above ConnectionsPerIP and some more. release must be called when it has
+// ended, or before Admit; it may be called twice.
+func (s *Server) Visit(ip netip.Addr) (release func(), ok bool) {
+	key := network(ip)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cfg.ConnectionsPerIP > 0 && s.byIP[key] >= s.cfg.ConnectionsPerIP+visitors {
+		return nil, false
+	}
+	s.byIP[key]++
+	return s.leaver(key, 0), true
+}
+
+// leaver returns what gives back one connection of the network, once.
+func (s *Server) leaver(key netip.Addr, conns int) func() {
 	var once sync.Once
 	return func() {
 		once.Do(func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.conns--
+			s.conns -= conns
 			if s.byIP[key]--; s.byIP[key] <= 0 {
 				delete(s.byIP, key)
 			}
 		})
-	}, nil
+	}
+}
+
+// A refused connection is asked back in minTurn at the earliest, and in
+// maxTurn at the latest: nobody waits longer for a storm to pass.
+const (
+	minTurn = time.Second
+	maxTurn = time.Minute
+)
+
+// turnLocked returns how long one more refused connection should wait. Each is
+// given a turn of its own, one after the other at the accepted rate: told the
+// same time, they would all come back at once.
+func (s *Server) turnLocked(now time.Time) time.Duration {
+	if earliest := now.Add(minTurn); s.turn.Before(earliest) {
+		s.turn = earliest
+	}
+	wait := s.turn.Sub(now)
+	if wait < maxTurn {
+		s.turn = s.turn.Add(time.Second / time.Duration(s.cfg.AcceptsPerSecond))
+	}
+	return min(wait, maxTurn)
 }
 
 func (s *Server) refused(e *chat.Error) *chat.Error {
@@ -228,6 +275,7 @@ func (s *Server) Start(c Conn) *Session {
 		transport: c.Transport,
 		network:   placeOf(c.Remote),
 		rate:      newBucket(s.cfg.CommandsPerSecond, s.cfg.CommandsBurst),
+		pings:     newBucket(s.cfg.PingsPerSecond, pingSeconds*s.cfg.PingsPerSecond),
 	}
 	x.kernel, _ = c.Socket.(witness)
 	x.peer = s.d.Hub.NewPeer(progress{c.Socket, x}, c.Transport == "tcp")

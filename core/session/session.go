@@ -36,6 +36,7 @@ type Session struct {
 
 	// Owned by the reader goroutine, under busy.
 	rate    bucket
+	pings   bucket
 	strikes int
 	id      string
 	who     chat.Identity
@@ -106,6 +107,9 @@ func (x *Session) Receive(ctx context.Context, frame []byte) (open bool) {
 	if bad != nil {
 		x.strike(&c, bad)
 		return !x.Closed()
+	}
+	if (c.Type == wire.Ping || c.Type == wire.Pong) && !x.mayPing() {
+		return false
 	}
 	row := commands[c.Type]
 	x.srv.stats.commands[c.Type].Add(1)

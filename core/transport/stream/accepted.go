@@ -27,10 +27,11 @@ type accepted struct {
 	release atomic.Pointer[func()]
 }
 
-// late cuts a connection that took too long.
+// late cuts a connection that took too long. It runs on the guard's goroutine.
 func (c *accepted) late() {
 	c.ln.stats.Late.Add(1)
-	_ = c.Close()
+	c.giveBack()
+	_ = c.TCPConn.Close()
 }
 
 // admit counts the connection for its client's address.

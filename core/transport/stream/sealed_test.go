@@ -22,11 +22,13 @@ const patience = transporttest.Patience
 func secured(t testing.TB, version uint16) (near Socket, nearTLS, far *tls.Conn) {
 	t.Helper()
 	authority := transporttest.NewAuthority(t)
-	ln, err := Listen(t.Context(), "127.0.0.1:0", func(c *net.TCPConn) { _ = c.SetWriteBuffer(32 << 10) })
+	ln, err := Listen(t.Context(), "127.0.0.1:0", Options{
+		Tune: func(c *net.TCPConn) { _ = c.SetWriteBuffer(32 << 10) },
+		TLS:  &tls.Config{Certificates: []tls.Certificate{authority.Pair()}, MaxVersion: version, DynamicRecordSizingDisabled: true},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln = Secure(ln, &tls.Config{Certificates: []tls.Certificate{authority.Pair()}, MaxVersion: version, DynamicRecordSizingDisabled: true})
 	defer ln.Close()
 	var dialing sync.WaitGroup
 	dialing.Go(func() {
@@ -236,7 +238,7 @@ func TestSealedShutdownWakesAWriter(t *testing.T) {
 // What TLS says by itself comes from the reading goroutine, while the drainer
 // waits: it never waits itself, stays in order, and is bounded.
 func TestSpillTakesWhatTLSSaysByItself(t *testing.T) {
-	ln, err := Listen(t.Context(), "127.0.0.1:0", func(c *net.TCPConn) { _ = c.SetWriteBuffer(8 << 10) })
+	ln, err := Listen(t.Context(), "127.0.0.1:0", Options{Tune: func(c *net.TCPConn) { _ = c.SetWriteBuffer(8 << 10) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,11 +299,10 @@ func TestSpillTakesWhatTLSSaysByItself(t *testing.T) {
 }
 
 func TestHandshakeEndsWithItsDeadlineAndItsContext(t *testing.T) {
-	ln, err := Listen(t.Context(), "127.0.0.1:0", func(*net.TCPConn) {})
+	ln, err := Listen(t.Context(), "127.0.0.1:0", Options{TLS: &tls.Config{Certificates: []tls.Certificate{transporttest.NewAuthority(t).Pair()}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln = Secure(ln, &tls.Config{Certificates: []tls.Certificate{transporttest.NewAuthority(t).Pair()}})
 	defer ln.Close()
 	ended, end := context.WithCancel(t.Context())
 	end()

@@ -252,7 +252,7 @@ func TestLingerEndsWithThePeerOrTheTime(t *testing.T) {
 
 func TestListenTunesWhatItAccepts(t *testing.T) {
 	var tuned atomic.Int32
-	ln, err := stream.Listen(t.Context(), "127.0.0.1:0", func(*net.TCPConn) { tuned.Add(1) })
+	ln, err := stream.Listen(t.Context(), "127.0.0.1:0", stream.Options{Tune: func(*net.TCPConn) { tuned.Add(1) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +279,7 @@ func TestListenTunesWhatItAccepts(t *testing.T) {
 	if tuned.Load() != 1 {
 		t.Error("what was not accepted was tuned")
 	}
-	if _, err := stream.Listen(context.Background(), "127.0.0.1:no", nil); err == nil || !bytes.Contains([]byte(err.Error()), []byte("listen on 127.0.0.1:no")) {
+	if _, err := stream.Listen(context.Background(), "127.0.0.1:no", stream.Options{}); err == nil || !bytes.Contains([]byte(err.Error()), []byte("listen on 127.0.0.1:no")) {
 		t.Errorf("got %v, want an error that names the address", err)
 	}
 }

@@ -78,7 +78,6 @@ func (s *Server) Wait() {
 
 func (s *Server) serve(ctx context.Context, c net.Conn) {
 	defer c.Close()
-	began := time.Now()
 	ip := stream.RemoteIP(c)
 	release, refused := s.sessions.Admit(ip)
 	if refused != nil {
@@ -86,13 +85,14 @@ func (s *Server) serve(ctx context.Context, c net.Conn) {
 		return
 	}
 	defer release()
-	if err := stream.Handshake(ctx, c, s.deadline(began)); err != nil {
+	hello := stream.Settle(c, s.sessions.Config().HandshakeTimeout)
+	if err := stream.Handshake(ctx, c, hello); err != nil {
 		s.log.Debug("tls handshake ended without a connection", slog.Any("error", err))
 		return
 	}
 	l := &link{s: s, c: c, in: lines{r: bufio.NewReaderSize(c, readBuffer), limit: s.sessions.Config().FrameBytes}}
 	l.x = s.sessions.Start(session.Conn{Transport: "tcp", Remote: ip, Socket: stream.New(c)})
-	l.serve(s.deadline(began))
+	l.serve(hello)
 }
 
 // turnAway tells a client above the limits why it is not served.
@@ -112,16 +112,6 @@ func (s *Server) turnAway(c net.Conn, e *chat.Error) {
 		_ = half.CloseWrite()
 		stream.Linger(c, refusalTime)
 	}
-}
-
-// deadline is when a connection that began then must have said hello; the
-// zero time where there is no limit.
-func (s *Server) deadline(began time.Time) time.Time {
-	limit := s.sessions.Config().HandshakeTimeout
-	if limit <= 0 {
-		return time.Time{}
-	}
-	return began.Add(limit)
 }
 
 // link is one connection. Its goroutine only waits for bytes, so that it gets

@@ -39,18 +39,19 @@ func start(t testing.TB, change func(*session.Config)) *node {
 }
 
 // serve serves sessions, over TLS where secure is not nil.
-func serve(t testing.TB, sessions *session.Server, secure *tls.Config) *node {
+func serve(t testing.TB, sessions *session.Server, secure *tls.Config, more ...func(*stream.Options)) *node {
 	t.Helper()
 	n := &node{t: t, sessions: sessions}
 	n.tcp = New(n.sessions, slog.New(slog.DiscardHandler))
-	ln, err := stream.Listen(t.Context(), "127.0.0.1:0", func(c *net.TCPConn) { _ = c.SetWriteBuffer(16 << 10) })
+	opt := stream.Options{Tune: func(c *net.TCPConn) { _ = c.SetWriteBuffer(16 << 10) }, TLS: secure, Deadline: sessions.Config().HandshakeTimeout}
+	for _, change := range more {
+		change(&opt)
+	}
+	ln, err := stream.Listen(t.Context(), "127.0.0.1:0", opt)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.addr = ln.Addr().String()
-	if secure != nil {
-		ln = stream.Secure(ln, secure)
-	}
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- n.tcp.Run(ctx, ln) }()

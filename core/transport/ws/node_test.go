@@ -34,25 +34,29 @@ type node struct {
 
 func start(t testing.TB, change func(*session.Config), origins ...string) *node {
 	t.Helper()
-	return serve(t, transporttest.Node(t, change), nil, origins...)
+	return serve(t, transporttest.Node(t, change), nil, Config{Origins: origins})
 }
 
 // serve serves sessions, over TLS where secure is not nil.
-func serve(t testing.TB, sessions *session.Server, secure *tls.Config, origins ...string) *node {
+func serve(t testing.TB, sessions *session.Server, secure *tls.Config, cfg Config, more ...func(*stream.Options)) *node {
 	t.Helper()
 	n := &node{t: t, sessions: sessions}
-	n.ws = New(n.sessions, origins, slog.New(slog.DiscardHandler))
+	n.ws = New(cfg, n.sessions, slog.New(slog.DiscardHandler))
 	mux := http.NewServeMux()
 	mux.Handle("/v1/ws", n.ws)
-	n.http = &http.Server{Handler: mux, ConnContext: Context, ReadHeaderTimeout: transporttest.Patience}
-	ln, err := stream.Listen(t.Context(), "127.0.0.1:0", func(c *net.TCPConn) { _ = c.SetWriteBuffer(16 << 10) })
+	n.http = &http.Server{Handler: mux, ConnContext: Context, ConnState: State, ReadHeaderTimeout: transporttest.Patience}
+	opt := stream.Options{
+		Tune: func(c *net.TCPConn) { _ = c.SetWriteBuffer(16 << 10) }, TLS: secure,
+		Deadline: sessions.Config().HandshakeTimeout, Admit: sessions.Visit,
+	}
+	for _, change := range more {
+		change(&opt)
+	}
+	ln, err := stream.Listen(t.Context(), "127.0.0.1:0", opt)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.addr = ln.Addr().String()
-	if secure != nil {
-		ln = stream.Secure(ln, secure)
-	}
 	served := make(chan error, 1)
 	go func() { served <- n.http.Serve(ln) }()
 	t.Cleanup(func() {
@@ -70,7 +74,7 @@ func serve(t testing.TB, sessions *session.Server, secure *tls.Config, origins .
 
 func TestSuite(t *testing.T) {
 	transporttest.Suite(t, func(t testing.TB, sessions *session.Server, secure *tls.Config) string {
-		n := serve(t, sessions, secure)
+		n := serve(t, sessions, secure, Config{})
 		if secure != nil {
 			return "wss://" + n.addr + "/v1/ws"
 		}

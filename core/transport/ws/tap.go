@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"parley/core/transport/stream"
 )
 
 // connKey is where Context keeps the connection of a request.
@@ -16,6 +18,14 @@ type connKey struct{}
 // connection of a request.
 func Context(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
+}
+
+// State is for http.Server.ConnState: the header of a first request ends the
+// time in which a connection must have sent one.
+func State(c net.Conn, s http.ConnState) {
+	if s == http.StateActive {
+		stream.Settle(c, 0)
+	}
 }
 
 // tap hands gorilla a connection that it can write the handshake to, and

@@ -75,7 +75,7 @@ func TestOrigins(t *testing.T) {
 
 // A request without a Host (HTTP/1.0) has no origin of its own.
 func TestNoHostIsNobodysOrigin(t *testing.T) {
-	h := New(nil, nil, nil)
+	h := New(Config{}, nil, nil)
 	r := &http.Request{Header: http.Header{"Origin": {"null"}}}
 	if h.allowed(r) {
 		t.Error("an origin without a host was taken for a server without one")

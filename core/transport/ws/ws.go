@@ -31,6 +31,7 @@ import (
 	"parley/core/chat"
 	"parley/core/crew"
 	"parley/core/session"
+	"parley/core/transport/proxy"
 	"parley/core/transport/stream"
 	"parley/core/wire"
 )
@@ -49,6 +50,7 @@ const keepBuffer = 16 << 10
 type Handler struct {
 	sessions *session.Server
 	origins  map[string]struct{}
+	proxies  proxy.Networks
 	log      *slog.Logger
 	upgrader websocket.Upgrader
 	readers  sync.WaitGroup
@@ -56,11 +58,16 @@ type Handler struct {
 	refused  atomic.Uint64
 }
 
-// New returns a handler. origins are the web origins allowed besides the
-// server's own host, as "https://chat.example".
-func New(sessions *session.Server, origins []string, log *slog.Logger) *Handler {
-	h := &Handler{sessions: sessions, origins: make(map[string]struct{}), log: log}
-	for _, o := range origins {
+// Config is the handler's configuration.
+type Config struct {
+	Origins []string       // web origins allowed besides the server's own host, as "https://chat.example"
+	Proxies proxy.Networks // whose X-Forwarded-For is believed
+}
+
+// New returns a handler.
+func New(cfg Config, sessions *session.Server, log *slog.Logger) *Handler {
+	h := &Handler{sessions: sessions, origins: make(map[string]struct{}), proxies: cfg.Proxies, log: log}
+	for _, o := range cfg.Origins {
 		h.origins[strings.ToLower(o)] = struct{}{}
 	}
 	h.upgrader = websocket.Upgrader{
@@ -116,6 +123,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, rea
 func answer(w http.ResponseWriter, status int, e *chat.Error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Connection", "close") // nobody counts it any more
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(wire.ErrorOf("", "", e))
 }
@@ -128,7 +136,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusInternalServerError, chat.Errorf(chat.CodeInternal, "the server lost track of this connection"))
 		return
 	}
-	ip := stream.RemoteIP(conn)
+	stream.Release(conn) // it is counted as a session's from here on
+	ip := h.proxies.Client(stream.RemoteIP(conn), r.Header["X-Forwarded-For"])
 	release, refused := h.sessions.Admit(ip)
 	if refused != nil {
 		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(refused.Retry.Seconds())))))
@@ -146,7 +155,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t.conn.sealed.Store(true)
 	h.readers.Go(func() {
 		defer release()
-		l.serve()
+		l.serve(stream.Settle(conn, h.sessions.Config().HandshakeTimeout))
 	})
 }
 
@@ -162,15 +171,13 @@ type link struct {
 	held    bool // answers are held back
 }
 
-// serve reads until the connection ends.
-func (l *link) serve() {
+// serve reads until the connection ends. hello must have come by then.
+func (l *link) serve(hello time.Time) {
 	defer l.g.Close()
 	l.g.SetPingHandler(func(data string) error { l.x.Ping([]byte(data)); return nil })
 	l.g.SetPongHandler(func(data string) error { l.x.Pong([]byte(data)); return nil })
 	l.g.SetCloseHandler(func(int, string) error { return nil }) // NextReader returns it; see ended
-	if wait := l.h.sessions.Config().HandshakeTimeout; wait > 0 {
-		_ = l.g.SetReadDeadline(time.Now().Add(wait))
-	}
+	_ = l.g.SetReadDeadline(hello)
 	for !l.ended {
 		_, _ = l.in.Peek(1) // an error comes again when it is read
 		l.h.crew.Do(l)
