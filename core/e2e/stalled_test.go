@@ -164,15 +164,17 @@ type sleeper struct {
 
 func stall(t *testing.T, n *node, rooms ...chat.RoomID) *sleeper {
 	t.Helper()
-	s := &sleeper{t: t, rooms: rooms, log: checker.NewLog("the stalled reader"), gate: make(chan struct{}), top: make(map[chat.RoomID]uint64)}
-	s.opt = client.Options{
-		URL: n.wsURL(), Guest: "sleepy",
-		OnEvent: func(ev any) {
-			if s.stall.Load() {
-				<-s.gate
-			}
-			s.log.Observe(ev)
-		},
+	return stallWith(t, "the stalled reader", client.Options{URL: n.wsURL(), Guest: "sleepy"}, rooms...)
+}
+
+func stallWith(t *testing.T, name string, opt client.Options, rooms ...chat.RoomID) *sleeper {
+	t.Helper()
+	s := &sleeper{t: t, rooms: rooms, log: checker.NewLog(name), gate: make(chan struct{}), top: make(map[chat.RoomID]uint64), opt: opt}
+	s.opt.OnEvent = func(ev any) {
+		if s.stall.Load() {
+			<-s.gate
+		}
+		s.log.Observe(ev)
 	}
 	conn, err := client.Dial(within(t), s.opt)
 	if err != nil {
@@ -212,7 +214,6 @@ func (s *sleeper) comeBack() {
 	if !errors.As(s.conn.Err(), &ce) || (ce.Code != wire.CloseSlow && ce.Code != 1006) {
 		s.t.Fatalf("the stalled reader's connection ended with %v, want slow_consumer (%d), or broken", s.conn.Err(), wire.CloseSlow)
 	}
-	s.t.Logf("the stalled reader saw: %v", ce)
 	var rooms []wire.JoinRoom
 	for _, room := range s.rooms {
 		since, _ := s.conn.Position(room)
