@@ -163,6 +163,14 @@ func dial(ctx context.Context, opt Options, pl *places) (*Conn, error) {
 		return c, nil
 	}
 	if err := c.hello(ctx); err != nil {
+		var broken *CloseError
+		if errors.As(err, &broken) && broken.Code == closedAbnormally {
+			select { // a server that is full says so and closes; the reader knows
+			case <-c.done:
+				err = c.Err()
+			case <-ctx.Done():
+			}
+		}
 		_ = c.Close()
 		return nil, fmt.Errorf("say hello to %s: %w", opt.URL, err)
 	}

@@ -269,3 +269,94 @@ func TestSessionsAreCounted(t *testing.T) {
 	}
 	checkCloses(t, w, wire.CloseNormal, 1)
 }
+
+// Half a storm of clients beyond the accept rate is told when to come back:
+// one after the other, so that doing as told lets all of them in.
+func TestRefusedConnectionsGetTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate, clients = 50, 500
+		s := must(New(Config{HistoryEntries: 1, StoreTimeout: 1, AcceptsPerSecond: rate}, Deps{}))
+		defer s.Close()
+		began := time.Now()
+		at := make(map[int]int) // second -> admitted
+		var all sync.WaitGroup
+		var mu sync.Mutex
+		tries := 0
+		for range clients {
+			all.Go(func() {
+				for {
+					mu.Lock()
+					tries++
+					mu.Unlock()
+					release, err := s.Admit(netip.MustParseAddr("10.0.0.1"))
+					if err == nil {
+						defer release()
+						mu.Lock()
+						at[int(time.Since(began).Seconds())]++
+						mu.Unlock()
+						return
+					}
+					if err.Retry < minTurn || err.Retry > maxTurn {
+						t.Errorf("got a wait of %v, want %v to %v", err.Retry, minTurn, maxTurn)
+					}
+					time.Sleep(err.Retry)
+				}
+			})
+		}
+		all.Wait()
+		for second, n := range at {
+			if n > 2*rate {
+				t.Errorf("got %d admitted in second %d, want at most %d", n, second, 2*rate)
+			}
+		}
+		if took := time.Since(began); took > 2*clients/rate*time.Second {
+			t.Errorf("the last was admitted after %v, want about %d s", took, clients/rate)
+		}
+		if tries > 3*clients {
+			t.Errorf("got %d tries for %d clients, want few more than two each", tries, clients)
+		}
+	})
+}
+
+func TestTurnsHaveAnEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := must(New(Config{HistoryEntries: 1, StoreTimeout: 1, AcceptsPerSecond: 1}, Deps{}))
+		defer s.Close()
+		for range 1000 {
+			if _, err := s.Admit(netip.MustParseAddr("10.0.0.1")); err != nil && err.Retry > maxTurn {
+				t.Fatalf("got a wait of %v, want at most %v", err.Retry, maxTurn)
+			}
+		}
+	})
+}
+
+// Connections without a session count as well, and give up their place to it.
+func TestVisitorsAreLimited(t *testing.T) {
+	ip := netip.MustParseAddr("10.0.0.1")
+	s := must(New(Config{HistoryEntries: 1, StoreTimeout: 1, ConnectionsPerIP: 1}, Deps{}))
+	defer s.Close()
+	var leave []func()
+	for i := range 1 + visitors {
+		release, ok := s.Visit(ip)
+		if !ok {
+			t.Fatalf("visitor %d was refused", i)
+		}
+		leave = append(leave, release)
+	}
+	if _, ok := s.Visit(ip); ok {
+		t.Error("one visitor too many")
+	}
+	if _, ok := s.Visit(netip.MustParseAddr("10.0.0.2")); !ok {
+		t.Error("another address was refused")
+	}
+	if _, err := s.Admit(ip); err == nil {
+		t.Error("admitted beside as many visitors as are allowed")
+	}
+	for _, release := range leave {
+		release()
+		release()
+	}
+	if _, err := s.Admit(ip); err != nil {
+		t.Errorf("got %v, want admission", err)
+	}
+}

@@ -1,0 +1,190 @@
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"parley/core/client"
+	"parley/core/transport/transporttest"
+	"parley/core/wire"
+)
+
+// halfOpen is a way to connect and never come to the point.
+type halfOpen struct {
+	name  string
+	addr  string
+	begin func(net.Conn) (net.Conn, error) // nil: as it is
+	drips string                           // what comes of it, a byte a second; "" = silence
+}
+
+// TestHalfOpenConnectionsAreCut holds 2,000 connections that never say hello
+// beside people who come and talk.
+func TestHalfOpenConnectionsAreCut(t *testing.T) {
+	const total = 2000
+	authority := transporttest.NewAuthority(t)
+	cert, key, _ := authority.Files(t.TempDir(), time.Now().Add(time.Hour))
+	n := startNode(t, settings{"tls.cert_file": cert, "tls.key_file": key, "tls.tcp": false})
+	shake := func(c net.Conn) (net.Conn, error) {
+		s := tls.Client(c, authority.Client())
+		return s, s.Handshake()
+	}
+	const upgrade = "GET /v1/ws HTTP/1.1\r\nHost: localhost\r\n"
+	kinds := []halfOpen{
+		{name: "TLS, silent", addr: n.http},
+		{name: "TLS, trickling", addr: n.http, drips: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"},
+		{name: "HTTP, silent", addr: n.http, begin: shake},
+		{name: "HTTP, trickling", addr: n.http, begin: shake, drips: upgrade},
+		{name: "TCP, silent", addr: n.tcp},
+		{name: "TCP, trickling", addr: n.tcp, drips: `{"type":"hello","guest":"ann"`},
+	}
+	ctx, stop := context.WithCancel(within(t))
+	var holding, opening sync.WaitGroup
+	var longest atomic.Int64 // ns
+	slots := make(chan struct{}, 64)
+	for i := range total {
+		kind := kinds[i%len(kinds)]
+		opening.Add(1)
+		slots <- struct{}{}
+		holding.Go(func() {
+			began := time.Now()
+			c, err := new(net.Dialer).DialContext(ctx, "tcp", kind.addr)
+			if err == nil && kind.begin != nil {
+				c, err = kind.begin(c)
+			}
+			<-slots
+			opening.Done()
+			if err != nil {
+				t.Errorf("%s: %v", kind.name, err)
+				return
+			}
+			defer c.Close()
+			kind.hold(ctx, t, c)
+			for d := time.Since(began); ; {
+				old := longest.Load()
+				if int64(d) <= old || longest.CompareAndSwap(old, int64(d)) {
+					return
+				}
+			}
+		})
+	}
+	opening.Wait()
+	// Meanwhile others come, and are served.
+	held := make(chan struct{})
+	go func() { holding.Wait(); close(held) }()
+	var slowest time.Duration
+	guests := 0
+	for open := true; open; guests++ {
+		began := time.Now()
+		opt := client.Options{URL: "wss://" + n.http + "/v1/ws", TLS: authority.Client()}
+		if guests%2 == 1 {
+			opt = client.Options{URL: n.tcpURL()}
+		}
+		v := visit(t, opt)
+		v.enters("lobby")
+		slowest = max(slowest, time.Since(began))
+		_ = v.Close()
+		select {
+		case <-held:
+			open = false
+		default:
+		}
+	}
+	stop()
+	cut := n.metric(`parley_connections_cut_total{listener="http",reason="handshake_timeout"}`) + n.metric(`parley_closes_total{code="4009"}`)
+	if cut < total*9/10 { // net/http's own deadlines may be first
+		t.Errorf("got %v connections counted as cut for being late, want about %d", cut, total)
+	}
+	t.Logf("%d half-open connections lasted at most %v; %d guests came meanwhile, the slowest in %v", total, time.Duration(longest.Load()).Round(time.Millisecond), guests, slowest.Round(time.Millisecond))
+	n.stop()
+}
+
+// hold keeps the connection until the server ends it.
+func (k *halfOpen) hold(ctx context.Context, t *testing.T, c net.Conn) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, c) // a word of farewell may come first
+	}()
+	drip := time.NewTicker(time.Second)
+	defer drip.Stop()
+	for at := 0; ; {
+		select {
+		case <-ended:
+			return
+		case <-ctx.Done():
+			t.Errorf("%s: the connection stays", k.name)
+			_ = c.Close()
+			<-ended
+			return
+		case <-drip.C:
+			if at < len(k.drips) {
+				// When it fails, the reader sees the end too.
+				_, _ = io.WriteString(c, k.drips[at:at+1])
+				at++
+			}
+		}
+	}
+}
+
+// through dials and says first what a proxy would.
+func through(header string) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err == nil {
+			_, err = io.WriteString(c, header)
+		}
+		return c, err
+	}
+}
+
+// TestTheProxyProtocolNamesTheClient puts a proxy in front of both listeners,
+// which speak TLS behind the header.
+func TestTheProxyProtocolNamesTheClient(t *testing.T) {
+	t.Parallel()
+	authority := transporttest.NewAuthority(t)
+	cert, key, _ := authority.Files(t.TempDir(), time.Now().Add(time.Hour))
+	n := startNode(t, settings{
+		"tls.cert_file": cert, "tls.key_file": key, "limits.connections_per_ip": 1,
+		"proxy.trusted": []string{"127.0.0.0/8"}, "proxy.http": "protocol", "proxy.tcp": "protocol",
+	})
+	const one, two = "PROXY TCP4 203.0.113.1 127.0.0.1 5000 80\r\n", "PROXY TCP6 2001:db8::2 ::1 5000 80\r\n"
+	wss, tcps := "wss://"+n.http+"/v1/ws", "tls://"+n.tcp
+	dial := func(url, header string) (*visitor, error) {
+		return tryVisit(t, client.Options{URL: url, TLS: authority.Client(), NetDial: through(header)})
+	}
+	ann, err := dial(wss, one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob, err := dial(tcps, two)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ann.enters("lobby")
+	bob.enters("lobby")
+	_, nonce := ann.says("lobby", "two houses, one street")
+	bob.hears(nonce)
+
+	var shake *client.HandshakeError
+	if _, err := dial(wss, two); !errors.As(err, &shake) || shake.Status != 503 || shake.RetryAfter != 10*time.Second {
+		t.Errorf("a second connection over WebSocket: got %v, want 503 and when to come again", err)
+	}
+	var closed *client.CloseError
+	if _, err := dial(tcps, one); !errors.As(err, &closed) || closed.Code != wire.CloseTooMany || closed.RetryAfter != 10*time.Second {
+		t.Errorf("a second connection over TCP: got %v, want %d and when to come again", err, wire.CloseTooMany)
+	}
+	if _, err := dial(wss, ""); err == nil {
+		t.Error("a connection without a header was served")
+	}
+	await(t, "the missing header is counted", func() bool {
+		return n.metric(`parley_connections_cut_total{listener="http",reason="proxy_header"}`) > 0
+	})
+	n.stop()
+}
