@@ -331,6 +331,7 @@ func (s *server) openAdmin(context.Context) error {
 		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Log: s.log, Ready: s.notReady,
 		Status: map[string]func() any{
 			"status":        func() any { return s.status() },
+			"diag/tcp":      func() any { return s.sessions.WorstPaths() },
 			"policy/status": func() any { return s.policy.Status() },
 			"plugins":       func() any { return map[string]any{"plugins": s.catalog.Status()} },
 		},

@@ -96,6 +96,12 @@ const maxTimeouts = 3
 // Config.Pong: 10 s by default. TCP_USER_TIMEOUT comes after it.
 const stallPongs = 33
 
+// pongTries is how many of our own retransmission time-outs a pong is given
+// after its ping was acknowledged: the other end's timer is about as slow as
+// ours, and doubles. On a path without spikes of delay the time is over long
+// before the peer's.
+const pongTries = 4
+
 // trial is one suspect before the ladder. Times are those of the wheel's
 // clock, in ns.
 type trial struct {
@@ -194,6 +200,8 @@ func (l *ladder) weigh(t *trial, now int64, e *Evidence) step {
 		return t.second(now)
 	case e.Unacked > 0 && e.Timeouts > 0:
 		return step{} // the second ping is in trouble, so a pong may be
+	case now-t.calm < pongTries*int64(e.RTO):
+		return step{} // a lost pong may still be sent again
 	case l.over(now-t.again, l.pong-l.tick) && l.over(now-t.asked, l.frozenAfter()):
 		return step{cause: CauseFrozen}
 	}

@@ -15,7 +15,7 @@ type kernel func(age time.Duration) liveness.Evidence
 
 // idle is a connection on which everything is acknowledged.
 func idle() liveness.Evidence {
-	return liveness.Evidence{Known: true, Acked: 1000, DataIn: 10, SegmentsOut: 100, RTT: 20 * time.Millisecond}
+	return liveness.Evidence{Known: true, Acked: 1000, DataIn: 10, SegmentsOut: 100, RTT: 20 * time.Millisecond, RTO: 220 * time.Millisecond}
 }
 
 func with(change func(*liveness.Evidence)) liveness.Evidence {
@@ -70,6 +70,7 @@ func TestLadder(t *testing.T) {
 		{"frozen", constant(idle()), liveness.CauseFrozen, sec(5.5), sec(6), 2, ""},
 		{"frozen, the ping acknowledged late", after(sec(4), lost(sec(1.2)), constant(with(func(e *liveness.Evidence) { e.Acked += 6 }))),
 			liveness.CauseFrozen, sec(9.5), sec(10.5), 2, ""},
+		{"frozen, on a path with spikes", constant(with(func(e *liveness.Evidence) { e.RTO = sec(2) })), liveness.CauseFrozen, sec(10.5), sec(11.5), 2, ""},
 		{"path dies once the ping was acknowledged", after(sec(5), constant(idle()), func(age time.Duration) liveness.Evidence { return lost(sec(0.2))(age - sec(3)) }),
 			liveness.CausePathDead, sec(5), sec(6.2), 2, ""},
 		{"bytes wait unread", unread, "", 0, 0, 0, liveness.ExcuseUnread},

@@ -84,6 +84,8 @@ type Server struct {
 	limits *limiter
 	turns  *turns
 
+	worst pathsOnce
+
 	ctx      context.Context // commands run under it; ended by Close
 	stop     context.CancelFunc
 	draining atomic.Bool

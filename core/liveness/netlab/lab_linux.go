@@ -20,7 +20,6 @@ type Lab struct {
 	A, B *Side
 
 	toB, toA *way
-	stop     chan struct{}
 	once     sync.Once
 	moving   sync.WaitGroup
 }
@@ -48,7 +47,7 @@ var (
 // New makes a lab whose link carries everything at once. The seed fixes which
 // packets a lossy path will lose.
 func New(seed uint64) (_ *Lab, err error) {
-	l := &Lab{toB: newWay(seed), toA: newWay(seed + 1), stop: make(chan struct{})}
+	l := &Lab{toB: newWay(seed), toA: newWay(seed + 1)}
 	defer func() {
 		if err != nil {
 			l.Close()
@@ -61,9 +60,9 @@ func New(seed uint64) (_ *Lab, err error) {
 		return nil, err
 	}
 	l.moving.Go(func() { l.toB.read(l.A.tun) })
-	l.moving.Go(func() { l.toB.write(l.B.tun, l.stop) })
+	l.moving.Go(func() { l.toB.write(l.B.tun) })
 	l.moving.Go(func() { l.toA.read(l.B.tun) })
-	l.moving.Go(func() { l.toA.write(l.A.tun, l.stop) })
+	l.moving.Go(func() { l.toA.write(l.A.tun) })
 	return l, nil
 }
 
@@ -83,7 +82,6 @@ func (l *Lab) Counts() (aToB, bToA Counts) { return l.toB.counts(), l.toA.counts
 // last socket and process in them. It may be called twice.
 func (l *Lab) Close() {
 	l.once.Do(func() {
-		close(l.stop)
 		for _, s := range []*Side{l.A, l.B} {
 			if s != nil {
 				s.close()

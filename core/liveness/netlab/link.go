@@ -1,6 +1,7 @@
 package netlab
 
 import (
+	"container/heap"
 	"encoding/binary"
 	"io"
 	"math/rand/v2"
@@ -16,8 +17,9 @@ type Path struct {
 	Loss  float64       // share of packets that are lost, 0 to 1
 	Delay time.Duration // added to each packet
 	// Spike is the share of packets that are held back by a further time
-	// between SpikeMin and SpikeMax. Those behind wait too: packets stay in
-	// order, as on a radio link that stalls.
+	// between SpikeMin and SpikeMax. Those behind in the same flow wait too:
+	// each flow stays in order, as if every client had a radio link of its own
+	// that stalls now and then.
 	Spike              float64
 	SpikeMin, SpikeMax time.Duration
 	// Forgotten are flows whose packets are lost, as a NAT loses those whose
@@ -38,22 +40,49 @@ const maxPacket = 2048
 
 // way is one direction of a link.
 type way struct {
-	mu   sync.Mutex
-	path Path
-	rng  *rand.Rand
-	n    Counts
-	last time.Time // when the newest packet under way is due
+	mu    sync.Mutex
+	path  Path
+	rng   *rand.Rand
+	n     Counts
+	last  map[ends]time.Time // when each flow's newest packet is due; at most one entry a flow the kernels can have
+	queue packets            // under way, a heap
+	order uint64             // of the newest packet
+	ended bool
 
-	queue chan packet
+	more chan struct{} // capacity 1: the queue has a new head, or read has ended
 }
 
+// ends name a flow.
+type ends struct{ src, dst netip.AddrPort }
+
 type packet struct {
-	data []byte
-	due  time.Time
+	data  []byte
+	due   time.Time
+	order uint64 // among those due at the same time
+}
+
+// packets is a heap, the next due first (container/heap).
+type packets []packet
+
+func (p packets) Len() int { return len(p) }
+func (p packets) Less(i, j int) bool {
+	if !p[i].due.Equal(p[j].due) {
+		return p[i].due.Before(p[j].due)
+	}
+	return p[i].order < p[j].order
+}
+func (p packets) Swap(i, j int) { p[i], p[j] = p[j], p[i] }
+func (p *packets) Push(x any)   { *p = append(*p, x.(packet)) }
+func (p *packets) Pop() any {
+	last := len(*p) - 1
+	x := (*p)[last]
+	(*p)[last] = packet{}
+	*p = (*p)[:last]
+	return x
 }
 
 func newWay(seed uint64) *way {
-	return &way{rng: rand.New(rand.NewPCG(seed, 1)), queue: make(chan packet, queueLen)}
+	return &way{rng: rand.New(rand.NewPCG(seed, 1)), last: make(map[ends]time.Time), more: make(chan struct{}, 1)}
 }
 
 // set changes the path for packets that come from now on.
@@ -69,16 +98,17 @@ func (w *way) counts() Counts {
 	return w.n
 }
 
-// plan decides about a packet: when it is due, or that it is lost.
-func (w *way) plan(now time.Time, data []byte) (due time.Time, ok bool) {
+// take decides about a packet: it is lost, or it is under way.
+func (w *way) take(now time.Time, data []byte) {
+	src, dst, _ := flow(data)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := &w.path
-	if p.Down || p.Loss > 0 && w.rng.Float64() < p.Loss || p.forgot(data) {
+	if p.Down || p.Loss > 0 && w.rng.Float64() < p.Loss || p.Forgotten[src] || p.Forgotten[dst] || len(w.queue) >= queueLen {
 		w.n.Lost++
-		return due, false
+		return
 	}
-	due = now.Add(p.Delay)
+	due := now.Add(p.Delay)
 	if p.Spike > 0 && w.rng.Float64() < p.Spike {
 		w.n.Spiked++
 		due = due.Add(p.SpikeMin)
@@ -86,21 +116,38 @@ func (w *way) plan(now time.Time, data []byte) (due time.Time, ok bool) {
 			due = due.Add(time.Duration(w.rng.Int64N(int64(span))))
 		}
 	}
-	if due.Before(w.last) {
-		due = w.last
+	if before := w.last[ends{src, dst}]; due.Before(before) {
+		due = before
 	}
-	w.last = due
+	w.last[ends{src, dst}] = due
 	w.n.Carried++
-	return due, true
+	w.order++
+	heap.Push(&w.queue, packet{append([]byte(nil), data...), due, w.order})
+	w.wake()
 }
 
-// forgot reports whether a packet belongs to a forgotten flow.
-func (p *Path) forgot(data []byte) bool {
-	if len(p.Forgotten) == 0 {
-		return false
+// wake tells write to look again.
+func (w *way) wake() {
+	select {
+	case w.more <- struct{}{}:
+	default:
 	}
-	src, dst, ok := flow(data)
-	return ok && (p.Forgotten[src] || p.Forgotten[dst])
+}
+
+// next takes the packet that is due, or says when one will be.
+func (w *way) next(now time.Time) (p packet, wait time.Duration, ended bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.ended:
+		return p, 0, true
+	case len(w.queue) == 0:
+		return p, time.Hour, false
+	}
+	if wait = w.queue[0].due.Sub(now); wait > 0 {
+		return p, wait, false
+	}
+	return heap.Pop(&w.queue).(packet), 0, false
 }
 
 // flow reads the ends of an IPv4 TCP segment (RFC 791 section 3.1).
@@ -119,34 +166,38 @@ func flow(data []byte) (src, dst netip.AddrPort, ok bool) {
 
 // read takes packets from one end until it is closed.
 func (w *way) read(from io.Reader) {
-	defer close(w.queue)
 	buf := make([]byte, maxPacket)
 	for {
 		n, err := from.Read(buf)
 		if err != nil {
-			return
+			break
 		}
-		if due, ok := w.plan(time.Now(), buf[:n]); ok {
-			select {
-			case w.queue <- packet{append([]byte(nil), buf[:n]...), due}:
-			default: // as a router with a full queue does
-			}
-		}
+		w.take(time.Now(), buf[:n])
 	}
+	w.mu.Lock()
+	w.ended = true
+	w.mu.Unlock()
+	w.wake()
 }
 
-// write hands packets to the other end when they are due.
-func (w *way) write(to io.Writer, stop <-chan struct{}) {
-	timer := time.NewTimer(0)
+// write hands packets to the other end when they are due, until read has
+// ended.
+func (w *way) write(to io.Writer) {
+	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	for p := range w.queue {
-		if wait := time.Until(p.due); wait > 0 {
-			timer.Reset(wait)
-			select {
-			case <-timer.C:
-			case <-stop:
-			}
+	for {
+		p, wait, ended := w.next(time.Now())
+		switch {
+		case ended:
+			return
+		case p.data != nil:
+			_, _ = to.Write(p.data) // what an interface does not take is lost
+			continue
 		}
-		_, _ = to.Write(p.data) // what an interface does not take is lost
+		timer.Reset(wait)
+		select {
+		case <-timer.C:
+		case <-w.more:
+		}
 	}
 }

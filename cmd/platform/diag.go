@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"parley/core/config"
+	"parley/core/session"
+)
+
+// diagTime bounds how long a running server may take to answer.
+const diagTime = 30 * time.Second
+
+// maxDiag bounds its answer, in bytes.
+const maxDiag = 1 << 20
+
+func diagCommand() *cobra.Command {
+	c := &cobra.Command{Use: "diag", Short: "Ask a running server about its connections"}
+	c.AddCommand(diagTCPCommand())
+	return c
+}
+
+func diagTCPCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "tcp [--admin ADDR]",
+		Short: "Print the ten connections with the worst network paths, as the server's kernel knows them",
+		Args:  cobra.NoArgs,
+	}
+	addr := c.Flags().String("admin", config.Defaults().Admin.Listen, "address of the server's admin listener")
+	tokenFile := c.Flags().String("token-file", "", "file with the admin token (data_dir/admin.token); not needed on the machine itself")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		paths, err := fetchPaths(c.Context(), *addr, *tokenFile)
+		if err != nil {
+			return err
+		}
+		return printPaths(c.OutOrStdout(), paths)
+	}
+	return c
+}
+
+// fetchPaths asks the admin listener.
+func fetchPaths(ctx context.Context, addr, tokenFile string) (p session.Paths, err error) {
+	ctx, cancel := context.WithTimeout(ctx, diagTime)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/v1/diag/tcp", nil)
+	if err != nil {
+		return p, fmt.Errorf("--admin %s is no address: %w", addr, err)
+	}
+	if tokenFile != "" {
+		token, err := os.ReadFile(tokenFile)
+		if err != nil {
+			return p, fmt.Errorf("read the admin token: %w", err)
+		}
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return p, fmt.Errorf("ask the server: %w; is it running, and is %s its admin.listen?", err, addr)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxDiag))
+	if err != nil {
+		return p, fmt.Errorf("read the server's answer: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var said struct{ Text string }
+		_ = json.Unmarshal(body, &said)
+		return p, fmt.Errorf("the server answered %s: %s", resp.Status, said.Text)
+	}
+	if err := json.Unmarshal(body, &p); err != nil {
+		return p, errors.New("the answer is not that of a Parley server; is --admin the admin listener?")
+	}
+	return p, nil
+}
+
+// printPaths writes the table. What clients chose is quoted where it could
+// play with the terminal.
+func printPaths(out io.Writer, p session.Paths) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "user\tdevice\ttransport\tnetwork\tloss\tresent\trtt\tunacked\tqueued\tlast ack\tsession")
+	for _, c := range p.Worst {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.1f%%\t%d\t%.1f±%.1f ms\t%d\t%d B\t%.1f s\t%s\n", c.User, plain(c.Device), c.Transport, c.Network,
+			c.LossPercent, c.Retransmits, c.RTTMS, c.RTTVarMS, c.Unacked, c.QueuedBytes, float64(c.LastAckMS)/1000, c.Session)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "%d connections looked at, %s\n", p.Looked, p.At.Format(time.RFC3339))
+	return err
+}
+
+// plain shows a text that a client chose.
+func plain(s string) string {
+	if s == "" {
+		return "-"
+	}
+	q := fmt.Sprintf("%q", s)
+	if q == `"`+s+`"` && !strings.ContainsAny(s, "\t") {
+		return s
+	}
+	return q
+}
