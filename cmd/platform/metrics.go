@@ -39,7 +39,7 @@ func (s *server) metrics() []metrics.Metric {
 		metrics.Counter("parley_room_resets_total", "Times a room's log was replaced and members were reset.", h.Resets.Load),
 		metrics.Counter("parley_catch_ups_total", "Journal reads for members behind the ring.", h.CatchUps.Load),
 	}
-	return slices.Concat(ms, s.decisionMetrics(), s.livenessMetrics(), s.certMetrics(), s.listenerMetrics())
+	return slices.Concat(ms, s.decisionMetrics(), s.livenessMetrics(), s.certMetrics(), s.listenerMetrics(), s.runtimeMetrics())
 }
 
 // listenerMetrics are those of connections that never became a session.
@@ -145,5 +145,23 @@ func (s *server) status() any {
 		"draining":    s.sessions.Draining(),
 		"store":       map[bool]string{true: "redis", false: "embedded"}[s.runJournal != nil],
 		"policy":      s.policy.Live().Engine().Revision(),
+		"runtime":     s.tuner.Status(),
+	}
+}
+
+// runtimeMetrics are those of core/tuning; the collector's own figures are the
+// Go runtime's go_gc_ metrics.
+func (s *server) runtimeMetrics() []metrics.Metric {
+	return []metrics.Metric{
+		metrics.Gauge("parley_tuning_gomaxprocs", "GOMAXPROCS in force.", func() float64 { return float64(s.tuner.Status().MaxProcs) }),
+		metrics.Gauge("parley_tuning_gomaxprocs_bound", "The most that quota, cpuset and runtime.smt let GOMAXPROCS be.", func() float64 { return float64(s.tuner.Status().Bound.Procs) }),
+		metrics.Gauge("parley_tuning_cpu_quota", "CPUs that the cgroup may use; 0 is no bound.", func() float64 { return s.tuner.Status().Quota.CPUs }),
+		metrics.Gauge("parley_tuning_gogc_percent", "GOGC in force; -1 is off.", func() float64 { return float64(s.tuner.Status().GOGC) }),
+		metrics.Gauge("parley_tuning_memory_limit_bytes", "Soft memory limit in force; 0 is none.", func() float64 { return float64(s.tuner.Status().MemoryLimit) }),
+		{Name: "parley_tuning_decisions_total", Help: "Decisions of the controllers, by setting and cause, also where nothing was changed.", Read: func(e metrics.Emit) {
+			for _, c := range s.tuner.Status().Governor.Counts {
+				e(float64(c.Count), "setting", c.Setting, "cause", c.Cause)
+			}
+		}},
 	}
 }

@@ -17,7 +17,11 @@ import (
 
 func (s *server) openTuner(context.Context) error {
 	r := s.cfg.Runtime
-	t, err := tuning.New(tuning.Config{GOGC: r.GOGC, MemoryLimit: int64(r.MemoryLimit), AutoMaxProcs: r.AutoMaxProcs}, s.log)
+	t, err := tuning.New(tuning.Config{
+		GOGC: r.GOGC, MemoryLimit: int64(r.MemoryLimit), AutoMaxProcs: r.AutoMaxProcs, SMT: r.SMT,
+		GovernProcs: tuning.Profile(r.Governor.Procs), GovernGC: r.Governor.GC, GovernEvery: r.Governor.Every,
+		Connections: func() int { return s.sessions.Open() }, // asked from Run, when all is made
+	}, s.log)
 	if err != nil {
 		return err
 	}

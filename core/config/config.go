@@ -162,7 +162,17 @@ type Liveness struct {
 type Runtime struct {
 	GOGC         int  `yaml:"gogc" min:"10" max:"10000" zero:"Go's own default" doc:"Heap growth in percent between two garbage collections."`
 	MemoryLimit  Size `yaml:"memory_limit" min:"32MiB" auto:"true" zero:"no limit" doc:"Soft memory limit of the Go runtime. auto is 90 % of the cgroup's limit, where there is one."`
-	AutoMaxProcs bool `yaml:"automaxprocs" doc:"Whether GOMAXPROCS follows the CPU quota of the cgroup, looked up at start and each minute."`
+	AutoMaxProcs bool `yaml:"automaxprocs" doc:"Whether GOMAXPROCS follows the CPU quota of the cgroup and the CPUs that cpuset and affinity leave, looked up at start and each minute."`
+	SMT          bool `yaml:"smt" doc:"Whether SMT siblings count as CPUs; off, GOMAXPROCS is at most the number of physical cores."`
+
+	Governor Governor `yaml:"governor" doc:"Controllers that move GOMAXPROCS and GOGC with the load."`
+}
+
+// Governor configures the controllers.
+type Governor struct {
+	Procs string        `yaml:"procs" enum:"web|batch|mixed|" zero:"off, GOMAXPROCS is fixed" doc:"Profile by which GOMAXPROCS follows CPU use, scheduler latency and goroutines; see docs/tuning.md."`
+	GC    bool          `yaml:"gc" doc:"Whether GOGC, and the memory limit where it is auto, follow live heap, connections and the cgroup's limit; see docs/tuning.md."`
+	Every time.Duration `yaml:"every" min:"1s" max:"10m" doc:"Time between two decisions of a controller."`
 }
 
 // Log configures the server's log.
@@ -241,7 +251,7 @@ func Defaults() Config {
 			KeepAliveCount:    3,
 			UserTimeout:       12 * time.Second,
 		},
-		Runtime:  Runtime{GOGC: 200, MemoryLimit: Auto, AutoMaxProcs: true},
+		Runtime:  Runtime{GOGC: 200, MemoryLimit: Auto, AutoMaxProcs: true, SMT: true, Governor: Governor{Every: 10 * time.Second}},
 		Log:      Log{Level: "info", Format: "text"},
 		Shutdown: Shutdown{Drain: 10 * time.Second, ReconnectJitter: 5 * time.Second},
 	}

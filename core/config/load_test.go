@@ -99,7 +99,7 @@ func TestFileOverridesDefaults(t *testing.T) {
 	want.Limits.HandshakeTimeout = 2 * time.Second
 	want.Liveness.Ping = 0
 	want.Liveness.UserTimeout = 0
-	want.Runtime = config.Runtime{MemoryLimit: 512 << 20}
+	want.Runtime = config.Runtime{MemoryLimit: 512 << 20, SMT: true, Governor: config.Governor{Every: 10 * time.Second}}
 	want.Log = config.Log{Level: "debug", Format: "json"}
 	want.Shutdown = config.Shutdown{}
 	if !reflect.DeepEqual(got, want) {

@@ -61,6 +61,12 @@ var ruleset = []rule{
 		}
 		return ""
 	}},
+	{[]string{"runtime.governor.procs", "runtime.automaxprocs"}, func(c *Config) string {
+		if c.Runtime.Governor.Procs != "" && !c.Runtime.AutoMaxProcs {
+			return "runtime.governor.procs needs runtime.automaxprocs, which says how many CPUs there are to use"
+		}
+		return ""
+	}},
 	{[]string{"listen", "tcp.listen"}, sameAddr("listen", "tcp.listen")},
 	{[]string{"listen", "admin.listen"}, sameAddr("listen", "admin.listen")},
 	{[]string{"tcp.listen", "admin.listen"}, sameAddr("tcp.listen", "admin.listen")},

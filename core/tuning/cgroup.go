@@ -32,52 +32,77 @@ const (
 // belongs to or of one above it, version 1 or 2. All files are looked up below
 // root, "/" on a real system. Without cgroups the error is fs.ErrNotExist.
 func MemoryLimit(root string) (Limit, error) {
-	groups, err := readProc(root, "/proc/self/cgroup")
-	if err != nil {
-		return Limit{}, err
-	}
-	mounts, err := readProc(root, "/proc/self/mountinfo")
-	if err != nil {
-		return Limit{}, err
-	}
 	var tightest Limit
-	for _, m := range parseMounts(mounts) {
-		group, ok := groupOf(groups, m.v2)
-		if !ok {
-			continue
+	err := eachGroup(root, "memory", func(dir string, v2 bool) error {
+		file := path.Join(dir, "memory.limit_in_bytes")
+		if v2 {
+			file = path.Join(dir, "memory.max")
 		}
-		l, err := m.limit(root, group)
+		n, err := readLimit(filepath.Join(root, file))
 		if err != nil {
-			return Limit{}, err
+			return err
 		}
-		if l.Bytes > 0 && (tightest.Bytes == 0 || l.Bytes < tightest.Bytes) {
-			tightest = l
+		if n > 0 && (tightest.Bytes == 0 || n < tightest.Bytes) {
+			tightest = Limit{Bytes: n, File: file}
 		}
+		return nil
+	})
+	if err != nil {
+		return Limit{}, err
 	}
 	return tightest, nil
 }
 
-// readProc reads a bounded file.
+// eachGroup calls visit with the folder of this process's cgroup in each
+// hierarchy that has the controller, and of every cgroup above it: a limit
+// binds every cgroup below it. The folders are named without root.
+func eachGroup(root, controller string, visit func(dir string, v2 bool) error) error {
+	groups, err := readProc(root, "/proc/self/cgroup")
+	if err != nil {
+		return err
+	}
+	mounts, err := readProc(root, "/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for _, m := range parseMounts(mounts, controller) {
+		group, ok := groupOf(groups, controller, m.v2)
+		if !ok {
+			continue
+		}
+		for rel := m.relative(group); ; rel = path.Dir(rel) {
+			if err := visit(path.Join(m.point, rel), m.v2); err != nil {
+				return err
+			}
+			if rel == "/" {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// readProc reads a bounded file of the system.
 func readProc(root, name string) ([]byte, error) {
 	f, err := os.Open(filepath.Join(root, name))
 	if err != nil {
-		return nil, fmt.Errorf("read cgroup: %w", err)
+		return nil, fmt.Errorf("read system file: %w", err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxProcFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("read cgroup: %w", err)
+		return nil, fmt.Errorf("read system file: %w", err)
 	}
 	if len(data) > maxProcFile {
-		return nil, fmt.Errorf("read cgroup: %s is larger than %d bytes", name, maxProcFile)
+		return nil, fmt.Errorf("read system file: %s is larger than %d bytes", name, maxProcFile)
 	}
 	return data, nil
 }
 
-// groupOf finds this process's memory cgroup in /proc/self/cgroup, whose lines
+// groupOf finds this process's cgroup of a controller in /proc/self/cgroup, whose lines
 // are ID:CONTROLLERS:PATH, with 0 and no controllers for version 2
 // (cgroups(7)).
-func groupOf(data []byte, v2 bool) (group string, ok bool) {
+func groupOf(data []byte, controller string, v2 bool) (group string, ok bool) {
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	for lines.Scan() {
 		parts := strings.SplitN(lines.Text(), ":", 3)
@@ -85,24 +110,24 @@ func groupOf(data []byte, v2 bool) (group string, ok bool) {
 			continue
 		}
 		if v2 && parts[0] == "0" && parts[1] == "" ||
-			!v2 && slices.Contains(strings.Split(parts[1], ","), "memory") {
+			!v2 && slices.Contains(strings.Split(parts[1], ","), controller) {
 			return path.Clean("/" + parts[2]), true
 		}
 	}
 	return "", false
 }
 
-// mount is one cgroup hierarchy that counts memory.
+// mount is one cgroup hierarchy.
 type mount struct {
 	root  string // the cgroup that is mounted
 	point string // where
 	v2    bool
 }
 
-// parseMounts picks the cgroup mounts out of /proc/self/mountinfo
+// parseMounts picks the mounts of version 2 and of one controller out of /proc/self/mountinfo
 // (proc_pid_mountinfo(5)): ID PARENT DEV ROOT POINT OPTIONS [FIELDS] - TYPE
 // SOURCE SUPEROPTIONS.
-func parseMounts(data []byte) []mount {
+func parseMounts(data []byte, controller string) []mount {
 	var mounts []mount
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	lines.Buffer(nil, maxProcFile)
@@ -113,7 +138,7 @@ func parseMounts(data []byte) []mount {
 			continue
 		}
 		m := mount{root: unescape(l[3]), point: unescape(l[4]), v2: r[0] == "cgroup2"}
-		if m.v2 || r[0] == "cgroup" && slices.Contains(strings.Split(r[2], ","), "memory") {
+		if m.v2 || r[0] == "cgroup" && slices.Contains(strings.Split(r[2], ","), controller) {
 			mounts = append(mounts, m)
 		}
 	}
@@ -139,55 +164,28 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// limit walks from the process's cgroup up to the mount point: a limit binds
-// every cgroup below it. A cgroup that is not below the mounted one (another
-// namespace) is looked for at the mount point itself.
-func (m mount) limit(root, group string) (Limit, error) {
-	rel := "/"
+// relative returns where a cgroup lies below the mount point. A cgroup that is
+// not below the mounted one (another namespace) is looked for at the mount
+// point itself.
+func (m mount) relative(group string) string {
 	if m.root == "/" {
-		rel = group
-	} else if rest, below := strings.CutPrefix(group, m.root); below && (rest == "" || rest[0] == '/') {
-		rel = path.Clean("/" + rest)
+		return group
 	}
-	name := "memory.limit_in_bytes"
-	if m.v2 {
-		name = "memory.max"
+	if rest, below := strings.CutPrefix(group, m.root); below && (rest == "" || rest[0] == '/') {
+		return path.Clean("/" + rest)
 	}
-	var tightest Limit
-	for {
-		file := path.Join(m.point, rel, name)
-		n, err := readLimit(filepath.Join(root, file))
-		if err != nil {
-			return Limit{}, err
-		}
-		if n > 0 && (tightest.Bytes == 0 || n < tightest.Bytes) {
-			tightest = Limit{Bytes: n, File: file}
-		}
-		if rel == "/" {
-			return tightest, nil
-		}
-		rel = path.Dir(rel)
-	}
+	return "/"
 }
 
 // readLimit reads one limit; 0 is none. The root cgroup of version 2 and
 // cgroups without the memory controller have no such file.
 func readLimit(file string) (int64, error) {
-	f, err := os.Open(file)
-	if errors.Is(err, fs.ErrNotExist) {
+	text, err := readShort(file)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && text == "max" {
 		return 0, nil
 	}
 	if err != nil {
 		return 0, fmt.Errorf("read memory limit: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, 64)) // a number has at most 20 digits
-	if err != nil {
-		return 0, fmt.Errorf("read memory limit: %w", err)
-	}
-	text := strings.TrimSpace(string(data))
-	if text == "max" {
-		return 0, nil
 	}
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
@@ -197,4 +195,15 @@ func readLimit(file string) (int64, error) {
 		return 0, nil
 	}
 	return int64(n), nil
+}
+
+// readShort reads a file of one short line, such as one or two numbers.
+func readShort(file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, 64)) // two numbers have at most 41 characters
+	return strings.TrimSpace(string(data)), err
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -119,7 +120,7 @@ func TestConfiguredValues(t *testing.T) {
 			tuner.Apply()
 			s := tuner.Status()
 			got := Status{GOGC: s.GOGC, GOGCReason: s.GOGCReason, MemoryLimit: s.MemoryLimit, MemoryReason: s.MemoryReason}
-			if got != tt.want {
+			if !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 			if s.MaxProcsReason != "runtime.automaxprocs is off" {
@@ -198,14 +199,14 @@ func TestMaxProcsFollowsTheQuota(t *testing.T) {
 		{"still none", 0, nil, cpus, "Leaving GOMAXPROCS: CPU quota undefined", 0},
 	}
 	for _, step := range steps {
-		tuner.setProcs = func(printf func(string, ...any)) error {
+		tuner.setProcs = func(printf func(string, ...any), round func(float64) int) error {
 			switch {
 			case step.fail != nil:
 				return step.fail
 			case step.quota == 0:
 				printf("maxprocs: Leaving GOMAXPROCS: CPU quota undefined")
 			default:
-				runtime.GOMAXPROCS(step.quota)
+				runtime.GOMAXPROCS(round(float64(step.quota)))
 				printf("maxprocs: Updating GOMAXPROCS=%v: determined from CPU quota", step.quota)
 			}
 			return nil
@@ -233,7 +234,10 @@ func TestGOMAXPROCSInTheEnvironmentWins(t *testing.T) {
 }
 
 func TestBadConfig(t *testing.T) {
-	for name, cfg := range map[string]Config{"gogc": {GOGC: -1}, "limit": {MemoryLimit: -2}} {
+	for name, cfg := range map[string]Config{
+		"gogc": {GOGC: -1}, "limit": {MemoryLimit: -2}, "profile": {GovernProcs: "fast", AutoMaxProcs: true, GovernEvery: 1},
+		"no interval": {GovernGC: true}, "no bound": {GovernProcs: Web, GovernEvery: 1},
+	} {
 		if _, err := New(cfg, slog.Default()); err == nil {
 			t.Errorf("%s: got no error", name)
 		}
