@@ -43,7 +43,9 @@ func (c *crowd) add(name string, opt client.ResilientOptions) {
 	opt.OnEvent = m.log.Observe
 	opt.OnAttempt = func(room chat.RoomID, nonce string, _ error) { m.log.Sending(room, nonce) }
 	opt.Rooms = c.rooms
-	opt.MinBackoff, opt.MaxBackoff = 10*time.Millisecond, 200*time.Millisecond
+	if opt.MaxBackoff == 0 {
+		opt.MinBackoff, opt.MaxBackoff = 10*time.Millisecond, 200*time.Millisecond
+	}
 	r, err := client.NewResilient(opt)
 	if err != nil {
 		c.t.Fatal(err)
