@@ -139,7 +139,8 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	if err := s.firstRooms(inner); err != nil {
 		fail(err)
 	}
-	g.start(ctx, "chat listener", func(context.Context) error { return ignoreClosed(s.http.Serve(s.httpLn)) })
+	g.start(ctx, "chat listener", s.front.Run)
+	g.start(ctx, "web listener", func(context.Context) error { return ignoreClosed(s.http.Serve(s.front)) })
 	if s.tcpLn != nil {
 		g.start(ctx, "tcp listener", func(ctx context.Context) error { return s.tcp.Run(ctx, s.tcpLn) })
 	}
@@ -166,7 +167,7 @@ func (s *server) stop() {
 	drain := s.cfg.Shutdown.Drain
 	ctx, cancel := context.WithTimeout(context.Background(), drain+time.Second)
 	defer cancel()
-	_ = s.httpLn.Close()
+	_ = s.front.Close()
 	if s.tcpLn != nil {
 		_ = s.tcpLn.Close()
 	}

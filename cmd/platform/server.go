@@ -67,6 +67,7 @@ type server struct {
 	tcp      *tcp.Server
 
 	http, adminHTTP        *http.Server
+	front                  *ws.Front        // between httpLn and http
 	httpLn, tcpLn, adminLn *stream.Listener // the latter two may be nil
 }
 
@@ -195,6 +196,9 @@ func livenessConfig(cfg config.Config) liveness.Config {
 		KeepAliveCount: l.KeepAliveCount, UserTimeout: l.UserTimeout}
 }
 
+// wsPath is where WebSockets are served.
+const wsPath = "/v1/ws"
+
 func (s *server) openListeners(ctx context.Context) (err error) {
 	lc := livenessConfig(s.cfg)
 	tune := func(c *net.TCPConn) {
@@ -218,13 +222,14 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 	s.ws = ws.New(ws.Config{Origins: s.cfg.Origins, Proxies: proxies}, s.sessions, s.log)
 	s.tcp = tcp.New(s.sessions, s.log)
 	mux := http.NewServeMux()
-	mux.Handle("/v1/ws", s.ws)
+	mux.Handle(wsPath, s.ws)
 	mux.Handle("/", web.Handler(web.Config{Rooms: publicRooms(s.cfg)}))
 	s.http = s.chatServer(mux)
 	s.http.ConnContext, s.http.ConnState = ws.Context, ws.State
 	if s.httpLn, err = s.listen(ctx, "listen", s.cfg.Listen, s.httpOptions(front, proxies)); err != nil {
 		return err
 	}
+	s.front = s.ws.Front(s.httpLn, wsPath)
 	if s.cfg.TCP.Listen != "" {
 		if s.tcpLn, err = s.listen(ctx, "tcp.listen", s.cfg.TCP.Listen, s.tcpOptions(front, proxies)); err != nil {
 			return err

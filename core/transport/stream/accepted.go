@@ -25,6 +25,8 @@ type accepted struct {
 	remote  net.Addr // the client's; after header where waiting
 	err     error    // of the header
 	release atomic.Pointer[func()]
+
+	unread []byte // read once and put back; the reader's own
 }
 
 // late cuts a connection that took too long. It runs on the guard's goroutine.
@@ -88,6 +90,13 @@ func (c *accepted) identify() error {
 func (c *accepted) Read(p []byte) (int, error) {
 	if err := c.identify(); err != nil {
 		return 0, err
+	}
+	if len(c.unread) > 0 {
+		n := copy(p, c.unread)
+		if c.unread = c.unread[n:]; len(c.unread) == 0 {
+			c.unread = nil
+		}
+		return n, nil
 	}
 	return c.TCPConn.Read(p)
 }

@@ -137,6 +137,20 @@ func Release(c net.Conn) {
 	}
 }
 
+// Plain reports whether c came from a Listener without TLS.
+func Plain(c net.Conn) bool {
+	_, ok := c.(*accepted)
+	return ok
+}
+
+// Unread puts bytes back that its reader has read from c, a Plain connection:
+// they will be read again, before the rest. It keeps b.
+func Unread(c net.Conn, b []byte) {
+	if a, ok := c.(*accepted); ok {
+		a.unread = append(b, a.unread...)
+	}
+}
+
 // acceptedOf returns the connection of a Listener that c is, or nil.
 func acceptedOf(c net.Conn) *accepted {
 	if t, ok := c.(*tls.Conn); ok {

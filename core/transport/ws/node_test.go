@@ -28,6 +28,7 @@ type node struct {
 	t        testing.TB
 	sessions *session.Server
 	ws       *Handler
+	front    *Front
 	http     *http.Server
 	addr     string
 }
@@ -39,6 +40,13 @@ func start(t testing.TB, change func(*session.Config), origins ...string) *node 
 
 // serve serves sessions, over TLS where secure is not nil.
 func serve(t testing.TB, sessions *session.Server, secure *tls.Config, cfg Config, more ...func(*stream.Options)) *node {
+	t.Helper()
+	return serveHTTP(t, sessions, secure, cfg, false, more...)
+}
+
+// serveHTTP is serve; bare leaves the Front out, so that net/http reads every
+// request.
+func serveHTTP(t testing.TB, sessions *session.Server, secure *tls.Config, cfg Config, bare bool, more ...func(*stream.Options)) *node {
 	t.Helper()
 	n := &node{t: t, sessions: sessions}
 	n.ws = New(cfg, n.sessions, slog.New(slog.DiscardHandler))
@@ -57,14 +65,22 @@ func serve(t testing.TB, sessions *session.Server, secure *tls.Config, cfg Confi
 		t.Fatal(err)
 	}
 	n.addr = ln.Addr().String()
-	served := make(chan error, 1)
-	go func() { served <- n.http.Serve(ln) }()
+	var behind net.Listener = ln
+	served := make(chan error, 2)
+	if n.front = n.ws.Front(ln, "/v1/ws"); !bare {
+		behind = n.front
+		go func() { served <- n.front.Run(context.Background()) }()
+	} else {
+		served <- nil
+	}
+	go func() { served <- n.http.Serve(behind) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), transporttest.Patience)
 		defer cancel()
 		if err := n.http.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
+		<-served
 		<-served
 		n.sessions.Abort()
 		n.ws.Wait()
@@ -75,6 +91,16 @@ func serve(t testing.TB, sessions *session.Server, secure *tls.Config, cfg Confi
 func TestSuite(t *testing.T) {
 	transporttest.Suite(t, func(t testing.TB, sessions *session.Server, secure *tls.Config) string {
 		n := serve(t, sessions, secure, Config{})
+		if secure != nil {
+			return "wss://" + n.addr + "/v1/ws"
+		}
+		return n.url()
+	})
+}
+
+func TestSuiteBehindNetHTTP(t *testing.T) {
+	transporttest.Suite(t, func(t testing.TB, sessions *session.Server, secure *tls.Config) string {
+		n := serveHTTP(t, sessions, secure, Config{}, true)
 		if secure != nil {
 			return "wss://" + n.addr + "/v1/ws"
 		}

@@ -43,7 +43,7 @@ func (t *tap) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	t.conn = &tapConn{Conn: c}
-	if rw.Reader.Buffered() == 0 { // else gorilla refuses: nothing may come before the handshake's answer
+	if rw.Reader.Size() != readBuffer && rw.Reader.Buffered() == 0 { // else gorilla refuses: nothing may come before the handshake's answer
 		rw.Reader = bufio.NewReaderSize(t.conn, readBuffer)
 	}
 	t.in = rw.Reader

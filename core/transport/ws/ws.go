@@ -136,27 +136,35 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusInternalServerError, chat.Errorf(chat.CodeInternal, "the server lost track of this connection"))
 		return
 	}
+	if l := h.upgrade(w, r, conn); l != nil {
+		h.readers.Go(func() {
+			defer l.release()
+			l.serve(stream.Settle(conn, h.sessions.Config().HandshakeTimeout))
+		})
+	}
+}
+
+// upgrade answers the request and returns the connection it becomes, to be
+// served; nil where it was refused.
+func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, conn net.Conn) *link {
 	stream.Release(conn) // it is counted as a session's from here on
 	ip := h.proxies.Client(stream.RemoteIP(conn), r.Header["X-Forwarded-For"])
 	release, refused := h.sessions.Admit(ip)
 	if refused != nil {
 		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(refused.Retry.Seconds())))))
 		answer(w, http.StatusServiceUnavailable, refused)
-		return
+		return nil
 	}
 	t := &tap{ResponseWriter: w}
 	g, err := h.upgrader.Upgrade(t, r, nil)
 	if err != nil { // refuse has answered
 		release()
-		return
+		return nil
 	}
-	l := &link{h: h, g: g, in: t.in}
+	l := &link{h: h, g: g, in: t.in, release: release}
 	l.x = h.sessions.Start(session.Conn{Transport: "ws", Remote: ip, Socket: stream.New(t.conn.Conn)})
 	t.conn.sealed.Store(true)
-	h.readers.Go(func() {
-		defer release()
-		l.serve(stream.Settle(conn, h.sessions.Config().HandshakeTimeout))
-	})
+	return l
 }
 
 // link is one connection. Its goroutine only waits for bytes, so that it gets
@@ -166,6 +174,7 @@ type link struct {
 	g       *websocket.Conn
 	in      *bufio.Reader // what g reads from
 	x       *session.Session
+	release func() // gives back what Admit counted
 	ended   bool
 	greeted bool
 	held    bool // answers are held back
