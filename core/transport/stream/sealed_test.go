@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -150,6 +151,13 @@ func jam(t *testing.T, s Socket) (took int, rest []byte) {
 		if n < len(chunk) {
 			return took, chunk[n:]
 		}
+	}
+}
+
+func TestSealedEvidenceIsOfTheCiphertext(t *testing.T) {
+	near, _, _ := secured(t, tls.VersionTLS13)
+	if e, err := near.Evidence(); runtime.GOOS == "linux" && (err != nil || !e.Known || e.Acked == 0) {
+		t.Errorf("got %+v, %v, want the kernel's", e, err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -236,6 +237,20 @@ func TestAConnectionWithoutADescriptorIsLeftToTheDrainer(t *testing.T) {
 	}
 	if ip := stream.RemoteIP(near); ip.IsValid() {
 		t.Errorf("got the address %v of a pipe", ip)
+	}
+}
+
+func TestEvidenceIsOfTheSocketBelow(t *testing.T) {
+	near, _ := pair(t)
+	e, err := stream.New(near).Evidence()
+	if runtime.GOOS == "linux" && (err != nil || !e.Known || e.Unread != 0) {
+		t.Errorf("TCP: got %+v, %v, want the kernel's", e, err)
+	}
+	pipe, far := net.Pipe()
+	defer pipe.Close()
+	defer far.Close()
+	if e, err := stream.New(pipe).Evidence(); e.Known || !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("pipe: got %+v, %v, want none", e, err)
 	}
 }
 
