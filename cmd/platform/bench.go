@@ -18,22 +18,23 @@ import (
 // benchFlags are the flags of `platform bench MODE`.
 type benchFlags struct {
 	bench.Config
-	keys        []string
-	noPlugins   bool
-	tokenFile   string
-	closed      bool
-	json        bool
-	rooms       int
-	rate        float64
-	members     int
-	publishers  int
-	inFlight    int
-	textBytes   int
-	warmup      time.Duration
-	duration    time.Duration
-	parallel    int
-	perSecond   int
-	membersRoom int
+	keys       []string
+	noPlugins  bool
+	tokenFile  string
+	closed     bool
+	json       bool
+	rooms      int
+	rate       float64
+	members    int
+	publishers int
+	inFlight   int
+	textBytes  int
+	warmup     time.Duration
+	duration   time.Duration
+	parallel   int
+	perSecond  int
+	storm      bool
+	tunings    []string
 }
 
 func benchCommand() *cobra.Command {
@@ -80,6 +81,8 @@ func benchMode(m bench.Mode) *cobra.Command {
 	fl.DurationVar(&f.duration, "duration", m.Load.Duration, "time measured")
 	fl.IntVar(&f.parallel, "parallel", m.Load.Parallel, "connections being opened at once, by each client process")
 	fl.IntVar(&f.perSecond, "connect-rate", 0, "connections opened in a second; 0: as fast as it goes")
+	fl.BoolVar(&f.storm, "storm", false, "open all connections at the same moment")
+	fl.StringArrayVar(&f.tunings, "tuning", nil, `gc, gc-loop, gomaxprocs: a setting to measure, such as "GOGC=off GOMEMLIMIT=1GiB"; may be repeated`)
 	c.RunE = func(c *cobra.Command, _ []string) error { return f.run(c, m) }
 	return c
 }
@@ -121,6 +124,16 @@ func (f *benchFlags) run(c *cobra.Command, m bench.Mode) (err error) {
 		if !c.Flags().Changed("publishers") {
 			f.Load.Publishers = closedPublishers
 		}
+	}
+	if f.storm {
+		f.Load.Parallel = f.Load.Members
+	}
+	for _, text := range f.tunings {
+		t, err := bench.ParseTuning(text)
+		if err != nil {
+			return fmt.Errorf("--tuning %s: %w", text, err)
+		}
+		f.Tunings = append(f.Tunings, t)
 	}
 	if isTerminal(os.Stderr) {
 		f.Progress = os.Stderr

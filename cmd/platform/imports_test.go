@@ -32,6 +32,7 @@ var homes = map[string][]string{
 	"github.com/go-json-experiment/json":       {"core/wire"},
 	"golang.org/x/sys":                         {"core/liveness", "core/bench"},
 	"github.com/HdrHistogram/hdrhistogram-go":  {"core/bench/load"},
+	"github.com/google/pprof":                  {"core/bench"},
 	"github.com/invopop/jsonschema":            {"core/wire"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"core/wire"},
 	"github.com/chromedp":                      {"core/web/browsertest"},
@@ -50,7 +51,7 @@ var rank = map[string]int{
 	"plugins": 4, "plugins/internal": 2, "plugins/wasmbin": 2, "plugins/meter": 3,
 	"policy": 4, "policy/rego": 5, "policy/gitsync": 5, "policy/folder": 5, "policy/source": 6,
 	"examples/plugins": 5,
-	"core/bench/load":  1, "core/bench/proc": 1, "core/bench/report": 1, "core/bench": 2,
+	"core/bench/load":  1, "core/bench/proc": 1, "core/bench/report": 1, "core/bench/gctrace": 1, "core/bench": 2,
 	"core/e2e": 9, "core/web/browsertest": 9, "cmd/platform": 9,
 }
 

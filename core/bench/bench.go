@@ -27,7 +27,8 @@ type Config struct {
 	Token  string // its admin token
 	PIDs   []int  // its processes, for CPU and memory
 
-	Load Load // zero fields are the mode's own
+	Load    Load     // what clients do
+	Tunings []Tuning // settings to compare, in the modes that do; nil: the mode's own
 
 	Progress io.Writer // a terminal to draw on; nil: nothing is drawn
 }
@@ -73,6 +74,12 @@ type Mode struct {
 	run  func(*Bench, context.Context, Load) ([]report.Section, error)
 }
 
+// chatting is the load of the modes that compare settings: many rooms, and
+// more messages than an idle collector would notice.
+func chatting() Load {
+	return Load{Members: 2000, RoomSize: 10, Publishers: 16, Rate: 1000, TextBytes: 120, Warmup: 3 * time.Second, Duration: 15 * time.Second, Parallel: 64}
+}
+
 // Modes lists them in the order they are shown.
 func Modes() []Mode {
 	return []Mode{
@@ -82,6 +89,13 @@ func Modes() []Mode {
 			Load: Load{Members: 1000, RoomSize: 1000, Publishers: 4, Rate: 50, TextBytes: 120, Warmup: 2 * time.Second, Duration: 10 * time.Second, Parallel: 64}},
 		{Name: "rooms", Doc: "many small rooms", run: (*Bench).fanout,
 			Load: Load{Members: 5000, RoomSize: 10, Publishers: 16, Rate: 3000, TextBytes: 120, Warmup: 2 * time.Second, Duration: 10 * time.Second, Parallel: 64}},
+		{Name: "connect", Doc: "connects a second and what one costs", run: (*Bench).connectMode,
+			Load: Load{Members: 10_000, RoomSize: 50, Parallel: 64}},
+		{Name: "liveness", Doc: "the heartbeats of idle connections", run: (*Bench).liveness,
+			Load: Load{Members: 15_000, RoomSize: 50, Parallel: 64, Warmup: 5 * time.Second, Duration: time.Minute}},
+		{Name: "gc", Doc: "the same load under several settings of the garbage collector", run: (*Bench).collector, Load: chatting()},
+		{Name: "gc-loop", Doc: "the collector's rate and pauses, find who allocates, try a better setting, measure again", run: (*Bench).loop, Load: chatting()},
+		{Name: "gomaxprocs", Doc: "the same load under several GOMAXPROCS", run: (*Bench).processors, Load: chatting()},
 	}
 }
 

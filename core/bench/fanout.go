@@ -92,7 +92,7 @@ func (m *Measured) wrong() error {
 
 // plots shows a run over time and its latency's distribution.
 func (m *Measured) plots() []report.Plot {
-	var rate, p99, cpu, rss, quantile report.Line
+	var rate, p99, cpu, rss report.Line
 	for i, s := range m.Seconds {
 		rate.X, rate.Y = append(rate.X, float64(i)), append(rate.Y, float64(s.Delivered))
 		p99.X, p99.Y = append(p99.X, float64(i)), append(p99.Y, s.P99ms)
@@ -104,14 +104,19 @@ func (m *Measured) plots() []report.Plot {
 		cpu.X, cpu.Y = append(cpu.X, s.At.Seconds()), append(cpu.Y, s.CPU.Seconds()/(s.At-m.Samples[i-1].At).Seconds())
 		rss.X, rss.Y = append(rss.X, s.At.Seconds()), append(rss.Y, float64(s.RSS)/(1<<20))
 	}
-	for q := 0.5; q < 100; q += 0.5 {
-		quantile.X, quantile.Y = append(quantile.X, q), append(quantile.Y, ms(m.Delivery.At(q)))
-	}
 	return []report.Plot{
-		{Title: "Latency by percentile", X: "percentile", Y: "ms", Lines: []report.Line{quantile}},
+		{Title: "Latency by percentile", X: "percentile", Y: "ms", Lines: []report.Line{m.quantiles()}},
 		{Title: "Deliveries", X: "s", Y: "1/s", Lines: []report.Line{rate}},
 		{Title: "Latency p99 of each second", X: "s", Y: "ms", Lines: []report.Line{p99}},
 		{Title: "Server CPU", X: "s", Y: "cores", Lines: []report.Line{cpu}},
 		{Title: "Server RSS", X: "s", Y: "MiB", Lines: []report.Line{rss}},
 	}
+}
+
+// quantiles is the latency at each half percent.
+func (m *Measured) quantiles() (line report.Line) {
+	for q := 0.5; q < 100; q += 0.5 {
+		line.X, line.Y = append(line.X, q), append(line.Y, ms(m.Delivery.At(q)))
+	}
+	return line
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"parley/core/bench/load"
 	"parley/core/bench/proc"
 	"parley/core/bench/report"
 )
@@ -28,7 +27,7 @@ func (b *Bench) idle(ctx context.Context, l Load) (_ []report.Section, err error
 	if err != nil {
 		return nil, err
 	}
-	sockets, err := proc.ReadSockets()
+	kernel, err := proc.ReadSockets()
 	if err != nil {
 		return nil, err
 	}
@@ -45,13 +44,7 @@ func (b *Bench) idle(ctx context.Context, l Load) (_ []report.Section, err error
 	if err != nil {
 		return nil, err
 	}
-	from := load.Monotonic()
-	stop := b.progress("idle", func() (float64, string) {
-		return float64(load.Monotonic()-from) / float64(l.Duration), "waiting"
-	})
-	err = until(ctx, from+int64(l.Duration))
-	stop()
-	if err != nil {
+	if err := b.rest(ctx, "idle", l.Duration); err != nil {
 		return nil, err
 	}
 	settled, err := server.Usage()
@@ -82,9 +75,8 @@ func (b *Bench) idle(ctx context.Context, l Load) (_ []report.Section, err error
 	if collects {
 		figures = append(figures, report.Figure{Name: "RSS per connection, collected", Value: per(after.RSS - base.RSS), Unit: "KiB", Note: "after one collection with scavenge"})
 	}
+	figures = append(figures, sockets(kernel, now, n)...)
 	figures = append(figures,
-		report.Figure{Name: "kernel socket buffers", Value: per(now.Buffer - sockets.Buffer), Unit: "KiB/conn", Note: "both ends, /proc/net/sockstat"},
-		report.Figure{Name: "kernel slab", Value: per(now.Slab - sockets.Slab), Unit: "KiB/conn", Note: "both ends, SUnreclaim of /proc/meminfo"},
 		report.Figure{Name: "goroutines", Value: counters.Goroutines},
 		report.Figure{Name: "CPU per connect", Value: float64((connected.CPU - base.CPU).Microseconds()) / n, Unit: "µs", Note: "server, connect to joined"},
 		report.Figure{Name: "CPU while idle", Value: (settled.CPU - connected.CPU).Seconds() / l.Duration.Seconds() * 60, Unit: "s/min"},

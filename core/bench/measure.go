@@ -24,6 +24,8 @@ type Load struct {
 	Duration   time.Duration // measured
 	Parallel   int           // connections being opened at once
 	PerSecond  int           // connections opened in a second; 0: no limit
+
+	onMeasure func(context.Context) // called when measuring begins, on a goroutine of its own; may be nil
 }
 
 func (l Load) rooms() int { return (l.Members + l.RoomSize - 1) / max(l.RoomSize, 1) }
@@ -59,6 +61,7 @@ func (l Load) specs(server *Server, run string) (all []load.Spec) {
 // Measured is one run of a load.
 type Measured struct {
 	load.Stats
+	Begun   int64         // when measuring began, load.Monotonic
 	Took    time.Duration // measured time
 	CPU     time.Duration // of the server, measured time
 	RSS     int64         // of the server, at the end of the measured time
@@ -134,6 +137,13 @@ func (b *Bench) traffic(ctx context.Context, server *Server, fleet *load.Fleet, 
 	watchCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watching.Go(func() { watchErr = m.watch(watchCtx, server, t) })
+	if l.onMeasure != nil {
+		watching.Go(func() {
+			if until(watchCtx, t.Measure) == nil {
+				l.onMeasure(watchCtx)
+			}
+		})
+	}
 	acked, err := fleet.Traffic(ctx, t)
 	if err != nil {
 		cancel()
@@ -148,7 +158,7 @@ func (b *Bench) traffic(ctx context.Context, server *Server, fleet *load.Fleet, 
 	if err != nil {
 		return nil, err
 	}
-	m.Stats, m.Took = *st, l.Duration
+	m.Stats, m.Begun, m.Took = *st, t.Measure, l.Duration
 	return m, nil
 }
 
