@@ -8,9 +8,12 @@ DATA     ?= data
 # The packages whose coverage CI demands.
 COVERED  := ./core/... ./plugins/... ./policy/...
 COVERAGE := 85
+# The packages of the hot path, which have benchmarks.
+BENCHED  := ./core/wire ./core/moderation ./core/journal/codec ./core/journal/disk ./core/room ./core/session ./plugins ./policy
+PKGS     ?= $(BENCHED)
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-cluster build plugins test check vet fmt-check lint bench fuzz image setup clean
+.PHONY: help run run-cluster build plugins test check vet fmt-check lint bench bench-compare fuzz image setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,7 +54,10 @@ lint:
 	$(GO) tool staticcheck ./...
 
 bench: ## benchmarks of the hot path: decode, gate, moderate, append, fan-out
-	$(GO) test -run '^$$' -bench . -benchmem ./core/wire ./core/moderation ./core/journal/codec ./core/journal/disk ./core/room ./core/session ./plugins ./policy
+	$(GO) test -run '^$$' -bench . -benchmem $(BENCHED)
+
+bench-compare: ## compare the benchmarks of BASE=<rev> with the working tree's; PKGS="./core/room ..." chooses
+	@sh .ci/bench-compare "$(BASE)" "$(PKGS)"
 
 fuzz: ## run every fuzz test for FUZZTIME (30s)
 	@sh .ci/fuzz $(FUZZTIME)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -19,10 +20,10 @@ import (
 type benchFlags struct {
 	bench.Config
 	keys       []string
-	noPlugins  bool
 	tokenFile  string
 	closed     bool
 	json       bool
+	report     string
 	rooms      int
 	rate       float64
 	members    int
@@ -69,6 +70,7 @@ func benchMode(m bench.Mode) *cobra.Command {
 	fl.StringVar(&f.Plugins, "plugins", defaultPlugins(), "folder of plugins for a server of the benchmark's own; empty: none")
 	fl.StringArrayVar(&f.keys, "set", nil, "KEY=VALUE of the configuration of a server of the benchmark's own; may be repeated")
 	fl.StringVar(&f.Data, "data", "", "folder on the disk that takes the server's data; empty: the system's for temporary files")
+	fl.StringVar(&f.report, "report", "", "folder for a report: one HTML page with plots that needs nothing else")
 	fl.BoolVar(&f.json, "json", false, "print the result as JSON")
 	fl.IntVar(&f.members, "members", m.Load.RoomSize, "members of one room")
 	fl.IntVar(&f.rooms, "rooms", m.Load.Members/m.Load.RoomSize, "rooms")
@@ -143,7 +145,30 @@ func (f *benchFlags) run(c *cobra.Command, m bench.Mode) (err error) {
 	if f.json {
 		write = report.JSON
 	}
-	return errors.Join(write(c.OutOrStdout(), sections), err)
+	err = errors.Join(write(c.OutOrStdout(), sections), err)
+	if f.report != "" && len(sections) > 0 {
+		err = errors.Join(err, f.writeReport(m.Name, sections))
+	}
+	return err
+}
+
+// writeReport writes the page into the folder, under a name of its own.
+func (f *benchFlags) writeReport(mode string, sections []report.Section) error {
+	if err := os.MkdirAll(f.report, 0o755); err != nil {
+		return fmt.Errorf("make the report's folder: %w", err)
+	}
+	now := time.Now()
+	path := filepath.Join(f.report, fmt.Sprintf("bench-%s-%s.html", mode, now.UTC().Format("20060102-150405")))
+	file, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("make the report: %w", err)
+	}
+	err = report.HTML(file, "platform bench "+mode, now, sections)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("write the report %s: %w", path, err)
+	}
+	fmt.Fprintln(os.Stderr, "report in", path)
+	return nil
 }
 
 // closedPublishers is how many publishers a closed loop has: a connection's

@@ -33,6 +33,7 @@ var homes = map[string][]string{
 	"golang.org/x/sys":                         {"core/liveness", "core/bench"},
 	"github.com/HdrHistogram/hdrhistogram-go":  {"core/bench/load"},
 	"github.com/google/pprof":                  {"core/bench"},
+	"github.com/go-analyze/charts":             {"core/bench/report"},
 	"github.com/invopop/jsonschema":            {"core/wire"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"core/wire"},
 	"github.com/chromedp":                      {"core/web/browsertest"},

@@ -177,10 +177,8 @@ func (e *engine) read(i int) {
 	}
 	now := e.clock.now()
 	e.news = now
-	if e.plan.measuring(now) {
-		e.stats.Bytes += uint64(n)
-		e.stats.Reads++
-	}
+	e.stats.Bytes += uint64(n)
+	e.stats.Reads++
 	rest, err := e.consume(i, e.buf[:kept+n], now)
 	if err != nil {
 		e.end(c, err.Error())

@@ -26,15 +26,12 @@ const (
 const maxOrder = 64 << 20
 
 // Serve runs one client process: it takes orders from in and reports to out,
-// until in ends, a close order comes or ctx is cancelled. What goes wrong is
-// reported too, so that the controller can say it.
+// until in ends or ctx is cancelled. What goes wrong is
+// reported too, so that the controller can say it. Serve returns when in has
+// ended, which it closes where it can.
 func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	s := &server{out: json.NewEncoder(out)}
-	err := s.serve(ctx, in)
-	if err != nil {
-		_ = s.out.Encode(report{Is: "failed", Error: err.Error()}) // the controller may have gone; then nobody asks
-	}
-	return err
+	return s.serve(ctx, in)
 }
 
 type server struct {
@@ -45,6 +42,8 @@ type server struct {
 	opened   int // connections open when something last changed
 	changed  int64
 	settling *order
+
+	unreadable error // what ended the orders; set before their channel is closed
 }
 
 func (s *server) serve(ctx context.Context, in io.Reader) error {
@@ -60,20 +59,33 @@ func (s *server) serve(ctx context.Context, in io.Reader) error {
 	defer reading.Wait()
 	defer closeReader(in)
 	defer stop()
-	var readErr error
 	reading.Go(func() {
 		defer w.Close()
-		readErr = readOrders(ctx, in, w, orders)
+		defer close(orders)
+		s.unreadable = readOrders(ctx, in, w, orders)
 	})
-	first, ok := <-orders
-	if !ok || first.Spec == nil {
-		return errors.Join(errors.New("the first order must be a spec"), readErr)
+	err = s.begin(ctx, r, orders)
+	if err != nil {
+		_ = s.out.Encode(report{Is: "failed", Error: err.Error()}) // the controller may have gone; then nobody asks
 	}
-	if s.e, err = newEngine(*first.Spec, int(r.Fd())); err != nil {
+	return err
+}
+
+var errNoSpec = errors.New("the first order must be a spec")
+
+func (s *server) begin(ctx context.Context, wake *os.File, orders <-chan order) (err error) {
+	first, ok := <-orders
+	if !ok {
+		return errors.Join(errNoSpec, s.unreadable)
+	}
+	if first.Spec == nil {
+		return errNoSpec
+	}
+	if s.e, err = newEngine(*first.Spec, int(wake.Fd())); err != nil {
 		return err
 	}
 	defer s.e.close()
-	return s.loop(ctx, r, orders)
+	return s.loop(ctx, wake, orders)
 }
 
 // closeReader lets a pending read of orders end, where in can be closed.
@@ -86,7 +98,6 @@ func closeReader(in io.Reader) {
 // readOrders passes lines on and wakes the engine by a byte for each. Closing
 // wake tells of the end.
 func readOrders(ctx context.Context, in io.Reader, wake io.Writer, orders chan<- order) error {
-	defer close(orders)
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, maxOrder)
 	for n := 0; lines.Scan(); n++ {
@@ -117,11 +128,12 @@ func (s *server) loop(ctx context.Context, wake *os.File, orders <-chan order) e
 		if ready {
 			var b [1]byte
 			if n, _ := unix.Read(int(wake.Fd()), b[:]); n == 0 {
-				return nil // the controller has gone
+				<-orders            // closed before the pipe is
+				return s.unreadable // nil: the controller has gone
 			}
 			o, ok := <-orders
-			if !ok || o.Do == "close" {
-				return nil
+			if !ok {
+				return s.unreadable
 			}
 			if err := s.obey(o); err != nil {
 				return err
@@ -201,10 +213,7 @@ func (s *server) connected(now int64) bool {
 // settled reports that every member has everything, or that nothing has come
 // for the order's timeout.
 func (s *server) settled(now int64) bool {
-	if now-s.e.news < s.settling.Timeout && s.e.missing(s.settling.Acked) > 0 {
-		return false
-	}
-	return true
+	return now-s.e.news >= s.settling.Timeout || s.e.missing(s.settling.Acked) == 0
 }
 
 // missing is how many acknowledged messages members have not received.

@@ -96,7 +96,7 @@ func (t Traffic) check() error {
 
 // order is one line from the controller.
 type order struct {
-	Do      string     `json:"do"` // spec, connect, traffic, settle, close
+	Do      string     `json:"do"` // spec, connect, traffic, settle
 	Spec    *Spec      `json:"spec,omitempty"`
 	Traffic *Traffic   `json:"traffic,omitempty"`
 	Acked   [][]uint64 `json:"acked,omitempty"`   // settle: by room and publisher

@@ -80,7 +80,7 @@ type Second struct {
 	MaxMS     float64 `json:"max_ms"`
 }
 
-// Stats is what one process, or all together, saw. Delivered, Bytes and the
+// Stats is what one process, or all together, saw. Delivered, Sent and the
 // latencies are of the measured time alone; everything else is of the whole
 // run.
 type Stats struct {
@@ -94,8 +94,8 @@ type Stats struct {
 	Answered  uint64            `json:"answered"`  // acks, whole run
 	Pending   uint64            `json:"pending"`   // messages never answered
 	Redacted  uint64            `json:"redacted"`  // acks that say a plugin masked something
-	Bytes     uint64            `json:"bytes"`     // read from the sockets
-	Reads     uint64            `json:"reads"`     // read(2) calls that brought something
+	Bytes     uint64            `json:"bytes"`     // read from the sockets, whole run
+	Reads     uint64            `json:"reads"`     // read(2) calls that brought something, whole run
 	Pings     uint64            `json:"pings"`     // heartbeats answered
 	CPU       time.Duration     `json:"cpu"`       // this process's own, measured time
 

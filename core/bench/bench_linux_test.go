@@ -1,0 +1,355 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"parley/core/bench/load"
+	"parley/core/bench/report"
+)
+
+// platform is the binary that TestMain builds: plain, because the race
+// detector would measure itself.
+var platform string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "parley-bench-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	platform = filepath.Join(dir, "platform")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", platform, "parley/cmd/platform")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build the server: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	if err := goleak.Find(); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func within(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// tiny is a load that any machine carries.
+func tiny() Load {
+	return Load{Members: 12, RoomSize: 4, Publishers: 2, Rate: 60, TextBytes: 100, Parallel: 4, Warmup: 200 * time.Millisecond, Duration: 600 * time.Millisecond}
+}
+
+func config(l Load) Config {
+	var drawn bytes.Buffer
+	return Config{Exe: platform, Load: l, Progress: &drawn}
+}
+
+func runMode(t *testing.T, name string, cfg Config) []report.Section {
+	t.Helper()
+	mode, err := Find(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections, err := New(cfg).Run(within(t), mode)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var page bytes.Buffer
+	if err := report.HTML(&page, name, time.Now(), sections); err != nil {
+		t.Errorf("the report cannot be drawn: %v", err)
+	}
+	return sections
+}
+
+// figure returns a figure of a section.
+func figure(t *testing.T, s report.Section, name string) float64 {
+	t.Helper()
+	for _, f := range s.Figures {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	t.Errorf("there is no figure %q in %+v", name, s.Figures)
+	return 0
+}
+
+func TestFanout(t *testing.T) {
+	for name, change := range map[string]func(*Load){
+		"rooms":       func(*Load) {},
+		"one room":    func(l *Load) { l.RoomSize = l.Members },
+		"closed loop": func(l *Load) { l.Rate, l.InFlight = 0, 2 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := tiny()
+			change(&l)
+			s := runMode(t, "fanout", config(l))[0]
+			for _, bad := range []string{"lost", "duplicate", "late", "holes in seq"} {
+				if v := figure(t, s, bad); v != 0 {
+					t.Errorf("got %v %s, want none", v, bad)
+				}
+			}
+			messages, deliveries := figure(t, s, "messages"), figure(t, s, "deliveries")
+			if messages <= 0 || deliveries <= 0 {
+				t.Errorf("got %v messages and %v deliveries, want some", messages, deliveries)
+			}
+			for _, name := range []string{"server CPU", "server RSS", "latency p99", "ack p99", "objects per message"} {
+				if v := figure(t, s, name); v <= 0 {
+					t.Errorf("got %v as %s, want more than nothing", v, name)
+				}
+			}
+		})
+	}
+}
+
+func TestIdle(t *testing.T) {
+	l := tiny()
+	l.Publishers, l.Members, l.RoomSize = 0, 300, 50
+	s := runMode(t, "idle", config(l))[0]
+	if got := figure(t, s, "connections"); got != 300 {
+		t.Errorf("got %v connections, want 300", got)
+	}
+	if got := figure(t, s, "RSS per connection"); got <= 0 || got > 1000 {
+		t.Errorf("got %v KiB a connection, want a plausible figure", got)
+	}
+	if got := figure(t, s, "goroutines"); got <= 0 {
+		t.Errorf("got %v goroutines, want some", got)
+	}
+}
+
+func TestConnect(t *testing.T) {
+	l := tiny()
+	l.Publishers, l.Parallel = 0, l.Members
+	s := runMode(t, "connect", config(l))[0]
+	if got := figure(t, s, "connections"); got != 12 {
+		t.Errorf("got %v connections, want 12", got)
+	}
+	for _, name := range []string{"connects", "server CPU per connect", "connect p99"} {
+		if v := figure(t, s, name); v <= 0 {
+			t.Errorf("got %v as %s, want more than nothing", v, name)
+		}
+	}
+}
+
+func TestLiveness(t *testing.T) {
+	l := tiny()
+	l.Publishers, l.Duration = 0, 2500*time.Millisecond
+	cfg := config(l)
+	cfg.Keys = map[string]string{"liveness.ping": "1s", "liveness.pong": "900ms"}
+	s := runMode(t, "liveness", cfg)[0]
+	if got := figure(t, s, "pings"); got <= 0 {
+		t.Errorf("got %v pings, want some", got)
+	}
+	if got := figure(t, s, "connections lost"); got != 0 {
+		t.Errorf("got %v connections lost, want none", got)
+	}
+}
+
+func TestSweeps(t *testing.T) {
+	for mode, texts := range map[string][]string{"gc": {"GOGC=10", "GOGC=off GOMEMLIMIT=256MiB"}, "gomaxprocs": {"GOMAXPROCS=1"}} {
+		t.Run(mode, func(t *testing.T) {
+			cfg := config(tiny())
+			cfg.Tunings = tunings(texts...)
+			s := runMode(t, mode, cfg)[0]
+			if len(s.Table.Rows) != len(texts) {
+				t.Fatalf("got rows %v, want one for each of %v", s.Table.Rows, texts)
+			}
+			for i, row := range s.Table.Rows {
+				if row[0] != texts[i] || len(row) != len(s.Table.Columns) {
+					t.Errorf("got row %v, want one of %s", row, texts[i])
+				}
+			}
+		})
+	}
+}
+
+func TestLoop(t *testing.T) {
+	l := tiny()
+	l.Rate, l.Duration = 400, 1500*time.Millisecond
+	cfg := config(l)
+	cfg.Tunings = tunings("GOGC=10")
+	sections := runMode(t, "gc-loop", cfg)
+	if len(sections) != 3 {
+		t.Fatalf("got %d sections, want the loop, the allocators and the CPU", len(sections))
+	}
+	for _, s := range sections[1:] {
+		if len(s.Table.Rows) == 0 {
+			t.Errorf("got no rows in %q", s.Title)
+		}
+	}
+	if text := sections[0].Text; !strings.Contains(text, "collections a second") {
+		t.Errorf("got %q, want what was seen", text)
+	}
+}
+
+// TestTarget measures a server that somebody else has started.
+func TestTarget(t *testing.T) {
+	s, err := StartServer(within(t), Settings{Exe: platform})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	cfg := config(tiny())
+	cfg.Target, cfg.Admin, cfg.Token, cfg.PIDs = "ws://"+s.Addr+"/v1/ws", s.Admin, s.Token, s.PIDs
+	if got := figure(t, runMode(t, "fanout", cfg)[0], "lost"); got != 0 {
+		t.Errorf("got %v lost, want none", got)
+	}
+	cfg.Admin, cfg.PIDs = "", nil // what is not known is left out
+	sections := runMode(t, "fanout", cfg)
+	for _, f := range sections[0].Figures {
+		if f.Name == "server CPU" || f.Name == "collections" {
+			t.Errorf("got %+v for a server of which nothing is known", f)
+		}
+	}
+	for _, mode := range []string{"idle", "liveness", "gc"} {
+		m, err := Find(mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := New(cfg).Run(within(t), m); err == nil {
+			t.Errorf("%s: got no error without a process to measure", mode)
+		}
+	}
+}
+
+// TestRefusedConnections holds a run to saying why it cannot begin.
+func TestRefusedConnections(t *testing.T) {
+	cfg := config(tiny())
+	cfg.Keys = map[string]string{"limits.connections": "5"}
+	m, err := Find("fanout")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = New(cfg).Run(within(t), m)
+	if err == nil || !strings.Contains(err.Error(), "of 14 connections came about") {
+		t.Errorf("got %v, want how many connections came about", err)
+	}
+}
+
+func TestServerThatDoesNotStart(t *testing.T) {
+	_, err := StartServer(within(t), Settings{Exe: platform, Keys: map[string]string{"limits.connections": "many"}})
+	if err == nil || !strings.Contains(err.Error(), "limits.connections") {
+		t.Errorf("got %v, want what the server said", err)
+	}
+	if _, err := StartServer(within(t), Settings{Exe: "/does/not/exist"}); err == nil {
+		t.Error("got no error for a program that does not exist")
+	}
+	if _, err := StartServer(within(t), Settings{Exe: platform, Data: "/does/not/exist"}); err == nil {
+		t.Error("got no error for a folder that does not exist")
+	}
+}
+
+func TestTakeRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		target string
+		pid    int
+	}{
+		"no URL":          {target: "::"},
+		"not WebSocket":   {target: "http://127.0.0.1:1/"},
+		"no such host":    {target: "ws://host.invalid/"},
+		"no such process": {target: "ws://127.0.0.1:1/", pid: 1 << 30},
+	} {
+		var pids []int
+		if c.pid > 0 {
+			pids = []int{c.pid}
+		}
+		if s, err := Take(within(t), c.target, "", "", pids); err == nil {
+			t.Errorf("%s: got %+v, want an error", name, s)
+		}
+	}
+	s, err := Take(within(t), "ws://127.0.0.1", "", "", nil)
+	if err != nil || s.Addr != "127.0.0.1:80" || s.Path != "/v1/ws" {
+		t.Errorf("got %+v, %v, want the defaults", s, err)
+	}
+}
+
+func TestDeliveryFaultsFailARun(t *testing.T) {
+	for name, m := range map[string]Measured{
+		"lost":     {Stats: load.Stats{Faults: load.Faults{Lost: 1}}},
+		"closed":   {Stats: load.Stats{Closed: map[string]uint64{"close 4501": 1}}},
+		"refused":  {Stats: load.Stats{Errors: map[string]uint64{"overloaded": 1}}},
+		"pending":  {Stats: load.Stats{Pending: 1}},
+		"redacted": {Stats: load.Stats{Redacted: 1}},
+	} {
+		if err := m.wrong(); !errors.Is(err, ErrDelivery) {
+			t.Errorf("%s: got %v, want ErrDelivery", name, err)
+		}
+	}
+	if err := (&Measured{}).wrong(); err != nil {
+		t.Errorf("got %v for a clean run", err)
+	}
+}
+
+func TestSpecsDivideTheLoad(t *testing.T) {
+	s := &Server{Addr: "127.0.0.1:1", Path: "/"}
+	for _, c := range []struct {
+		load  Load
+		procs []int // members of each
+	}{
+		{load: Load{Members: 10, RoomSize: 5}, procs: []int{10}},
+		{load: Load{Members: 20_000, RoomSize: 50}, procs: []int{16_350, 3650}},
+		{load: Load{Members: 40_000, RoomSize: 40_000}, procs: []int{16_384, 16_384, 7232}},
+		{load: Load{Members: 10, RoomSize: 5, Publishers: 3}, procs: []int{10, 0}},
+	} {
+		specs := c.load.specs(s, "x")
+		var got []int
+		next := 0
+		for _, s := range specs {
+			got = append(got, s.Members)
+			if s.Members > 0 && s.First != next {
+				t.Errorf("got a process that begins with member %d, want %d", s.First, next)
+			}
+			next += s.Members
+		}
+		if fmt.Sprint(got) != fmt.Sprint(c.procs) {
+			t.Errorf("%+v: got %v members, want %v", c.load, got, c.procs)
+		}
+	}
+}
+
+func TestFind(t *testing.T) {
+	if _, err := Find("sleep"); err == nil || !strings.Contains(err.Error(), "fanout") {
+		t.Errorf("got %v, want the modes there are", err)
+	}
+	for _, m := range Modes() {
+		if m.Doc == "" || m.Load.Members == 0 || m.Load.RoomSize == 0 {
+			t.Errorf("mode %q is not complete: %+v", m.Name, m)
+		}
+	}
+}
+
+func TestProcessorTunings(t *testing.T) {
+	all := processorTunings()
+	seen := map[string]bool{}
+	for _, x := range all {
+		n, err := strconv.Atoi(x.Env["GOMAXPROCS"])
+		if err != nil || n < 1 || seen[x.Name] {
+			t.Errorf("got %+v, want distinct numbers", all)
+		}
+		seen[x.Name] = true
+	}
+	if len(all) < 3 {
+		t.Errorf("got %+v, want below and above the CPUs there are", all)
+	}
+}

@@ -1,0 +1,165 @@
+package load
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// talker is a server of protocol v1 with one fault that a test chooses: a real
+// server has none to find. It has one room for everybody.
+type talker struct {
+	addr  string
+	fault func(member int, event []byte) [][]byte // what becomes of a member's delivery
+	reply func(c map[string]any) string           // an answer instead of the usual one; "" keeps it
+	begin string                                  // HTTP answer instead of 101
+
+	mu      sync.Mutex
+	seq     int
+	members []net.Conn
+	opened  []net.Conn
+}
+
+func startTalker(t *testing.T) *talker {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &talker{addr: ln.Addr().String()}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			s.mu.Lock()
+			s.opened = append(s.opened, c)
+			s.mu.Unlock()
+			serving.Go(func() { s.serve(c) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = ln.Close()
+		s.mu.Lock()
+		for _, c := range s.opened {
+			_ = c.Close()
+		}
+		s.mu.Unlock()
+		serving.Wait()
+	})
+	return s
+}
+
+func (s *talker) serve(c net.Conn) {
+	defer c.Close()
+	in := bufio.NewReader(c)
+	if _, err := http.ReadRequest(in); err != nil {
+		return
+	}
+	if s.begin != "" {
+		_, _ = c.Write([]byte(s.begin))
+		return
+	}
+	_, _ = c.Write([]byte("HTTP/1.1 101 Switching Protocols\r\n\r\n"))
+	for {
+		payload, op, err := readMasked(in)
+		if err != nil {
+			return
+		}
+		if op == opText {
+			s.command(c, payload)
+		}
+	}
+}
+
+// readMasked reads one frame of a client.
+func readMasked(in *bufio.Reader) (payload []byte, op byte, err error) {
+	var head [2]byte
+	if _, err := readFull(in, head[:]); err != nil {
+		return nil, 0, err
+	}
+	size := int(head[1] & 0x7f)
+	if size == 126 {
+		var b [2]byte
+		if _, err := readFull(in, b[:]); err != nil {
+			return nil, 0, err
+		}
+		size = int(b[0])<<8 | int(b[1])
+	}
+	body := make([]byte, 4+size)
+	if _, err := readFull(in, body); err != nil {
+		return nil, 0, err
+	}
+	for i := range body[4:] {
+		body[4+i] ^= body[i&3]
+	}
+	return body[4:], head[0] & 0x0f, nil
+}
+
+func readFull(in *bufio.Reader, b []byte) (int, error) {
+	for n := 0; n < len(b); {
+		m, err := in.Read(b[n:])
+		if err != nil {
+			return n, err
+		}
+		n += m
+	}
+	return len(b), nil
+}
+
+// frame is a server's frame.
+func frame(op byte, payload string) []byte {
+	f := []byte{0x80 | op, byte(len(payload))}
+	if len(payload) >= 126 {
+		f = []byte{0x80 | op, 126, byte(len(payload) >> 8), byte(len(payload))}
+	}
+	return append(f, payload...)
+}
+
+func (s *talker) command(c net.Conn, text []byte) {
+	var in map[string]any
+	if err := json.Unmarshal(text, &in); err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reply != nil {
+		if answer := s.reply(in); answer != "" {
+			_, _ = c.Write(frame(opText, answer))
+			return
+		}
+	}
+	switch in["type"] {
+	case "hello":
+		_, _ = c.Write(frame(opText, `{"type":"welcome","id":"h"}`))
+	case "join":
+		s.members = append(s.members, c)
+		_, _ = c.Write(frame(opPing, "still there?"))
+		_, _ = c.Write(frame(opText, fmt.Sprintf(`{"type":"joined","id":"j","room":%q,"seq":%d}`, in["room"], s.seq)))
+	case "send":
+		s.seq++
+		_, _ = c.Write(frame(opText, fmt.Sprintf(`{"type":"ack","id":%q,"room":%q,"seq":%d,"outcome":"accepted"}`, in["id"], in["room"], s.seq)))
+		event := fmt.Sprintf(`{"type":"message","room":%q,"seq":%d,"from":"x","text":%q}`, in["room"], s.seq, in["text"])
+		for i, m := range s.members {
+			all := [][]byte{[]byte(event)}
+			if s.fault != nil {
+				all = s.fault(i, []byte(event))
+			}
+			for _, e := range all {
+				_, _ = m.Write(frame(opText, string(e)))
+			}
+		}
+	}
+}
+
+// has reports whether an event is message n of the only publisher.
+func has(event []byte, n int) bool {
+	return strings.Contains(string(event), fmt.Sprintf(`"text":"bench 0 %d `, n))
+}
