@@ -54,7 +54,7 @@ func within(t *testing.T) context.Context {
 
 // tiny is a load that any machine carries.
 func tiny() Load {
-	return Load{Members: 12, RoomSize: 4, Publishers: 2, Rate: 60, TextBytes: 100, Parallel: 4, Warmup: 200 * time.Millisecond, Duration: 600 * time.Millisecond}
+	return Load{Members: 12, RoomSize: 4, Publishers: 2, Rate: 60, TextBytes: 100, Parallel: 4, Warmup: 200 * time.Millisecond, Duration: 2 * time.Second}
 }
 
 func config(l Load) Config {
@@ -121,7 +121,7 @@ func TestFanout(t *testing.T) {
 
 func TestIdle(t *testing.T) {
 	l := tiny()
-	l.Publishers, l.Members, l.RoomSize = 0, 300, 50
+	l.Publishers, l.Members, l.RoomSize, l.Duration = 0, 300, 50, 200*time.Millisecond
 	s := runMode(t, "idle", config(l))[0]
 	if got := figure(t, s, "connections"); got != 300 {
 		t.Errorf("got %v connections, want 300", got)
@@ -182,7 +182,7 @@ func TestSweeps(t *testing.T) {
 
 func TestLoop(t *testing.T) {
 	l := tiny()
-	l.Rate, l.Duration = 400, 1500*time.Millisecond
+	l.Rate = 400
 	cfg := config(l)
 	cfg.Tunings = tunings("GOGC=10")
 	sections := runMode(t, "gc-loop", cfg)

@@ -93,7 +93,7 @@ func TestOpenLoop(t *testing.T) {
 
 func TestClosedLoop(t *testing.T) {
 	s := startTalker(t)
-	_, all := runFleet(t, specs(s.addr), Traffic{InFlight: 3, Until: int64(300 * time.Millisecond)})
+	_, all := runFleet(t, specs(s.addr), Traffic{InFlight: 3, Until: int64(2 * time.Second)})
 	if !all.Faults.None() || all.Answered == 0 || all.Pending != 0 || len(all.Errors) > 0 {
 		t.Errorf("got %+v, want messages answered without a fault", all)
 	}
