@@ -26,8 +26,11 @@ import (
 	"parley/core/liveness/netlab"
 )
 
-// probes is for long runs by hand: go test -run BadLink -v -args -probes 30000.
-var probes = flag.Int("probes", 900, "heartbeats to send over the bad link")
+// probes is for long runs by hand: go test -run BadLink -v -args -probes 30000 -heartbeat 15s.
+var (
+	probes    = flag.Int("probes", 900, "heartbeats to send over the bad link")
+	heartbeat = flag.Duration("heartbeat", quick.Ping, "time between two of them")
+)
 
 // childEnv makes a process of this test binary a program of its own: one that
 // can be frozen.
@@ -228,6 +231,7 @@ func await(t *testing.T, what string, cond func() bool) {
 }
 
 func TestBrokenPathIsFoundByTheKernelsEvidence(t *testing.T) {
+	t.Parallel()
 	down := netlab.Path{Down: true}
 	tests := []struct {
 		name string
@@ -356,6 +360,7 @@ func TestClosedWindowIsNotDeath(t *testing.T) {
 }
 
 func TestKernelTimersAreTheBackstop(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []liveness.Mode{liveness.ModeKeepAlive, liveness.ModeBoth} {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
@@ -378,9 +383,11 @@ func TestKernelTimersAreTheBackstop(t *testing.T) {
 
 func TestBadLinkKillsNobody(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, quick)
-	clients, rounds := max(225, *probes/50), uint32(4)
-	rounds = max(rounds, uint32(*probes/clients))
+	cfg := quick
+	cfg.Ping = *heartbeat
+	s := newStage(t, cfg)
+	clients := max(225, *probes/50)
+	rounds := uint32(*probes / clients)
 	var lines []*line
 	for range clients {
 		_, l := s.client()

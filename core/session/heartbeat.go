@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"syscall"
 	"time"
 
 	"parley/core/chat"
@@ -77,23 +78,40 @@ func (x *Session) attrs() []any {
 		slog.String("network", x.network), slog.String("device", x.device)}
 }
 
+// Who found a connection dead first.
+const (
+	foundByLadder uint32 = 1 + iota
+	foundByKernel
+)
+
 // Dead implements liveness.Peer.
 func (b beating) Dead(v liveness.Verdict) {
 	x := b.x
+	if !x.found.CompareAndSwap(0, foundByLadder) {
+		return
+	}
 	x.srv.d.Log.Info("connection closed, its heartbeat went unanswered", append(x.attrs(), slog.String("evidence", string(v.Cause)),
 		slog.Int64("age_ms", v.Age.Milliseconds()), slog.Uint64("ping", uint64(v.Ping)), slog.Int("pings", v.Pings), slog.Any("tcp", v.Evidence))...)
 	x.close(wire.CloseNoPong, "no_pong")
+	if v.Cause == liveness.CausePathDead || v.Cause == liveness.CausePathStalled {
+		x.peer.Abort() // nobody hears a farewell, so nobody waits for its answer
+	}
 }
 
 // KernelGaveUp ends the session because the kernel has ended the connection:
 // nothing was acknowledged within TCP_USER_TIMEOUT, or KeepAlive's probes.
 func (x *Session) KernelGaveUp() {
-	if x.Greeted() && !x.Closed() {
-		x.srv.d.Wheel.KernelGaveUp()
-		x.srv.d.Log.Info("connection closed, the kernel gave it up",
-			append(x.attrs(), slog.String("evidence", string(liveness.CauseKernel)))...)
+	if !x.Closed() {
+		x.found.CompareAndSwap(0, foundByKernel)
 	}
 	x.close(wire.CloseNoPong, "no_pong")
+}
+
+// reportKernel counts and logs a connection that the kernel gave up. End calls
+// it, so that it does not matter whether a read or a write was told.
+func (x *Session) reportKernel() {
+	x.srv.d.Wheel.KernelGaveUp()
+	x.srv.d.Log.Info("connection closed, the kernel gave it up", append(x.attrs(), slog.String("evidence", string(liveness.CauseKernel)))...)
 }
 
 // Ping answers a WebSocket ping (RFC 6455 §5.5.2), within the rate commands
@@ -136,12 +154,30 @@ func (x *Session) alive() {
 	}
 }
 
-// progress is a connection's socket that takes note when a full one takes
-// more: the other end has acknowledged something. A ping waits behind what is
-// being written, so a slow reader's pong may be long in coming while it lives.
+// progress is a connection's socket that takes note of what writing tells of
+// the other end. When a full socket takes more, it has acknowledged something:
+// a ping waits behind what is being written, so a slow reader's pong may be
+// long in coming while it lives. And the kernel tells only one, a reader or a
+// writer, that it gave up.
 type progress struct {
 	room.Socket
 	x *Session
+}
+
+// TryWrite implements room.Socket.
+func (p progress) TryWrite(b []byte) (int, error) {
+	n, err := p.Socket.TryWrite(b)
+	if err != nil {
+		p.failed(err)
+	}
+	return n, err
+}
+
+// failed notes a write's error.
+func (p progress) failed(err error) {
+	if errors.Is(err, syscall.ETIMEDOUT) {
+		p.x.found.CompareAndSwap(0, foundByKernel)
+	}
 }
 
 // Write implements room.Socket.
@@ -149,6 +185,9 @@ func (p progress) Write(b []byte, timeout time.Duration) (int, error) {
 	n, err := p.Socket.Write(b, timeout)
 	if n > 0 {
 		p.x.alive()
+	}
+	if err != nil {
+		p.failed(err)
 	}
 	return n, err
 }

@@ -3,7 +3,9 @@ package session
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,8 +17,23 @@ import (
 // wired is a sink whose kernel says what the test tells it to.
 type wired struct {
 	*sink
-	e   liveness.Evidence
-	err error
+	e      liveness.Evidence
+	err    error
+	broken error // of every write
+}
+
+func (w *wired) TryWrite(p []byte) (int, error) {
+	if w.broken != nil {
+		return 0, w.broken
+	}
+	return w.sink.TryWrite(p)
+}
+
+func (w *wired) Write(p []byte, timeout time.Duration) (int, error) {
+	if w.broken != nil {
+		return 0, w.broken
+	}
+	return w.sink.Write(p, timeout)
 }
 
 func (w *wired) Evidence() (liveness.Evidence, error) { return w.e, w.err }
@@ -85,17 +102,52 @@ func TestPoorPathsAreLoggedWithinARate(t *testing.T) {
 	})
 }
 
+// The kernel says that it gave up once: to who reads, or to who writes.
 func TestKernelThatGivesUpIsNamed(t *testing.T) {
-	w := newWorld(t, nil)
-	x := greet(t, w, &wired{sink: newSink()}, 1)
-	x.KernelGaveUp()
-	x.KernelGaveUp()
-	x.End()
-	if n := w.wheel.Stats().Dead[liveness.CauseKernel]; n != 1 {
-		t.Errorf("got %d counted, want 1", n)
+	for name, tell := range map[string]func(x *Session, s *wired){
+		"to the reader": func(x *Session, _ *wired) { x.KernelGaveUp(); x.KernelGaveUp() },
+		"to a write": func(x *Session, s *wired) {
+			s.broken = os.NewSyscallError("write", syscall.ETIMEDOUT)
+			_ = x.Peer().Control(wire.ControlPing(nil))
+			x.KernelGaveUp()
+		},
+		"to the drainer": func(x *Session, s *wired) {
+			s.broken = os.NewSyscallError("write", syscall.ETIMEDOUT)
+			if _, err := (progress{s, x}).Write([]byte("x"), time.Second); err == nil {
+				t.Error("got no error")
+			}
+			x.Close(wire.CloseInternal, "write")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			s := &wired{sink: newSink()}
+			x := greet(t, w, s, 1)
+			tell(x, s)
+			x.End()
+			if n := w.wheel.Stats().Dead[liveness.CauseKernel]; n != 1 {
+				t.Errorf("got %d counted, want 1", n)
+			}
+			checkCloses(t, w, wire.CloseNoPong, 1)
+			if strings.Count(w.log.text(), "evidence=kernel_timeout") != 1 {
+				t.Error("the log does not name the evidence once")
+			}
+		})
 	}
-	checkCloses(t, w, wire.CloseNoPong, 1)
-	if !strings.Contains(w.log.text(), "evidence=kernel_timeout") {
-		t.Error("the log does not name the evidence")
+}
+
+func TestDeadPathIsNotWaitedFor(t *testing.T) {
+	w := newWorld(t, nil)
+	s := newSink()
+	x := w.srv.Start(Conn{Transport: "ws", Remote: local, Socket: s})
+	defer x.End()
+	x.Receive(x.Context(), []byte(`{"type":"hello","guest":"ann"}`))
+	beating{x}.Dead(liveness.Verdict{Cause: liveness.CausePathDead})
+	beating{x}.Dead(liveness.Verdict{Cause: liveness.CauseFrozen})
+	if code, _, closed := x.Peer().Closed(); !closed || code != wire.CloseNoPong || !s.cut {
+		t.Errorf("got close %d %v, cut %v, want 4502 and the socket closed at once", code, closed, s.cut)
+	}
+	if strings.Count(w.log.text(), "went unanswered") != 1 {
+		t.Error("want one verdict in the log")
 	}
 }

@@ -29,7 +29,8 @@ type Session struct {
 	transport string
 	network   string // "loopback", "private" or "public"
 	beat      liveness.Beat
-	kernel    witness // nil where the socket has none
+	kernel    witness       // nil where the socket has none
+	found     atomic.Uint32 // dead, by the ladder or by the kernel
 	greeted   atomic.Bool
 
 	busy sync.Mutex // held while a command is carried out
@@ -240,8 +241,12 @@ func (x *Session) End() {
 		x.expiry.Stop()
 	}
 	code, reason, _ := x.peer.Closed()
-	if x.goodbye {
+	switch {
+	case x.goodbye:
 		code = wire.CloseNormal
+	case x.found.Load() == foundByKernel && x.greeted.Load():
+		code = wire.CloseNoPong
+		x.reportKernel()
 	}
 	s.stats.close(code)
 	s.stats.Ended.Add(1)
