@@ -112,7 +112,7 @@ func (p *Peer) sendLocked(b []byte) error {
 }
 
 // holdBytes bounds answers held back.
-const holdBytes = 8 << 10
+const holdBytes = 2 << 10
 
 var holds = sync.Pool{New: func() any { return new([holdBytes]byte) }}
 

@@ -76,23 +76,27 @@ func (s *Server) Wait() {
 	s.crew.Wait()
 }
 
+// serve makes a link of the connection and leaves it to a goroutine of its
+// own, whose stack has not grown in here.
 func (s *Server) serve(ctx context.Context, c net.Conn) {
-	defer c.Close()
 	ip := stream.RemoteIP(c)
 	release, refused := s.sessions.Admit(ip)
 	if refused != nil {
 		s.turnAway(c, refused)
+		_ = c.Close()
 		return
 	}
-	defer release()
 	hello := stream.Settle(c, s.sessions.Config().HandshakeTimeout)
 	if err := stream.Handshake(ctx, c, hello); err != nil {
 		s.log.Debug("tls handshake ended without a connection", slog.Any("error", err))
+		_ = c.Close()
+		release()
 		return
 	}
-	l := &link{s: s, c: c, in: lines{r: bufio.NewReaderSize(c, readBuffer), limit: s.sessions.Config().FrameBytes}}
+	l := &link{s: s, c: c, in: lines{r: bufio.NewReaderSize(c, readBuffer), limit: s.sessions.Config().FrameBytes}, release: release}
 	l.x = s.sessions.Start(session.Conn{Transport: "tcp", Remote: ip, Socket: stream.New(c)})
-	l.serve(hello)
+	_ = c.SetReadDeadline(hello)
+	s.readers.Go(l.serve)
 }
 
 // turnAway tells a client above the limits why it is not served.
@@ -121,20 +125,22 @@ type link struct {
 	c       net.Conn
 	in      lines
 	x       *session.Session
+	release func() // gives back what Admit counted
 	ended   bool
 	greeted bool
 	held    bool // answers are held back
 }
 
 // serve reads until the connection ends. hello must have come by then.
-func (l *link) serve(hello time.Time) {
-	_ = l.c.SetReadDeadline(hello)
+func (l *link) serve() {
 	for !l.ended {
 		_, _ = l.in.r.Peek(1) // an error comes again when it is read
 		l.s.crew.Do(l)
 	}
 	l.x.End()
 	stream.Linger(l.c, stream.LingerTime)
+	_ = l.c.Close()
+	l.release()
 }
 
 // Run implements crew.Task: it carries out what has arrived, and what is on

@@ -105,16 +105,14 @@ func (f *Front) pass(c net.Conn) {
 	}
 }
 
-// greet serves one connection as long as it is a WebSocket. Its goroutine
-// becomes the reader's, see link.
+// greet serves one connection as long as it is a WebSocket.
 func (f *Front) greet(c net.Conn) {
 	if !stream.Plain(c) { // net/http sees to TLS
 		f.pass(c)
 		return
 	}
 	if l := f.open(c); l != nil {
-		defer l.release()
-		l.serve(stream.Settle(c, f.h.sessions.Config().HandshakeTimeout))
+		f.h.readers.Go(l.serve)
 	}
 }
 

@@ -137,10 +137,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if l := h.upgrade(w, r, conn); l != nil {
-		h.readers.Go(func() {
-			defer l.release()
-			l.serve(stream.Settle(conn, h.sessions.Config().HandshakeTimeout))
-		})
+		h.readers.Go(l.serve)
 	}
 }
 
@@ -164,6 +161,10 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, conn net.Conn)
 	l := &link{h: h, g: g, in: t.in, release: release}
 	l.x = h.sessions.Start(session.Conn{Transport: "ws", Remote: ip, Socket: stream.New(t.conn.Conn)})
 	t.conn.sealed.Store(true)
+	g.SetPingHandler(func(data string) error { l.x.Ping([]byte(data)); return nil })
+	g.SetPongHandler(func(data string) error { l.x.Pong([]byte(data)); return nil })
+	g.SetCloseHandler(func(int, string) error { return nil }) // NextReader returns it; see ended
+	_ = g.SetReadDeadline(stream.Settle(conn, h.sessions.Config().HandshakeTimeout))
 	return l
 }
 
@@ -180,18 +181,16 @@ type link struct {
 	held    bool // answers are held back
 }
 
-// serve reads until the connection ends. hello must have come by then.
-func (l *link) serve(hello time.Time) {
-	defer l.g.Close()
-	l.g.SetPingHandler(func(data string) error { l.x.Ping([]byte(data)); return nil })
-	l.g.SetPongHandler(func(data string) error { l.x.Pong([]byte(data)); return nil })
-	l.g.SetCloseHandler(func(int, string) error { return nil }) // NextReader returns it; see ended
-	_ = l.g.SetReadDeadline(hello)
+// serve reads until the connection ends. It needs a goroutine of its own, whose
+// stack has not grown by anything else.
+func (l *link) serve() {
 	for !l.ended {
 		_, _ = l.in.Peek(1) // an error comes again when it is read
 		l.h.crew.Do(l)
 	}
 	l.linger()
+	_ = l.g.Close()
+	l.release()
 }
 
 // linger ends the session. The peer was told why; its answer may arrive so
