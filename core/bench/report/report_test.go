@@ -171,3 +171,25 @@ func TestNumber(t *testing.T) {
 		}
 	}
 }
+
+func TestAxis(t *testing.T) {
+	for _, c := range []struct {
+		low, high float64
+		want      string
+	}{
+		{0, 99.5, "0 20 40 60 80 100"},
+		{0.5, 4.2, "0 1 2 3 4 5"},
+		{-3, 7, "-4 -2 0 2 4 6 8"},
+		{0, 0, "0 0.20 0.40 0.60 0.80 1"},
+		{5, 1234, "0 500 1000 1500"},
+	} {
+		r, ticks := axis(c.low, c.high, 6)
+		var got []string
+		for _, x := range ticks {
+			got = append(got, x.Label)
+		}
+		if strings.Join(got, " ") != c.want || r.Min > c.low || r.Max < c.high {
+			t.Errorf("axis(%v, %v): got %v over %+v, want %s", c.low, c.high, got, r, c.want)
+		}
+	}
+}

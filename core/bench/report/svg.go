@@ -32,8 +32,8 @@ func SVG(w io.Writer, p Plot) error {
 		Title: p.Title, Width: plotWidth, Height: plotHeight,
 		TitleStyle: chartdraw.Style{FontStyle: chartdraw.FontStyle{FontSize: 11, FontColor: rgb(0x22, 0x22, 0x22)}},
 		Background: chartdraw.Style{Padding: chartdraw.NewBox(16, 36, 24, 12)},
-		XAxis:      chartdraw.XAxis{Name: p.X, ValueFormatter: tick},
-		YAxis:      chartdraw.YAxis{Name: p.Y, ValueFormatter: tick},
+		// The library draws its secondary axis on the left, where people look.
+		YAxis: chartdraw.YAxis{Style: chartdraw.Style{Hidden: true}},
 	}
 	var xs, ys []float64
 	for i, l := range p.Lines {
@@ -45,7 +45,7 @@ func SVG(w io.Writer, p Plot) error {
 		}
 		xs, ys = append(xs, l.X...), append(ys, l.Y...)
 		color := colors[i%len(colors)]
-		s := chartdraw.ContinuousSeries{Name: l.Name, XValues: l.X, YValues: l.Y, Style: chartdraw.Style{StrokeColor: color, StrokeWidth: 2}}
+		s := chartdraw.ContinuousSeries{Name: l.Name, YAxis: chartdraw.YAxisSecondary, XValues: l.X, YValues: l.Y, Style: chartdraw.Style{StrokeColor: color, StrokeWidth: 2}}
 		if len(l.X) <= dotsUpTo {
 			s.Style.DotColor, s.Style.DotWidth = color, 3
 		}
@@ -55,10 +55,13 @@ func SVG(w io.Writer, p Plot) error {
 		return fmt.Errorf("plot %q: nothing to draw, or values that are no numbers", p.Title)
 	}
 	// The axes begin at zero, so that the eye compares lengths.
-	ch.XAxis.Range = span(min(0, slices.Min(xs)), slices.Max(xs))
-	ch.YAxis.Range = span(min(0, slices.Min(ys)), slices.Max(ys)*1.05)
+	xRange, across := axis(slices.Min(xs), slices.Max(xs), 12)
+	yRange, up := axis(slices.Min(ys), slices.Max(ys), 6)
+	ch.XAxis = chartdraw.XAxis{Name: p.X, Range: xRange, Ticks: across}
+	ch.YAxis.Range = yRange
+	ch.YAxisSecondary = chartdraw.YAxis{Name: p.Y, Range: yRange, Ticks: up, GridMajorStyle: grid, GridMinorStyle: grid}
 	if len(p.Lines) > 1 {
-		ch.Elements = []chartdraw.Renderable{chartdraw.LegendThin(&ch)}
+		ch.Elements = []chartdraw.Renderable{chartdraw.Legend(&ch, chartdraw.Style{StrokeColor: rgb(0xcc, 0xcc, 0xcc), FontStyle: chartdraw.FontStyle{FontSize: 9}})}
 	}
 	return ch.Render(chartdraw.SVG, w)
 }
@@ -66,16 +69,31 @@ func SVG(w io.Writer, p Plot) error {
 // dotsUpTo is how many points a line has at most to show each of them.
 const dotsUpTo = 20
 
-func span(low, high float64) *chartdraw.ContinuousRange {
+// grid is the style of the lines across the plot.
+var grid = chartdraw.Style{StrokeColor: rgb(0xe5, 0xe5, 0xe5), StrokeWidth: 1}
+
+// axis is a range from zero, or from low where that is below, to high, with at
+// most so many ticks at round numbers: 1, 2 or 5 times a power of ten apart.
+func axis(low, high float64, most int) (*chartdraw.ContinuousRange, []chartdraw.Tick) {
+	low, high = min(0, low), max(0, high)
 	if high <= low {
 		high = low + 1
 	}
-	return &chartdraw.ContinuousRange{Min: low, Max: high}
-}
-
-func tick(v any) string {
-	if f, ok := v.(float64); ok {
-		return Number(math.Round(f*1e6) / 1e6)
+	step := math.Pow(10, math.Floor(math.Log10((high-low)/float64(most))))
+	for _, by := range []float64{2, 2.5, 2} { // 1, 2, 5, 10
+		if (high-low)/step <= float64(most)-1 {
+			break
+		}
+		step *= by
 	}
-	return fmt.Sprint(v)
+	low, high = math.Floor(low/step)*step, math.Ceil(high/step)*step
+	var ticks []chartdraw.Tick
+	for i := range most + 2 {
+		v := low + float64(i)*step
+		if v > high+step/2 {
+			break
+		}
+		ticks = append(ticks, chartdraw.Tick{Value: v, Label: Number(math.Round(v/step) * step)})
+	}
+	return &chartdraw.ContinuousRange{Min: low, Max: high}, ticks
 }
