@@ -166,7 +166,7 @@ func TestSweeps(t *testing.T) {
 	for mode, texts := range map[string][]string{"gc": {"GOGC=10", "GOGC=off GOMEMLIMIT=256MiB"}, "gomaxprocs": {"GOMAXPROCS=1"}} {
 		t.Run(mode, func(t *testing.T) {
 			cfg := config(tiny())
-			cfg.Tunings = tunings(texts...)
+			cfg.Tunings = Tunings(texts...)
 			s := runMode(t, mode, cfg)[0]
 			if len(s.Table.Rows) != len(texts) {
 				t.Fatalf("got rows %v, want one for each of %v", s.Table.Rows, texts)
@@ -184,7 +184,7 @@ func TestLoop(t *testing.T) {
 	l := tiny()
 	l.Rate = 400
 	cfg := config(l)
-	cfg.Tunings = tunings("GOGC=10")
+	cfg.Tunings = Tunings("GOGC=10")
 	sections := runMode(t, "gc-loop", cfg)
 	if len(sections) != 3 {
 		t.Fatalf("got %d sections, want the loop, the allocators and the CPU", len(sections))
@@ -308,8 +308,8 @@ func TestSpecsDivideTheLoad(t *testing.T) {
 		procs []int // members of each
 	}{
 		{load: Load{Members: 10, RoomSize: 5}, procs: []int{10}},
-		{load: Load{Members: 20_000, RoomSize: 50}, procs: []int{16_350, 3650}},
-		{load: Load{Members: 40_000, RoomSize: 40_000}, procs: []int{16_384, 16_384, 7232}},
+		{load: Load{Members: 20_000, RoomSize: 50}, procs: []int{18_000, 2000}},
+		{load: Load{Members: 40_000, RoomSize: 40_000}, procs: []int{18_000, 18_000, 4000}},
 		{load: Load{Members: 10, RoomSize: 5, Publishers: 3}, procs: []int{10, 0}},
 	} {
 		specs := c.load.specs(s, "x")
@@ -351,5 +351,38 @@ func TestProcessorTunings(t *testing.T) {
 	}
 	if len(all) < 3 {
 		t.Errorf("got %+v, want below and above the CPUs there are", all)
+	}
+}
+
+// TestCrowd runs two servers side by side.
+func TestCrowd(t *testing.T) {
+	b := New(config(tiny()))
+	all, err := b.Crowd(within(t), 2, tiny(), Tunings("GOGC=50")[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range all {
+		if m == nil || m.Delivery.Count() == 0 || !m.Faults.None() {
+			t.Errorf("server %d: got %+v, want deliveries without a fault", i, m)
+		}
+	}
+	l := tiny()
+	l.Publishers, l.Duration = 0, 100*time.Millisecond
+	sections, err := b.IdleCrowd(within(t), 2, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range sections {
+		if got := figure(t, s, "connections"); got != 12 {
+			t.Errorf("got %v connections, want 12", got)
+		}
+	}
+	b.Exe = "/does/not/exist"
+	if _, err := b.Crowd(within(t), 2, l, Tunings("GOGC=50")[0]); err == nil {
+		t.Error("got no error of servers that do not start")
+	}
+	b.Target = "ws://127.0.0.1:1/"
+	if _, err := b.Crowd(within(t), 2, l, Tunings("GOGC=50")[0]); err == nil {
+		t.Error("got no error for a target")
 	}
 }

@@ -31,6 +31,9 @@ func (b *Bench) idle(ctx context.Context, l Load) (_ []report.Section, err error
 	if err != nil {
 		return nil, err
 	}
+	if err := l.meet.all(ctx); err != nil {
+		return nil, err
+	}
 	fleet, err := b.fleet(ctx, server, l)
 	if err != nil {
 		return nil, err
@@ -42,6 +45,9 @@ func (b *Bench) idle(ctx context.Context, l Load) (_ []report.Section, err error
 	}
 	connected, err := server.Usage()
 	if err != nil {
+		return nil, err
+	}
+	if err := l.meet.all(ctx); err != nil {
 		return nil, err
 	}
 	if err := b.rest(ctx, "idle", l.Duration); err != nil {
@@ -63,6 +69,9 @@ func (b *Bench) idle(ctx context.Context, l Load) (_ []report.Section, err error
 	}
 	now, err := proc.ReadSockets()
 	if err != nil {
+		return nil, err
+	}
+	if err := l.meet.all(ctx); err != nil { // the kernel's figures are of all of them
 		return nil, err
 	}
 	n := float64(l.Members + l.Publishers)

@@ -27,7 +27,7 @@ const (
 )
 
 // firstTuning is what the loop begins with: Go's own default.
-func firstTuning() Tuning { return tunings("GOGC=100")[0] }
+func firstTuning() Tuning { return Tunings("GOGC=100")[0] }
 
 // loop is mode gc-loop: measure with gctrace, notice spikes, take profiles,
 // name who allocates, propose a setting, apply it, measure again.
@@ -37,7 +37,7 @@ func (b *Bench) loop(ctx context.Context, l Load) ([]report.Section, error) {
 		first = b.Tunings[0]
 	}
 	var heap, cpu *profile.Profile
-	before, err := b.tuned(ctx, l, first, func(ctx context.Context, s *Server) (err error) {
+	before, err := b.Tuned(ctx, l, first, func(ctx context.Context, s *Server) (err error) {
 		start, err := s.profile(ctx, "/debug/pprof/allocs")
 		if err != nil {
 			return err
@@ -63,7 +63,7 @@ func (b *Bench) loop(ctx context.Context, l Load) ([]report.Section, error) {
 	all := []*Tuned{before}
 	if next.Name != first.Name {
 		text = append(text, "Proposed: "+next.Name+", because "+why+".")
-		after, err := b.tuned(ctx, l, next, nil)
+		after, err := b.Tuned(ctx, l, next, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -73,7 +73,7 @@ func (b *Bench) loop(ctx context.Context, l Load) ([]report.Section, error) {
 		text = append(text, "Nothing is proposed: "+why+".")
 	}
 	sections[0].Text = strings.Join(text, "\n\n")
-	sections[0].Table = sweepSections("", all)[0].Table
+	sections[0].Table = SweepSections("", all)[0].Table
 	return append(sections,
 		report.Section{Title: "who allocates", Text: "Bytes allocated while the load was measured, by the function that asked for them.", Table: top(heap, "alloc_space", 10)},
 		report.Section{Title: "who burns CPU", Text: "CPU time while the load was measured, by function.", Table: top(cpu, "cpu", 10)},
@@ -112,7 +112,7 @@ func propose(now Tuning, s gctrace.Summary, rss int64) (next Tuning, why string)
 		return now, fmt.Sprintf("GOGC is %d already", gogc)
 	}
 	limit := max((2*rss>>20+63)/64*64, 64) // MiB
-	next = tunings(fmt.Sprintf("GOGC=%d GOMEMLIMIT=%dMiB", want, limit))[0]
+	next = Tunings(fmt.Sprintf("GOGC=%d GOMEMLIMIT=%dMiB", want, limit))[0]
 	return next, fmt.Sprintf("collections fall as the heap may grow between them, and %d MiB bound it should the live heap of %d MiB grow", limit, s.LiveMedian>>20)
 }
 

@@ -26,6 +26,7 @@ type Load struct {
 	PerSecond  int           // connections opened in a second; 0: no limit
 
 	onMeasure func(context.Context) // called when measuring begins, on a goroutine of its own; may be nil
+	meet      *meeting              // where runs side by side wait for each other; may be nil
 }
 
 func (l Load) rooms() int { return (l.Members + l.RoomSize - 1) / max(l.RoomSize, 1) }
@@ -114,6 +115,9 @@ func (b *Bench) run(ctx context.Context, server *Server, l Load) (m *Measured, e
 	}
 	defer func() { err = errors.Join(err, fleet.Close()) }()
 	if _, err := b.connect(ctx, fleet, l); err != nil {
+		return nil, err
+	}
+	if err := l.meet.all(ctx); err != nil {
 		return nil, err
 	}
 	return b.traffic(ctx, server, fleet, l)

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -67,13 +68,13 @@ func StartServer(ctx context.Context, set Settings) (*Server, error) {
 		return nil, fmt.Errorf("make a folder for the server's data: %w", err)
 	}
 	s := &Server{Path: "/v1/ws", dir: dir, done: make(chan struct{})}
-	ports, err := freePorts(ctx, 2)
+	addrs, err := freePorts(ctx, 2)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	s.Addr, s.Admin = ports[0], "http://"+ports[1]
+	s.Addr, s.Admin = addrs[0], "http://"+addrs[1]
 	keys := benchKeys()
-	keys["listen"], keys["admin.listen"], keys["tcp.listen"] = ports[0], ports[1], ""
+	keys["listen"], keys["admin.listen"], keys["tcp.listen"] = addrs[0], addrs[1], ""
 	keys["data_dir"] = filepath.Join(dir, "data")
 	keys["plugins.dir"] = set.Plugins
 	for k, v := range set.Keys {
@@ -274,15 +275,26 @@ func Take(ctx context.Context, target, admin, token string, pids []int) (*Server
 	return s, nil
 }
 
+// Ports for servers, and whose turn it is: servers that start side by side must
+// not be given the same.
+const (
+	firstPort = 21_000
+	ports     = 11_000
+)
+
+var portTurn atomic.Uint32
+
+func init() { portTurn.Store(uint32(os.Getpid())) } // several benchmarks at once begin apart
+
 // freePorts returns addresses on loopback that were free a moment ago, below
 // the ports that the kernel gives to outgoing connections.
 func freePorts(ctx context.Context, count int) (addrs []string, err error) {
 	var lc net.ListenConfig
-	for port := 21000 + os.Getpid()%4000; len(addrs) < count; port++ {
-		if port > 32000 {
-			return nil, errors.New("no free port between 21000 and 32000")
+	for tries := 0; len(addrs) < count; tries++ {
+		if tries > ports {
+			return nil, fmt.Errorf("no free port between %d and %d", firstPort, firstPort+ports)
 		}
-		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		addr := fmt.Sprintf("127.0.0.1:%d", firstPort+int(portTurn.Add(1))%ports)
 		ln, err := lc.Listen(ctx, "tcp", addr)
 		if err != nil {
 			continue

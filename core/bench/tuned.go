@@ -42,7 +42,7 @@ func ParseTuning(text string) (Tuning, error) {
 
 // collectorTunings are the rows of mode gc.
 func collectorTunings() []Tuning {
-	return tunings("GOGC=10", "GOGC=50", "GOGC=100", "GOGC=200", "GOGC=400", "GOGC=off GOMEMLIMIT=512MiB")
+	return Tunings("GOGC=10", "GOGC=50", "GOGC=100", "GOGC=200", "GOGC=400", "GOGC=off GOMEMLIMIT=512MiB")
 }
 
 // processorTunings are the rows of mode gomaxprocs: powers of two up to four
@@ -52,15 +52,16 @@ func processorTunings() (all []Tuning) {
 	seen := false
 	for p := 1; p <= 4*n; p *= 2 {
 		if p > n && !seen {
-			all = append(all, tunings("GOMAXPROCS="+strconv.Itoa(n))...)
+			all = append(all, Tunings("GOMAXPROCS="+strconv.Itoa(n))...)
 		}
 		seen = seen || p >= n
-		all = append(all, tunings("GOMAXPROCS="+strconv.Itoa(p))...)
+		all = append(all, Tunings("GOMAXPROCS="+strconv.Itoa(p))...)
 	}
 	return all
 }
 
-func tunings(texts ...string) (all []Tuning) {
+// Tunings reads several settings, which must be right: they are constants.
+func Tunings(texts ...string) (all []Tuning) {
 	for _, text := range texts {
 		t, err := ParseTuning(text)
 		if err != nil {
@@ -79,10 +80,10 @@ type Tuned struct {
 	Cycles []gctrace.Cycle // of the measured time
 }
 
-// tuned starts a server with a tuning, runs the load on it and reads its
+// Tuned starts a server with a tuning, runs the load on it and reads its
 // gctrace. during may look at the server while the load is measured; it may be
 // nil.
-func (b *Bench) tuned(ctx context.Context, l Load, t Tuning, during func(context.Context, *Server) error) (_ *Tuned, err error) {
+func (b *Bench) Tuned(ctx context.Context, l Load, t Tuning, during func(context.Context, *Server) error) (_ *Tuned, err error) {
 	if b.Target != "" {
 		return nil, errors.New("this mode starts servers of its own with other settings; it takes no --target")
 	}
@@ -128,7 +129,7 @@ func (b *Bench) sweep(ctx context.Context, l Load, rows []Tuning) (all []*Tuned,
 		rows = b.Tunings
 	}
 	for _, t := range rows {
-		m, err := b.tuned(ctx, l, t, nil)
+		m, err := b.Tuned(ctx, l, t, nil)
 		if m != nil {
 			all = append(all, m)
 		}
@@ -142,17 +143,17 @@ func (b *Bench) sweep(ctx context.Context, l Load, rows []Tuning) (all []*Tuned,
 // collector is mode gc.
 func (b *Bench) collector(ctx context.Context, l Load) ([]report.Section, error) {
 	all, err := b.sweep(ctx, l, collectorTunings())
-	return sweepSections("garbage collector: "+l.title(), all), err
+	return SweepSections("garbage collector: "+l.title(), all), err
 }
 
 // processors is mode gomaxprocs.
 func (b *Bench) processors(ctx context.Context, l Load) ([]report.Section, error) {
 	all, err := b.sweep(ctx, l, processorTunings())
-	return sweepSections("GOMAXPROCS: "+l.title(), all), err
+	return SweepSections("GOMAXPROCS: "+l.title(), all), err
 }
 
-// sweepSections shows tunings beside each other.
-func sweepSections(title string, all []*Tuned) []report.Section {
+// SweepSections shows tunings beside each other.
+func SweepSections(title string, all []*Tuned) []report.Section {
 	t := &report.Table{Columns: []string{"setting", "GC/s", "pause p99", "pause max", "GC CPU", "heap ±", "RSS", "deliveries/s", "per CPU-s", "p50", "p99", "p99.9"}}
 	plot := report.Plot{Title: "Latency by percentile", X: "percentile", Y: "ms"}
 	for _, m := range all {

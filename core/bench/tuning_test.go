@@ -56,7 +56,7 @@ func TestPropose(t *testing.T) {
 		{name: "at the most", now: "GOGC=800", rate: 50, want: "GOGC=800"},
 		{name: "off", now: "GOGC=off GOMEMLIMIT=64MiB", rate: 50, want: "GOGC=off GOMEMLIMIT=64MiB"},
 	} {
-		next, why := propose(tunings(c.now)[0], gctrace.Summary{Rate: c.rate}, 100<<20)
+		next, why := propose(Tunings(c.now)[0], gctrace.Summary{Rate: c.rate}, 100<<20)
 		if next.Name != c.want || why == "" {
 			t.Errorf("%s: got %q because %q, want %q", c.name, next.Name, why, c.want)
 		}

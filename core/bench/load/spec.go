@@ -10,7 +10,7 @@ import (
 
 // Bounds of one process.
 const (
-	MaxConnections = 16_384 // a default file limit of 20,000 leaves room for the rest
+	MaxConnections = 18_000 // a file limit of 20,000 leaves room for the rest
 	maxPublishers  = 4096
 	maxRooms       = 1 << 20
 	maxText        = 4096 // bytes of a message's text
