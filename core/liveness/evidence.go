@@ -43,19 +43,18 @@ func (e *Evidence) LossShare() float64 {
 }
 
 // What makes a connection a poor one, for the sweep's log and ranking: more
-// than a visible loss, a round trip that people notice, or data under way for
-// longer than a healthy path takes.
+// than a visible loss, a round trip that people notice, or data that has to be
+// sent again right now.
 const (
 	poorLoss    = 0.02
 	poorResends = 5 // below, a share says nothing
 	poorRTT     = 500 * time.Millisecond
-	poorSilence = 2 * time.Second
 )
 
 // Poor reports a connection whose path an operator may want to know of.
 func (e *Evidence) Poor() bool {
 	return e.Retransmits >= poorResends && e.LossShare() > poorLoss ||
-		e.RTT > poorRTT || e.Unacked > 0 && e.LastAck > poorSilence
+		e.RTT > poorRTT || e.Timeouts > 0
 }
 
 // Badness ranks connections, the worse the higher: each percent of loss, each

@@ -272,6 +272,26 @@ func TestSweepSeesEveryoneOnce(t *testing.T) {
 	}
 }
 
+// A look right after the ping would always find something in flight.
+func TestSweepLooksBeforeThePing(t *testing.T) {
+	cfg := config
+	cfg.Sweep = cfg.Ping
+	turning(t, cfg, func(t *testing.T, w *liveness.Wheel) {
+		c := &client{wheel: w, reply: answerAfter(time.Millisecond)}
+		c.look = func(c *client) (liveness.Evidence, error) {
+			if n := len(c.pings); n > 0 && time.Since(c.pings[n-1]) == 0 {
+				t.Error("it looked with a ping on its way")
+			}
+			return idle(), nil
+		}
+		w.Add(&c.Beat, c)
+		pass(time.Minute)
+		if len(c.swept) < 3 {
+			t.Errorf("got %d looks in a minute, want one a round", len(c.swept))
+		}
+	})
+}
+
 func TestEvidenceForPeople(t *testing.T) {
 	e := idle()
 	if e.Poor() || e.LossShare() != 0 || e.LogValue().Kind().String() != "Group" {
@@ -281,7 +301,7 @@ func TestEvidenceForPeople(t *testing.T) {
 	for name, change := range map[string]func(*liveness.Evidence){
 		"loss":     func(e *liveness.Evidence) { e.Retransmits = 10 },
 		"distance": func(e *liveness.Evidence) { e.RTT = time.Second },
-		"trouble":  func(e *liveness.Evidence) { e.Unacked, e.LastAck, e.Timeouts = 1, 3*time.Second, 2 },
+		"trouble":  func(e *liveness.Evidence) { e.Unacked, e.Timeouts = 1, 2 },
 	} {
 		if bad := with(change); !bad.Poor() || bad.Badness() <= sound {
 			t.Errorf("%s: got poor %v and badness %v, want worse than %v", name, bad.Poor(), bad.Badness(), sound)

@@ -386,7 +386,7 @@ func TestBadLinkKillsNobody(t *testing.T) {
 	cfg := quick
 	cfg.Ping = *heartbeat
 	s := newStage(t, cfg)
-	clients := max(225, *probes/50)
+	clients := max(225, *probes/12)
 	rounds := uint32(*probes / clients)
 	var lines []*line
 	for range clients {

@@ -176,6 +176,12 @@ func (w *Wheel) judgeLocked(b *Beat, t *trial, e *Evidence) {
 
 // deliver makes the calls that a step decided on.
 func (w *Wheel) deliver() {
+	for _, l := range w.sweeps { // before their pings, which would be seen in flight
+		if e, err := l.peer.Look(); err == nil {
+			w.swept.add(&e)
+			l.peer.Swept(e)
+		}
+	}
 	for _, p := range w.probes {
 		if p.second {
 			p.beat.again.Store(w.now())
@@ -187,12 +193,6 @@ func (w *Wheel) deliver() {
 	for _, v := range w.dead {
 		w.convict(v.Cause)
 		v.peer.Dead(v.Verdict)
-	}
-	for _, l := range w.sweeps {
-		if e, err := l.peer.Look(); err == nil {
-			w.swept.add(&e)
-			l.peer.Swept(e)
-		}
 	}
 	w.pings.Add(uint64(len(w.probes)))
 	clear(w.probes)
