@@ -1,0 +1,104 @@
+package liveness_test
+
+import (
+	"context"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"parley/core/liveness"
+)
+
+// sysctl reads a number of net.ipv4.
+func sysctl(t *testing.T, name string) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/sys/net/ipv4/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestWhatGoSetsOnAccept is docs/keepalive.md's table of net.KeepAliveConfig:
+// a Go upgrade that changes it fails here.
+func TestWhatGoSetsOnAccept(t *testing.T) {
+	inherited := liveness.Effective{
+		KeepAlive: true, Idle: time.Duration(sysctl(t, "tcp_keepalive_time")) * time.Second,
+		Interval: time.Duration(sysctl(t, "tcp_keepalive_intvl")) * time.Second, Count: sysctl(t, "tcp_keepalive_probes"),
+	}
+	off := inherited
+	off.KeepAlive = false
+	goes := liveness.Effective{KeepAlive: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 9}
+	for _, tt := range []struct {
+		name string
+		lc   net.ListenConfig
+		want liveness.Effective
+	}{
+		{"nothing", net.ListenConfig{}, goes},
+		{"KeepAlive: -1", net.ListenConfig{KeepAlive: -1}, off},
+		{"Enable alone", net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true}}, goes},
+		{"Enable, all else -1", net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}}, inherited},
+		{"Enable: false", net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Idle: 5 * time.Second}}, goes},
+	} {
+		l, err := tt.lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := readBack(t, s); got != tt.want {
+			t.Errorf("%s: got %+v, want %+v", tt.name, got, tt.want)
+		}
+		for _, end := range []interface{ Close() error }{c, s, l} {
+			if err := end.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+func readBack(t *testing.T, c net.Conn) liveness.Effective {
+	t.Helper()
+	rc, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := liveness.ReadBack(rc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func TestReadBackIsWhatApplySet(t *testing.T) {
+	s, _ := tcpPair(t)
+	err := liveness.Apply(s, liveness.Config{KeepAliveIdle: 60 * time.Second, KeepAliveInterval: 10 * time.Second, KeepAliveCount: 3, UserTimeout: 12 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := liveness.Effective{KeepAlive: true, Idle: 60 * time.Second, Interval: 10 * time.Second, Count: 3, UserTimeout: 12 * time.Second}
+	if got := readBack(t, s); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	rc, err := s.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if got, err := liveness.ReadBack(rc); err == nil {
+		t.Errorf("closed: got %+v, want an error", got)
+	}
+}
