@@ -126,7 +126,7 @@ type descriptor struct {
 }
 
 func newDescriptor(c net.Conn) (d descriptor) {
-	if sc, ok := c.(syscall.Conn); ok {
+	if sc, ok := c.(syscall.Conn); ok && canTry {
 		if raw, err := sc.SyscallConn(); err == nil {
 			d.raw = raw
 		}
@@ -156,7 +156,7 @@ func (d *descriptor) write(p []byte) (int, error) {
 // the drainer's business.
 func (d *descriptor) attempt(fd uintptr) bool {
 	for d.n < len(d.buf) {
-		n, err := syscall.Write(int(fd), d.buf[d.n:])
+		n, err := writeFD(fd, d.buf[d.n:])
 		switch {
 		case errors.Is(err, syscall.EINTR):
 		case errors.Is(err, syscall.EAGAIN):
