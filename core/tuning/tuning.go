@@ -322,7 +322,6 @@ func (t *Tuner) memoryLocked(group Limit, groupErr string) (reason string) {
 	case limit == Auto && groupErr != "":
 		return "left as it was, the cgroup's limit cannot be read"
 	case limit == Auto && group.Bytes > 0:
-		limit = group.Bytes / 100 * percentOfCgroup
 		percent := int64(percentOfCgroup)
 		if t.gov.isCrowded() {
 			percent = percentCrowded
