@@ -219,7 +219,7 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 		return fmt.Errorf("proxy.trusted: %w", err)
 	}
 	front := stream.Options{Tune: tune, Deadline: s.cfg.Limits.HandshakeTimeout}
-	s.ws = ws.New(ws.Config{Origins: s.cfg.Origins, Proxies: proxies}, s.sessions, s.log)
+	s.ws = ws.New(ws.Config{Origins: s.cfg.Origins, Proxies: proxies, Deflate: s.cfg.WebSocket.Deflate}, s.sessions, s.log)
 	s.tcp = tcp.New(s.sessions, s.log)
 	mux := http.NewServeMux()
 	mux.Handle(wsPath, s.ws)

@@ -14,14 +14,15 @@ import (
 // its documentation; zero says what 0 or the empty text means and that it is
 // allowed; min, max, enum and check bound the value (see schema.go).
 type Config struct {
-	Listen  string   `yaml:"listen" check:"addr" doc:"Address of the HTTP listener: WebSocket at /v1/ws, web client at /."`
-	TCP     TCP      `yaml:"tcp" doc:"Protocol v1 as one JSON object a line, usable by hand with nc."`
-	Admin   Admin    `yaml:"admin" doc:"The operator's HTTP API, on a listener of its own."`
-	TLS     TLS      `yaml:"tls" doc:"TLS on the HTTP and the TCP listener, from one certificate. Changed files are read again by themselves; a pair that cannot be used is refused and the old one stays."`
-	DataDir string   `yaml:"data_dir" check:"path" doc:"Folder for everything the server keeps: rooms, keys, tokens, the last good policy. Created when missing."`
-	Origins []string `yaml:"origins" check:"origin" zero:"same host only" doc:"Web origins allowed to open a WebSocket, besides the server's own host."`
-	Proxy   Proxy    `yaml:"proxy" doc:"Proxies in front of the server that say who the client is. Nobody else is believed."`
-	Rooms   []Room   `yaml:"rooms" zero:"none" doc:"Rooms created at start when they do not exist. An existing room keeps its settings."`
+	Listen    string    `yaml:"listen" check:"addr" doc:"Address of the HTTP listener: WebSocket at /v1/ws, web client at /."`
+	TCP       TCP       `yaml:"tcp" doc:"Protocol v1 as one JSON object a line, usable by hand with nc."`
+	Admin     Admin     `yaml:"admin" doc:"The operator's HTTP API, on a listener of its own."`
+	TLS       TLS       `yaml:"tls" doc:"TLS on the HTTP and the TCP listener, from one certificate. Changed files are read again by themselves; a pair that cannot be used is refused and the old one stays."`
+	DataDir   string    `yaml:"data_dir" check:"path" doc:"Folder for everything the server keeps: rooms, keys, tokens, the last good policy. Created when missing."`
+	Origins   []string  `yaml:"origins" check:"origin" zero:"same host only" doc:"Web origins allowed to open a WebSocket, besides the server's own host."`
+	WebSocket WebSocket `yaml:"websocket" doc:"The WebSocket protocol."`
+	Proxy     Proxy     `yaml:"proxy" doc:"Proxies in front of the server that say who the client is. Nobody else is believed."`
+	Rooms     []Room    `yaml:"rooms" zero:"none" doc:"Rooms created at start when they do not exist. An existing room keeps its settings."`
 
 	Auth     Auth     `yaml:"auth" doc:"Who may connect."`
 	Plugins  Plugins  `yaml:"plugins" doc:"Moderation plugins: WebAssembly modules that judge each message."`
@@ -56,6 +57,11 @@ type TLS struct {
 
 // On reports whether there is a certificate.
 func (t TLS) On() bool { return t.CertFile != "" }
+
+// WebSocket configures what is agreed on in an upgrade.
+type WebSocket struct {
+	Deflate bool `yaml:"deflate" doc:"Whether messages are compressed for clients that offer permessage-deflate (RFC 7692), without context takeover: each once for everybody. It saves bytes and costs CPU and memory."`
+}
 
 // Proxy configures how clients behind proxies are known.
 type Proxy struct {

@@ -78,7 +78,7 @@ func (p *Peer) nextToDrain() (buf []byte, behind *Member, done bool) {
 		p.turn++ // so that a room with much to say does not keep the others waiting
 		m := p.members[p.turn%len(p.members)]
 		arena = arena[:0]
-		o := m.room.collect(m, p.line, &arena)
+		o := m.room.collect(m, p.form, &arena)
 		if o.behind {
 			behind = m
 			continue
@@ -162,14 +162,14 @@ func (p *Peer) catchUp(ctx context.Context, m *Member) error {
 	}
 	if begin != next { // retention or damage took what the member was owed
 		f := wire.Encode(wire.ResetEvent{Type: wire.Reset, Room: r.id, Epoch: epoch, Seq: begin - 1})
-		p.tail = append(p.tail, bytesOf(f, p.line)...)
+		p.tail = append(p.tail, f.Bytes(p.form)...)
 		m.next = begin
 	}
 	for i := range es {
 		if es[i].Seq != m.next {
 			break
 		}
-		p.tail = append(p.tail, bytesOf(wire.EncodeEntry(r.id, &es[i]), p.line)...)
+		p.tail = append(p.tail, wire.EncodeEntry(r.id, &es[i]).Bytes(p.form)...)
 		m.next++
 	}
 	return nil

@@ -194,7 +194,7 @@ func next(b []byte, line bool) (text, rest []byte, ok bool, err error) {
 // understandLocked reads what has arrived since the last call.
 func (l *listener) understandLocked() {
 	for l.bad == nil {
-		text, rest, ok, err := next(l.sink.got[l.read:], l.peer.line)
+		text, rest, ok, err := next(l.sink.got[l.read:], l.peer.Line())
 		if err == nil && !ok {
 			return
 		}

@@ -133,14 +133,14 @@ const batchBytes = 256 << 10
 
 // collect gathers what is owed from next and eph on, appending to *arena
 // where it is more than one frame. It takes Room.mu.
-func (r *Room) collect(m *Member, line bool, arena *[]byte) owed {
+func (r *Room) collect(m *Member, form wire.Form, arena *[]byte) owed {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o := owed{next: m.next, eph: m.eph, gen: r.generation, mark: r.grown}
 	if m.gen != r.generation {
 		p := r.positionLocked()
 		f := wire.Encode(wire.ResetEvent{Type: wire.Reset, Room: r.id, Epoch: p.Epoch, Seq: p.Seq, LastID: p.ID})
-		o.data, o.next, o.eph, o.reset = bytesOf(f, line), p.Seq+1, r.ephHead, true
+		o.data, o.next, o.eph, o.reset = f.Bytes(form), p.Seq+1, r.ephHead, true
 		return o
 	}
 	head := r.ring.head
@@ -152,12 +152,12 @@ func (r *Room) collect(m *Member, line bool, arena *[]byte) owed {
 		return o
 	}
 	if m.next == head && m.eph == r.ephHead { // the common case: nothing to join together
-		o.data, o.next = bytesOf(r.ring.at(head).frame, line), head+1
+		o.data, o.next = r.ring.bytesAt(head, form), head+1
 		return o
 	}
 	start := len(*arena)
 	for o.next <= head {
-		b := bytesOf(r.ring.at(o.next).frame, line)
+		b := r.ring.bytesAt(o.next, form)
 		if n := len(*arena) - start; n > 0 && n+len(b) > batchBytes {
 			o.more = true
 			break
@@ -168,7 +168,7 @@ func (r *Room) collect(m *Member, line bool, arena *[]byte) owed {
 	}
 	held := uint64(len(r.eph))
 	for _, f := range r.eph[held-min(held, r.ephHead-o.eph):] {
-		*arena = append(*arena, bytesOf(f, line)...)
+		*arena = append(*arena, f.Bytes(form)...)
 	}
 	o.eph = r.ephHead
 	o.data = (*arena)[start:len(*arena):len(*arena)]
@@ -189,11 +189,4 @@ func (m *Member) lagLocked() int64 {
 		return int64(r.grown - s.end + uint64(s.frame.Len()))
 	}
 	return int64(r.grown - m.mark)
-}
-
-func bytesOf(f wire.Frame, line bool) []byte {
-	if line {
-		return f.Line()
-	}
-	return f.WebSocket()
 }

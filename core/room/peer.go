@@ -36,7 +36,7 @@ type Peer struct {
 	hub   *Hub
 	shard *shard
 	sock  Socket
-	line  bool // newline-delimited, not WebSocket frames
+	form  wire.Form
 
 	// Owned by the shard's goroutine.
 	pass uint64
@@ -61,25 +61,34 @@ type Peer struct {
 // newline-delimited JSON instead of WebSocket frames.
 func (h *Hub) NewPeer(sock Socket, line bool) *Peer {
 	i := int(h.nextID.Add(1)) % len(h.shards)
-	return &Peer{hub: h, shard: h.shards[i], sock: sock, line: line}
+	p := &Peer{hub: h, shard: h.shards[i], sock: sock}
+	if line {
+		p.form = wire.FormLine
+	}
+	return p
 }
 
 // Line reports whether the peer speaks newline-delimited JSON.
-func (p *Peer) Line() bool { return p.line }
+func (p *Peer) Line() bool { return p.form == wire.FormLine }
+
+// Deflate makes the peer's frames deflated ones. It is for a WebSocket whose
+// client has agreed to it, before anything else is done with the peer.
+func (p *Peer) Deflate() { p.form = wire.FormDeflate }
 
 // Reply sends an answer to the connection. Only the connection's reader
 // goroutine may call it: where answers pile up behind a full socket, it waits,
 // and so the client's next command does.
 func (p *Peer) Reply(f wire.Frame) error {
+	b := f.Bytes(p.form)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.parked && !p.closed && len(p.ctl)+f.Len() > p.hub.cfg.ReplyBytes && len(p.ctl) > 0 {
+	for p.parked && !p.closed && len(p.ctl)+len(b) > p.hub.cfg.ReplyBytes && len(p.ctl) > 0 {
 		if p.waiting == nil {
 			p.waiting = sync.NewCond(&p.mu)
 		}
 		p.waiting.Wait()
 	}
-	return p.sendLocked(bytesOf(f, p.line))
+	return p.sendLocked(b)
 }
 
 // Control sends a WebSocket control frame or another small message that must
@@ -245,7 +254,7 @@ func (p *Peer) flush(s *shard) {
 			behind = true
 			break
 		}
-		o := s.collect(m, p.line)
+		o := s.collect(m, p.form)
 		behind = behind || o.behind || o.more
 		m.take(&o)
 		switch {
@@ -284,7 +293,7 @@ func (p *Peer) Close(code wire.CloseCode, reason string, retry time.Duration) {
 		return
 	}
 	var last []byte
-	if p.line {
+	if p.Line() {
 		ev := wire.CloseEvent{Type: wire.Close, Code: int(code), Reason: reason, Reconnect: code.Reconnect()}
 		if ev.Reconnect {
 			ev.RetryAfterMS = retry.Milliseconds()

@@ -8,6 +8,7 @@ import (
 // slot is one encoded entry of the ring.
 type slot struct {
 	frame wire.Frame
+	small []byte // the frame deflated, once a member has asked for it
 	id    chat.MessageID
 	end   uint64 // Room.grown after this entry
 }
@@ -54,9 +55,23 @@ func (r *ring) push(s slot) {
 	}
 }
 
+// bytesAt returns the entry's frame in the form. It is deflated once, for
+// everyone who takes it so.
+func (r *ring) bytesAt(seq uint64, form wire.Form) []byte {
+	s := r.at(seq)
+	if form != wire.FormDeflate {
+		return s.frame.Bytes(form)
+	}
+	if s.small == nil {
+		s.small = s.frame.Deflate()
+		r.bytes += len(s.small)
+	}
+	return s.small
+}
+
 func (r *ring) drop() {
 	s := r.at(r.first)
-	r.bytes -= s.frame.Len()
+	r.bytes -= s.frame.Len() + len(s.small)
 	*s = slot{}
 	r.first++
 }

@@ -68,9 +68,9 @@ type early struct {
 
 // roomShard is the part of a room's members that one shard serves.
 type roomShard struct {
-	members []*Member // owned by the shard's goroutine
-	cache   [2]cached // likewise; WebSocket and line framing
-	passed  time.Time // likewise; when its turn was last
+	members []*Member     // owned by the shard's goroutine
+	cache   [forms]cached // likewise; by wire.Form
+	passed  time.Time     // likewise; when its turn was last
 	queued  atomic.Bool
 	later   atomic.Bool // in the shard's list of rooms that can wait
 }

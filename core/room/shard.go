@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"parley/core/wire"
 )
 
 // shard is one pump: the only goroutine that touches the member lists of its
@@ -174,7 +176,7 @@ func (s *shard) pass(now time.Time) {
 		local := &r.local[s.index]
 		local.passed = now
 		local.queued.Store(false) // before looking at the head, so that later news queues again
-		local.cache = [2]cached{}
+		local.cache = [forms]cached{}
 		for _, m := range local.members {
 			s.owe(m)
 		}
@@ -234,7 +236,7 @@ func (s *shard) turn(news []*Room, now time.Time) (ready []*Room) {
 // forget empties the rooms' caches, whose bytes live no longer than a pass.
 func (s *shard) forget(rooms []*Room) {
 	for _, r := range rooms {
-		r.local[s.index].cache = [2]cached{}
+		r.local[s.index].cache = [forms]cached{}
 	}
 }
 
@@ -279,6 +281,9 @@ func (s *shard) apply(o op) {
 	m.room.refs.Add(-1)
 }
 
+// forms is how many wire.Form there are.
+const forms = wire.FormDeflate + 1
+
 // cached is what a pass collected last for a room and a framing: members
 // that stand at the same place share it.
 type cached struct {
@@ -290,17 +295,14 @@ type cached struct {
 }
 
 // collect is Room.collect with the pass's cache.
-func (s *shard) collect(m *Member, line bool) owed {
-	c := &m.room.local[s.index].cache[0]
-	if line {
-		c = &m.room.local[s.index].cache[1]
-	}
+func (s *shard) collect(m *Member, form wire.Form) owed {
+	c := &m.room.local[s.index].cache[form]
 	if c.valid && c.fromNext == m.next && c.fromEph == m.eph && c.fromGen == m.gen {
 		return c.owed
 	}
 	if len(s.arena) > arenaKeep {
 		s.arena = nil // what was collected lives as long as it is cached; a pass for many places must not add up
 	}
-	*c = cached{owed: m.room.collect(m, line, &s.arena), fromNext: m.next, fromEph: m.eph, fromGen: m.gen, valid: true}
+	*c = cached{owed: m.room.collect(m, form, &s.arena), fromNext: m.next, fromEph: m.eph, fromGen: m.gen, valid: true}
 	return c.owed
 }

@@ -11,6 +11,7 @@ import (
 
 	"parley/core/chat"
 	"parley/core/journal"
+	"parley/core/wire"
 )
 
 // troubled is the real journal with chosen faults: records that cannot be
@@ -364,7 +365,7 @@ func TestLagCountsWhatIsOwed(t *testing.T) {
 	for range 20 { // always behind, but given all there is each time
 		w.post("lobby", 6)
 		var arena []byte
-		o := r.collect(m, true, &arena)
+		o := r.collect(m, wire.FormLine, &arena)
 		m.take(&o)
 	}
 	r.mu.Lock()

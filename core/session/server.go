@@ -247,6 +247,7 @@ type Conn struct {
 	Transport string // "ws" or "tcp"
 	Remote    netip.Addr
 	Socket    room.Socket
+	Deflate   bool // the client takes deflated frames, over WebSocket
 }
 
 // witness is a Socket that can say what the kernel knows of the connection;
@@ -281,6 +282,9 @@ func (s *Server) Start(c Conn) *Session {
 	}
 	x.kernel, _ = c.Socket.(witness)
 	x.peer = s.d.Hub.NewPeer(progress{c.Socket, x}, c.Transport == "tcp")
+	if c.Deflate {
+		x.peer.Deflate()
+	}
 	s.mu.Lock()
 	s.open[x] = struct{}{}
 	s.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,8 +22,14 @@ import (
 // over TLS where secure is not nil, and returns the URL for package client.
 type Serve func(t testing.TB, sessions *session.Server, secure *tls.Config) (url string)
 
+// Option changes how the suite's clients connect.
+type Option int
+
+// Deflate has them offer permessage-deflate.
+const Deflate Option = iota
+
 // Suite holds a transport to what both promise, with TLS and without.
-func Suite(t *testing.T, serve Serve) {
+func Suite(t *testing.T, serve Serve, options ...Option) {
 	for _, secure := range []bool{false, true} {
 		t.Run(map[bool]string{false: "plain", true: "TLS"}[secure], func(t *testing.T) {
 			for name, test := range map[string]func(*bench){
@@ -33,7 +40,9 @@ func Suite(t *testing.T, serve Serve) {
 				"silence ends":                   silenceEnds,
 				"a goodbye is counted":           aGoodbyeIsCounted,
 			} {
-				t.Run(name, func(t *testing.T) { test(&bench{T: t, serve: serve, secure: secure}) })
+				t.Run(name, func(t *testing.T) {
+					test(&bench{T: t, serve: serve, secure: secure, deflate: slices.Contains(options, Deflate)})
+				})
 			}
 		})
 	}
@@ -44,6 +53,7 @@ type bench struct {
 	*testing.T
 	serve    Serve
 	secure   bool
+	deflate  bool
 	sessions *session.Server
 	url      string
 	tls      *tls.Config // the clients'
@@ -82,7 +92,7 @@ type reader struct {
 func (b *bench) join(name string, want int, gate chan struct{}) *reader {
 	b.Helper()
 	r := &reader{b: b, next: firstMessage - 1, want: want, full: make(chan struct{}), gate: gate}
-	opt := client.Options{URL: b.url, Guest: name, TLS: b.tls, OnEvent: r.see, Timeout: Patience,
+	opt := client.Options{URL: b.url, Guest: name, TLS: b.tls, OnEvent: r.see, Timeout: Patience, Compress: b.deflate,
 		NetDial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			c, err := new(net.Dialer).DialContext(ctx, network, addr)
 			if err == nil && gate != nil {
@@ -169,7 +179,7 @@ func (b *bench) speak(r *reader, from uint64, count int) {
 
 func everyoneHearsEverything(b *bench) {
 	b.start(nil)
-	const messages = 300
+	const messages = 200
 	var all []*reader
 	for _, name := range []string{"ann", "bob", "cid", "dee"} {
 		all = append(all, b.join(name, messages, nil))
@@ -182,7 +192,7 @@ func everyoneHearsEverything(b *bench) {
 
 func aStalledReaderLosesNothing(b *bench) {
 	b.start(nil)
-	const messages = 700 // 1.4 MB: more than its socket holds, less than the bound on lag
+	const messages = 550 // 1.1 MB: more than its socket holds, less than the bound on lag
 	gate := make(chan struct{})
 	stalled := b.join("sleepy", messages, gate)
 	fast := []*reader{b.join("ann", messages, nil), b.join("bob", messages, nil)}

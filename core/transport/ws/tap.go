@@ -2,6 +2,7 @@ package ws
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"net"
 	"net/http"
@@ -57,7 +58,8 @@ func (t *tap) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // TryWrite.
 type tapConn struct {
 	net.Conn
-	sealed atomic.Bool
+	deflate bool // gorilla has agreed to permessage-deflate
+	sealed  atomic.Bool
 }
 
 // Write implements net.Conn.
@@ -65,6 +67,7 @@ func (c *tapConn) Write(p []byte) (int, error) {
 	if c.sealed.Load() {
 		return len(p), nil
 	}
+	c.deflate = c.deflate || bytes.Contains(p, []byte(deflateName)) // it does not say so otherwise
 	return c.Conn.Write(p)
 }
 

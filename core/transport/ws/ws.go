@@ -51,6 +51,7 @@ type Handler struct {
 	sessions *session.Server
 	origins  map[string]struct{}
 	proxies  proxy.Networks
+	compress bool
 	log      *slog.Logger
 	upgrader websocket.Upgrader
 	readers  sync.WaitGroup
@@ -62,11 +63,12 @@ type Handler struct {
 type Config struct {
 	Origins []string       // web origins allowed besides the server's own host, as "https://chat.example"
 	Proxies proxy.Networks // whose X-Forwarded-For is believed
+	Deflate bool           // agree to permessage-deflate (RFC 7692)
 }
 
 // New returns a handler.
 func New(cfg Config, sessions *session.Server, log *slog.Logger) *Handler {
-	h := &Handler{sessions: sessions, origins: make(map[string]struct{}), proxies: cfg.Proxies, log: log}
+	h := &Handler{sessions: sessions, origins: make(map[string]struct{}), proxies: cfg.Proxies, compress: cfg.Deflate, log: log}
 	for _, o := range cfg.Origins {
 		h.origins[strings.ToLower(o)] = struct{}{}
 	}
@@ -153,13 +155,16 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, conn net.Conn)
 		return nil
 	}
 	t := &tap{ResponseWriter: w}
-	g, err := h.upgrader.Upgrade(t, r, nil)
+	g, err := h.upgraderOf(r).Upgrade(t, r, nil)
 	if err != nil { // refuse has answered
 		release()
 		return nil
 	}
 	l := &link{h: h, g: g, in: t.in, release: release}
-	l.x = h.sessions.Start(session.Conn{Transport: "ws", Remote: ip, Socket: stream.New(t.conn.Conn)})
+	l.x = h.sessions.Start(session.Conn{Transport: "ws", Remote: ip, Socket: stream.New(t.conn.Conn), Deflate: t.conn.deflate})
+	if limit := h.sessions.Config().FrameBytes; t.conn.deflate && limit > 0 {
+		g.SetReadLimit(int64(limit)) // of compressed bytes, which might inflate to nothing for ever
+	}
 	t.conn.sealed.Store(true)
 	g.SetPingHandler(func(data string) error { l.x.Ping([]byte(data)); return nil })
 	g.SetPongHandler(func(data string) error { l.x.Pong([]byte(data)); return nil })
@@ -199,9 +204,7 @@ func (l *link) linger() {
 	l.x.End()
 	_ = l.g.SetReadDeadline(time.Now().Add(stream.LingerTime))
 	for {
-		if _, r, err := l.g.NextReader(); err != nil {
-			return
-		} else if _, err := io.Copy(io.Discard, r); err != nil {
+		if _, _, err := l.g.NextReader(); err != nil { // passes over the message before it, and inflates nothing
 			return
 		}
 	}
@@ -363,6 +366,8 @@ func ended(x *session.Session, err error) {
 	var closed *websocket.CloseError
 	var network net.Error // gorilla hides the error itself
 	switch {
+	case errors.Is(err, websocket.ErrReadLimit):
+		x.Fail(wire.CloseTooBig, chat.Errorf(chat.CodeFrameTooBig, "the compressed frame has more bytes than a frame may have"))
 	case errors.As(err, &closed):
 		goodbye(x, closed.Code)
 	case errors.As(err, &network) && network.Timeout() && !x.Greeted():
