@@ -12,9 +12,8 @@ type GCSample struct {
 	GOGC        int   // in force, percent
 }
 
-// The ladder that DecideGOGC moves on. Below 50 a collection costs more than
-// the memory is worth (10 took 21 % of the CPU where 50 took 5 %), above 400
-// little is left to win.
+// The ladder that DecideGOGC moves on. Each halving of GOGC doubles the number of
+// collections and saves less memory than the one before.
 var gogcSteps = [...]int{50, 100, 200, 400}
 
 const (
