@@ -167,6 +167,9 @@ type stage struct {
 
 func newStage(t *testing.T, cfg liveness.Config) *stage {
 	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
 	lab, err := netlab.New(11)
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -22,6 +23,9 @@ const patience = 60 * time.Second
 
 func newLab(t *testing.T) *netlab.Lab {
 	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
 	l, err := netlab.New(7)
 	if err != nil {
 		t.Fatal(err)
