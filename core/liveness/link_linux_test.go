@@ -510,3 +510,18 @@ func TestLookSeesBothQueues(t *testing.T) {
 		t.Error("closed connection: got no error")
 	}
 }
+
+// What one look at a suspect, or the sweep's at anyone, costs.
+func BenchmarkLook(b *testing.B) {
+	s, _ := tcpPair(b)
+	rc, err := s.SyscallConn()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := liveness.Look(rc); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
