@@ -13,7 +13,7 @@ BENCHED  := ./core/wire ./core/moderation ./core/journal/codec ./core/journal/di
 PKGS     ?= $(BENCHED)
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-cluster build plugins test check vet fmt-check lint bench bench-compare fuzz image setup clean
+.PHONY: help run run-cluster build plugins test check vet fmt-check lint bench bench-compare experiments fuzz image setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ bench: ## benchmarks of the hot path: decode, gate, moderate, append, fan-out
 
 bench-compare: ## compare the benchmarks of BASE=<rev> with the working tree's; PKGS="./core/room ..." chooses
 	@sh .ci/bench-compare "$(BASE)" "$(PKGS)"
+
+experiments: build plugins ## repeat the experiments and write docs/experiments.md; ONLY=name,... chooses
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/experiments ./cmd/experiments
+	@bin/experiments --docs docs --only "$(ONLY)"
 
 fuzz: ## run every fuzz test for FUZZTIME (30s)
 	@sh .ci/fuzz $(FUZZTIME)

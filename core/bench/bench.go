@@ -132,8 +132,8 @@ func (b *Bench) server(ctx context.Context, keys, env map[string]string) (*Serve
 	return StartServer(ctx, set)
 }
 
-// machine describes where a figure was measured.
-func machine() string {
+// Machine describes where a figure was measured.
+func Machine() string {
 	model := runtime.GOARCH
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(text)) {

@@ -51,7 +51,7 @@ func (b *Bench) connectMode(ctx context.Context, l Load) (_ []report.Section, er
 		figures = append(figures, report.Figure{Name: fmt.Sprintf("connect p%v", q), Value: ms(st.Connect.At(q)), Unit: "ms", Note: "connect(2) to joined"})
 	}
 	figures = append(figures, report.Figure{Name: "connect max", Value: ms(st.Connect.Max()), Unit: "ms"})
-	return []report.Section{{Title: "connecting", Text: machine(), Figures: figures}}, nil
+	return []report.Section{{Title: "connecting", Text: Machine(), Figures: figures}}, nil
 }
 
 // liveness measures what the heartbeats of connections that do nothing else
@@ -94,7 +94,7 @@ func (b *Bench) liveness(ctx context.Context, l Load) (_ []report.Section, err e
 		return nil, err
 	}
 	cpu := (after.CPU - before.CPU).Seconds()
-	s := report.Section{Title: "heartbeats", Text: machine(), Figures: []report.Figure{
+	s := report.Section{Title: "heartbeats", Text: Machine(), Figures: []report.Figure{
 		{Name: "connections", Value: float64(l.Members)},
 		{Name: "server CPU", Value: cpu / l.Duration.Minutes(), Unit: "s/min", Note: "everything an idle server does"},
 		{Name: "pings", Value: pings / l.Duration.Minutes(), Unit: "1/min"},

@@ -19,7 +19,7 @@ func (b *Bench) fanout(ctx context.Context, l Load) (_ []report.Section, err err
 	if err != nil {
 		return nil, err
 	}
-	return []report.Section{{Title: l.title(), Text: machine(), Figures: m.figures(l), Plots: m.plots()}}, m.wrong()
+	return []report.Section{{Title: l.title(), Text: Machine(), Figures: m.figures(l), Plots: m.plots()}}, m.wrong()
 }
 
 // title says what a load is.

@@ -91,7 +91,7 @@ func (b *Bench) idle(ctx context.Context, l Load) (_ []report.Section, err error
 		report.Figure{Name: "CPU while idle", Value: (settled.CPU - connected.CPU).Seconds() / l.Duration.Seconds() * 60, Unit: "s/min"},
 		report.Figure{Name: "connect p99", Value: ms(st.Connect.At(99)), Unit: "ms"},
 	)
-	return []report.Section{{Title: "idle connections", Text: machine(), Figures: figures}}, nil
+	return []report.Section{{Title: "idle connections", Text: Machine(), Figures: figures}}, nil
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -58,7 +58,7 @@ func (b *Bench) loop(ctx context.Context, l Load) ([]report.Section, error) {
 	}
 	found := spikes(before.GC)
 	next, why := propose(first, before.GC, before.RSS)
-	text := []string{machine(), "Seen with " + first.Name + ": " + strings.Join(found, "; ") + "."}
+	text := []string{Machine(), "Seen with " + first.Name + ": " + strings.Join(found, "; ") + "."}
 	sections := []report.Section{{Title: "gc-loop: " + l.title()}}
 	all := []*Tuned{before}
 	if next.Name != first.Name {

@@ -162,7 +162,7 @@ func SweepSections(title string, all []*Tuned) []report.Section {
 		line.Name = m.Name
 		plot.Lines = append(plot.Lines, line)
 	}
-	return []report.Section{{Title: title, Text: machine(), Table: t, Plots: []report.Plot{plot}}}
+	return []report.Section{{Title: title, Text: Machine(), Table: t, Plots: []report.Plot{plot}}}
 }
 
 func (m *Tuned) row() []string {

@@ -1,0 +1,96 @@
+//go:build linux
+
+// Package experiments repeats the classic experiments on Go servers with many
+// long connections, and says where the folklore holds and where it does not.
+// `make experiments` runs them and writes docs/experiments.md.
+//
+// Each experiment is one function that returns one or more sections: the
+// claim, what was measured here, and why the two agree or differ. Texts are
+// written for what can be known beforehand (how the runtime and the kernel
+// work); every figure in a table or a sentence is measured when it runs.
+package experiments
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"parley/core/bench"
+	"parley/core/bench/report"
+)
+
+// Lab is what an experiment works with.
+type Lab struct {
+	Exe   string       // this program, which also runs the children: see Children
+	Bench *bench.Bench // starts servers and loads
+	Scale float64      // 1: as on the page; less: fewer connections for a shorter time, to test the experiment and not to learn from
+}
+
+// Experiment is one of them.
+type Experiment struct {
+	Name string // one word, for the command line
+	Doc  string // one line
+	Run  func(context.Context, *Lab) ([]report.Section, error)
+}
+
+// All lists the experiments in the order of the page.
+func All() []Experiment {
+	return []Experiment{
+		{Name: "memory", Doc: "100,000 connections over six processes: who holds which memory", Run: memory},
+		{Name: "gogc", Doc: "GOGC 10 to 200, and off with GOMEMLIMIT, at 100,000 connections", Run: gogc},
+		{Name: "trigger", Doc: "when the first collection comes: the minimum heap of 4 MB", Run: trigger},
+		{Name: "pauses", Doc: "how long mark start and mark termination stop the world", Run: pauses},
+		{Name: "procs-chat", Doc: "GOMAXPROCS under chat with 2,000 connections", Run: procsChat},
+		{Name: "procs-http", Doc: "GOMAXPROCS under HTTP JSON with 2,000 connections", Run: procsHTTP},
+		{Name: "starvation", Doc: "fifty sleepers, fifty loops, fifty blocking calls", Run: starvation},
+		{Name: "sockets", Doc: "socket options against sysctl, read back from the kernel", Run: sockets},
+	}
+}
+
+// Find returns the experiments of the given names, all for none.
+func Find(names []string) (found []Experiment, err error) {
+	all := All()
+	if len(names) == 0 {
+		return all, nil
+	}
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(e Experiment) bool { return e.Name == name })
+		if i < 0 {
+			var known []string
+			for _, e := range all {
+				known = append(known, e.Name)
+			}
+			return nil, fmt.Errorf("there is no experiment %q; there are %s", name, strings.Join(known, ", "))
+		}
+		found = append(found, all[i])
+	}
+	return found, nil
+}
+
+// scaled is n times Scale, at least low.
+func (l *Lab) scaled(n, low int) int { return max(int(float64(n)*l.Scale), low) }
+
+// during is d times Scale, at least as long as a busy machine needs to do
+// something.
+func (l *Lab) during(d time.Duration) time.Duration {
+	return max(time.Duration(float64(d)*l.Scale), min(d, leastTime))
+}
+
+const leastTime = time.Second
+
+// some are the first n of all in a scaled run, all otherwise.
+func some[T any](l *Lab, all []T, n int) []T {
+	if l.Scale < 1 {
+		return all[:min(n, len(all))]
+	}
+	return all
+}
+
+// paragraphs joins the parts of a section's text.
+func paragraphs(parts ...string) string { return strings.Join(parts, "\n\n") }
+
+func ms(d time.Duration) string { return report.Number(float64(d)/float64(time.Millisecond)) + " ms" }
+
+func mib(bytes int64) string { return report.Number(float64(bytes)/(1<<20)) + " MiB" }

@@ -1,0 +1,251 @@
+//go:build linux
+
+package experiments
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"parley/core/bench"
+	"parley/core/bench/report"
+)
+
+// built are the binaries that TestMain builds: plain ones.
+var built struct{ platform, experiments string }
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "parley-experiments-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	built.platform, built.experiments = filepath.Join(dir, "platform"), filepath.Join(dir, "experiments")
+	for out, pkg := range map[string]string{built.platform: "parley/cmd/platform", built.experiments: "parley/cmd/experiments"} {
+		cmd := exec.Command("go", "build", "-trimpath", "-o", out, pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if text, err := cmd.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", pkg, err, text)
+			os.Exit(1)
+		}
+	}
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	if err := goleak.Find(); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func within(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func lab() *Lab {
+	return &Lab{Exe: built.experiments, Bench: bench.New(bench.Config{Exe: built.platform}), Scale: 0.002}
+}
+
+// TestEach runs every experiment at the smallest scale and makes the page.
+func TestEach(t *testing.T) {
+	docs := t.TempDir()
+	for _, e := range All() {
+		t.Run(e.Name, func(t *testing.T) {
+			sections, err := e.Run(within(t), lab())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range sections {
+				if s.Title == "" || !strings.HasPrefix(s.Text, "Claimed: ") {
+					t.Errorf("got section %q with text %.40q, want a title and the claim first", s.Title, s.Text)
+				}
+				if s.Table == nil || len(s.Table.Rows) < 2 {
+					t.Errorf("%s: got no table of what was measured", s.Title)
+					continue
+				}
+				for _, row := range s.Table.Rows {
+					if len(row) != len(s.Table.Columns) {
+						t.Errorf("%s: got row %q below columns %q", s.Title, row, s.Table.Columns)
+					}
+				}
+			}
+			if err := Keep(docs, e, "a test", sections); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := Page(docs); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(docs, "experiments.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range All() {
+		if !bytes.Contains(page, []byte("ONLY="+e.Name+"`")) {
+			t.Errorf("experiment %s is not on the page", e.Name)
+		}
+	}
+	for line := range strings.Lines(string(page)) {
+		if _, rest, ok := strings.Cut(line, "](experiments/"); ok {
+			name, _, _ := strings.Cut(rest, ")")
+			if _, err := os.Stat(filepath.Join(docs, "experiments", name)); err != nil {
+				t.Errorf("the page shows a plot that is not there: %v", err)
+			}
+		}
+	}
+}
+
+// TestTriggerIsTheMinimumHeap holds this Go to what the page says.
+func TestTriggerIsTheMinimumHeap(t *testing.T) {
+	sections, err := trigger(within(t), lab())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range sections[0].Table.Rows {
+		if row[1] != row[2] {
+			t.Errorf("GOGC=%s: got a first goal of %s, want %s", row[0], row[2], row[1])
+		}
+	}
+}
+
+// TestSocketsInherit holds Go and the kernel to what the page says.
+func TestSocketsInherit(t *testing.T) {
+	sections, err := sockets(within(t), lab())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string][]string{}
+	for _, r := range sections[0].Table.Rows {
+		rows[r[0]] = r[1:]
+	}
+	sysctl := rows["sysctl net.ipv4.tcp_keepalive_*"]
+	for name, want := range map[string][]string{
+		"Go's default (net.Dialer, nothing set)": {"on", "15", "15", "9"},
+		"Enable, and -1: unset":                  {"on", sysctl[1], sysctl[2], sysctl[3]},
+		"Enable, 60 s / 10 s / 3":                {"on", "60", "10", "3"},
+		"Enable, idle 60 s, the rest unset":      {"on", "60", sysctl[2], sysctl[3]},
+		"setsockopt(SO_KEEPALIVE) alone":         {"on", sysctl[1], sysctl[2], sysctl[3]},
+		"TCP_USER_TIMEOUT 12 s alone":            {"off", sysctl[1], sysctl[2], sysctl[3], "12000 ms"},
+	} {
+		if got := rows[name]; len(got) < len(want) || strings.Join(got[:len(want)], " ") != strings.Join(want, " ") {
+			t.Errorf("%s: got %v, want %v", name, got, want)
+		}
+	}
+}
+
+func TestFind(t *testing.T) {
+	if all, err := Find(nil); err != nil || len(all) != len(All()) {
+		t.Errorf("got %d, %v, want all", len(all), err)
+	}
+	if two, err := Find([]string{"sockets", "gogc"}); err != nil || len(two) != 2 || two[0].Name != "sockets" {
+		t.Errorf("got %v, %v, want the two", two, err)
+	}
+	if _, err := Find([]string{"alchemy"}); err == nil || !strings.Contains(err.Error(), "starvation") {
+		t.Errorf("got %v, want the experiments there are", err)
+	}
+}
+
+// TestChildren runs the children here, with little to do.
+func TestChildren(t *testing.T) {
+	run := func(name, in string) (string, error) {
+		var out bytes.Buffer
+		err := Children()[name](within(t), strings.NewReader(in), &out)
+		return out.String(), err
+	}
+	if out, err := run("churn", `{"Bytes":8192,"Block":4096}`+"\n"); err != nil || out != `{"Bytes":8192}`+"\n" {
+		t.Errorf("churn: got %q, %v", out, err)
+	}
+	for _, kind := range []string{asleep, looping, blocking, untold} {
+		in := fmt.Sprintf(`{"Kind":%q,"Goroutines":2,"Duration":20000000}`+"\n", kind)
+		if out, err := run("starve", in); err != nil || !strings.Contains(out, `"P99"`) {
+			t.Errorf("starve %s: got %q, %v", kind, out, err)
+		}
+	}
+	if out, err := run("http", ""); err != nil || !strings.Contains(out, `"Addr":"127.0.0.1:`) || !strings.Contains(out, `"Created"`) {
+		t.Errorf("http: got %q, %v", out, err)
+	}
+	for name, in := range map[string]string{"churn": `{"Bytes":-1}`, "starve": `{"Kind":"idle"}`, "request": `{"Conns":0}`} {
+		if _, err := run(name, in+"\n"); err == nil {
+			t.Errorf("%s: got no error for %s", name, in)
+		}
+		if _, err := run(name, in); err == nil {
+			t.Errorf("%s: got no error for orders without an end", name)
+		}
+		if _, err := run(name, "nonsense\n"); err == nil {
+			t.Errorf("%s: got no error for nonsense", name)
+		}
+	}
+	if _, err := run("request", `{"Addr":"127.0.0.1:1","Conns":1,"Duration":1000000}`+"\n"); err == nil {
+		t.Error("request: got no error where nobody serves")
+	}
+}
+
+// TestHTTPHere runs server and client of the HTTP experiment in this process.
+func TestHTTPHere(t *testing.T) {
+	quit, in := newPipe(t)
+	where := make(chan string, 1)
+	done := make(chan error, 1)
+	go func() {
+		done <- httpChild(within(t), quit, writer(func(b []byte) { // ends with quit
+			if _, rest, ok := strings.Cut(string(b), `"Addr":"`); ok {
+				where <- strings.TrimRight(rest, "\"}\n")
+			}
+		}))
+	}()
+	var out bytes.Buffer
+	orders := fmt.Sprintf(`{"Addr":%q,"Conns":3,"Duration":200000000}`+"\n", <-where)
+	if err := requestChild(within(t), strings.NewReader(orders), &out); err != nil || !strings.Contains(out.String(), `"Requests"`) {
+		t.Errorf("got %q, %v", out.String(), err)
+	}
+	_ = in.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func newPipe(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close(); _ = w.Close() })
+	return r, w
+}
+
+type writer func([]byte)
+
+func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
+
+func TestPageRefusesBrokenResults(t *testing.T) {
+	docs := t.TempDir()
+	e := All()[0]
+	bad := []report.Section{{Title: "x", Plots: []report.Plot{{Lines: []report.Line{{X: []float64{1}, Y: []float64{1, 2}}}}}}}
+	if err := Keep(docs, e, "", bad); err != nil {
+		t.Fatal(err)
+	}
+	if err := Page(docs); err == nil {
+		t.Error("got no error for a plot that cannot be drawn")
+	}
+	if err := os.WriteFile(filepath.Join(docs, "experiments", e.Name+".json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Page(docs); err == nil {
+		t.Error("got no error for a broken result")
+	}
+	if err := Keep("/proc/none", e, "", nil); err == nil {
+		t.Error("got no error for a folder that cannot be")
+	}
+}
