@@ -8,10 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"parley/core/config"
+	"parley/core/transport/certs"
 	"parley/plugins"
 	"parley/policy/source"
 )
@@ -30,7 +32,8 @@ func checkCommand() *cobra.Command {
 		}
 		out := c.OutOrStdout()
 		fmt.Fprintln(out, "config   ok")
-		bad := checkPlugins(c.Context(), cfg, out)
+		bad := !checkTLS(cfg, out)
+		bad = checkPlugins(c.Context(), cfg, out) || bad
 		bad = !checkPolicy(c.Context(), cfg, out) || bad
 		if bad {
 			return errTold
@@ -38,6 +41,20 @@ func checkCommand() *cobra.Command {
 		return nil
 	}
 	return c
+}
+
+// checkTLS reads the certificate, where there is one.
+func checkTLS(cfg config.Config, out io.Writer) (ok bool) {
+	if !cfg.TLS.On() {
+		return true
+	}
+	k, err := certs.New(certsConfig(cfg), slog.New(slog.DiscardHandler))
+	if err != nil {
+		fmt.Fprintf(out, "tls      refused: %v\n", err)
+		return false
+	}
+	fmt.Fprintf(out, "tls      %s ok until %s\n", cfg.TLS.CertFile, k.NotAfter().UTC().Format(time.RFC3339))
+	return true
 }
 
 // checkPlugins runs the whole load of every module and reports whether one

@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"parley/core/auth"
 	"parley/core/config"
+	"parley/core/transport/transporttest"
 	"parley/policy/source"
 )
 
@@ -114,6 +116,19 @@ func TestCheckSaysWhatIsRefused(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("got %q, want it to say %q", out, want)
 		}
+	}
+}
+
+func TestCheckReadsTheCertificate(t *testing.T) {
+	dir := t.TempDir()
+	cert, key, _ := transporttest.NewAuthority(t).Files(dir, time.Now().Add(time.Hour))
+	args := []string{"check", "--data_dir", dir, "--tls.cert_file", cert, "--tls.key_file", key, "--tls.min_version", "1.3"}
+	if out, err := command(t, args...); err != nil || !strings.Contains(out, "ok until") {
+		t.Errorf("a good pair: got %v: %s", err, out)
+	}
+	write(t, dir, "tls.key", "no key")
+	if out, err := command(t, args...); err == nil || !strings.Contains(out, "tls      refused:") {
+		t.Errorf("a broken pair: got %v: %s", err, out)
 	}
 }
 

@@ -276,17 +276,19 @@ func (s *server) tcpOptions(opt stream.Options, proxies proxy.Networks) stream.O
 
 // openCerts reads the certificate of the public listeners, where there is one.
 func (s *server) openCerts() (err error) {
-	t := s.cfg.TLS
-	if !t.On() {
-		return nil
+	if s.cfg.TLS.On() {
+		s.certs, err = certs.New(certsConfig(s.cfg), s.log)
 	}
-	cfg := certs.Defaults()
-	cfg.CertFile, cfg.KeyFile = t.CertFile, t.KeyFile
-	if t.MinVersion == "1.3" {
-		cfg.MinVersion = tls.VersionTLS13
-	}
-	s.certs, err = certs.New(cfg, s.log)
 	return err
+}
+
+func certsConfig(cfg config.Config) certs.Config {
+	c := certs.Defaults()
+	c.CertFile, c.KeyFile = cfg.TLS.CertFile, cfg.TLS.KeyFile
+	if cfg.TLS.MinVersion == "1.3" {
+		c.MinVersion = tls.VersionTLS13
+	}
+	return c
 }
 
 func (s *server) listen(ctx context.Context, key, addr string, opt stream.Options) (*stream.Listener, error) {

@@ -188,3 +188,34 @@ func TestTheProxyProtocolNamesTheClient(t *testing.T) {
 	})
 	n.stop()
 }
+
+// TestAStormIsLetInByTurns sends more clients at once than limits.accepts_per_second
+// lets in. Each is told when to come again, all are in soon, and who was there
+// before notices nothing.
+func TestAStormIsLetInByTurns(t *testing.T) {
+	t.Parallel()
+	const clients = 120
+	n := startNode(t, settings{"limits.accepts_per_second": 30, "limits.commands_per_second": 0})
+	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	ann.enters("lobby")
+	var in atomic.Int64
+	for i := range clients {
+		r, err := client.NewResilient(client.ResilientOptions{
+			Options: client.Options{URL: n.url(i), Timeout: patience}, OnConnect: func(*wire.WelcomeEvent) { in.Add(1) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keep(t, r)
+	}
+	await(t, "everyone is in", func() bool {
+		ann.says("lobby", "do come in")
+		return in.Load() == clients
+	})
+	refused := n.metric(`parley_errors_total{code="overloaded"}`)
+	if refused == 0 || refused > 3*clients {
+		t.Errorf("got %v refusals for %d clients, want some, and few more than one each", refused, clients)
+	}
+	t.Logf("%d clients were refused %v times", clients, refused)
+	n.stop()
+}

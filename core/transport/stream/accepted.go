@@ -57,6 +57,10 @@ func (c *accepted) giveBack() {
 	}
 }
 
+// headerTime is how long a proxy may take for its header where the listener
+// has no deadline: it sends it at once.
+const headerTime = 5 * time.Second
+
 // errRefused ends a connection of an address that has too many.
 var errRefused = errors.New("stream: this address has as many connections as are allowed")
 
@@ -67,6 +71,10 @@ func (c *accepted) identify() error {
 		return nil
 	}
 	c.header.Do(func() {
+		if c.guard == nil { // then nobody else sees to it, and nobody has set a deadline yet
+			_ = c.SetReadDeadline(time.Now().Add(headerTime))
+			defer func() { _ = c.SetReadDeadline(time.Time{}) }()
+		}
 		client, err := proxy.ReadHeader(c.TCPConn)
 		switch {
 		case err != nil:

@@ -35,7 +35,7 @@ type Front struct {
 	once sync.Once
 
 	mu      sync.Mutex
-	waiting map[net.Conn]struct{} // have said nothing yet; nil after Close
+	waiting map[net.Conn]struct{} // have not said all of a header yet; nil after Close
 }
 
 // Front returns a front for ln that knows upgrades at path.
@@ -57,10 +57,10 @@ func (f *Front) Accept() (net.Conn, error) {
 func (f *Front) Addr() net.Addr { return f.ln.Addr() }
 
 // Close implements net.Listener: it closes the listener and the connections
-// that have said nothing yet. It may be called twice.
-func (f *Front) Close() error {
-	err := f.ln.Close()
+// that have not said all of a header yet. It may be called twice.
+func (f *Front) Close() (err error) {
 	f.once.Do(func() {
+		err = f.ln.Close()
 		close(f.done)
 		f.mu.Lock()
 		waiting := f.waiting
@@ -122,11 +122,8 @@ func (f *Front) open(c net.Conn) *link {
 		return nil
 	}
 	o := &opening{f: f, c: c, in: bufio.NewReaderSize(c, readBuffer)}
-	_, err := o.in.Peek(1)
-	f.mu.Lock()
-	delete(f.waiting, c)
-	f.mu.Unlock()
-	if err != nil {
+	if _, err := o.in.Peek(1); err != nil {
+		f.forget(c)
 		_ = c.Close()
 		return nil
 	}
@@ -144,6 +141,13 @@ func (f *Front) wait(c net.Conn) bool {
 	}
 	f.waiting[c] = struct{}{}
 	return true
+}
+
+// forget undoes wait.
+func (f *Front) forget(c net.Conn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.waiting, c)
 }
 
 // opening is the answer to a connection's first request, done by the crew.
@@ -167,6 +171,7 @@ func (o *opening) Run() {
 	buf := heads.Get().(*[headBytes]byte)
 	defer heads.Put(buf)
 	n, err := o.read(buf[:])
+	o.f.forget(o.c)
 	if err != nil {
 		_ = o.c.Close()
 		return

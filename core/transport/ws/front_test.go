@@ -3,14 +3,17 @@ package ws
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"parley/core/session"
 	"parley/core/transport/transporttest"
 )
 
@@ -131,5 +134,24 @@ func TestCloseEndsTheSilent(t *testing.T) {
 	}
 	if _, err := n.front.Accept(); err != net.ErrClosed {
 		t.Errorf("got %v from Accept after Close, want %v", err, net.ErrClosed)
+	}
+}
+
+// A header that never ends does not keep the front from closing.
+func TestCloseEndsHalfAHeader(t *testing.T) {
+	n := start(t, func(c *session.Config) { c.HandshakeTimeout = 0 })
+	c, err := net.Dial("tcp", n.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(transporttest.Patience))
+	if _, err := io.WriteString(c, "GET /v1/ws HTTP/1.1\r\nHost:"); err != nil {
+		t.Fatal(err)
+	}
+	n.guest("ann") // so that the first has been accepted
+	_ = n.front.Close()
+	if _, err := io.ReadAll(c); err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the connection stays")
 	}
 }

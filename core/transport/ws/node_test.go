@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -52,7 +54,7 @@ func serveHTTP(t testing.TB, sessions *session.Server, secure *tls.Config, cfg C
 	n.ws = New(cfg, n.sessions, slog.New(slog.DiscardHandler))
 	mux := http.NewServeMux()
 	mux.Handle("/v1/ws", n.ws)
-	n.http = &http.Server{Handler: mux, ConnContext: Context, ConnState: State, ReadHeaderTimeout: transporttest.Patience}
+	n.http = &http.Server{Handler: mux, ConnContext: Context, ConnState: State, ReadHeaderTimeout: transporttest.Patience, ErrorLog: log.New(io.Discard, "", 0)}
 	opt := stream.Options{
 		Tune: func(c *net.TCPConn) { _ = c.SetWriteBuffer(16 << 10) }, TLS: secure,
 		Deadline: sessions.Config().HandshakeTimeout, Admit: sessions.Visit,

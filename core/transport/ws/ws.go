@@ -138,6 +138,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusInternalServerError, chat.Errorf(chat.CodeInternal, "the server lost track of this connection"))
 		return
 	}
+	h.readers.Add(1) // while http.Server.Shutdown still waits for the request: it forgets what is taken over
+	defer h.readers.Done()
 	if l := h.upgrade(w, r, conn); l != nil {
 		h.readers.Go(l.serve)
 	}
@@ -164,6 +166,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, conn net.Conn)
 	l.x = h.sessions.Start(session.Conn{Transport: "ws", Remote: ip, Socket: stream.New(t.conn.Conn), Deflate: t.conn.deflate})
 	if limit := h.sessions.Config().FrameBytes; t.conn.deflate && limit > 0 {
 		g.SetReadLimit(int64(limit)) // of compressed bytes, which might inflate to nothing for ever
+		l.limited = true
 	}
 	t.conn.sealed.Store(true)
 	g.SetPingHandler(func(data string) error { l.x.Ping([]byte(data)); return nil })
@@ -184,6 +187,7 @@ type link struct {
 	ended   bool
 	greeted bool
 	held    bool // answers are held back
+	limited bool // gorilla counts compressed bytes
 }
 
 // serve reads until the connection ends. It needs a goroutine of its own, whose
@@ -269,7 +273,7 @@ func (l *link) control() bool {
 func (l *link) next() (open bool) {
 	kind, r, err := l.g.NextReader()
 	if err != nil {
-		ended(l.x, err)
+		l.broke(err)
 		return false
 	}
 	if kind != websocket.TextMessage {
@@ -312,7 +316,7 @@ func (l *link) receive(r io.Reader) (open bool) {
 		r = &m.bound
 	}
 	if _, err := buf.ReadFrom(r); err != nil {
-		ended(x, err)
+		l.broke(err)
 		return false
 	}
 	switch {
@@ -361,13 +365,20 @@ func (l *link) letGo() {
 	}
 }
 
+// broke tells the session why nothing more can be read.
+func (l *link) broke(err error) {
+	if l.limited && errors.Is(err, websocket.ErrReadLimit) {
+		l.x.Fail(wire.CloseTooBig, chat.Errorf(chat.CodeFrameTooBig, "the compressed frame has more than the %d bytes that are allowed", l.h.sessions.Config().FrameBytes))
+		return
+	}
+	ended(l.x, err)
+}
+
 // ended tells the session why reading ended.
 func ended(x *session.Session, err error) {
 	var closed *websocket.CloseError
 	var network net.Error // gorilla hides the error itself
 	switch {
-	case errors.Is(err, websocket.ErrReadLimit):
-		x.Fail(wire.CloseTooBig, chat.Errorf(chat.CodeFrameTooBig, "the compressed frame has more bytes than a frame may have"))
 	case errors.As(err, &closed):
 		goodbye(x, closed.Code)
 	case errors.As(err, &network) && network.Timeout() && !x.Greeted():
