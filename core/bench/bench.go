@@ -42,12 +42,13 @@ type Bench struct {
 // New returns a Bench whose clients are processes of cfg.Exe.
 func New(cfg Config) *Bench {
 	b := &Bench{Config: cfg}
-	b.Start = func(context.Context) (load.Pipe, error) { return startClient(cfg.Exe) }
+	b.Start = func(context.Context) (load.Pipe, error) { return StartClient(cfg.Exe, nil) }
 	return b
 }
 
-// startClient runs `platform bench client`, which calls load.Serve.
-func startClient(exe string) (load.Pipe, error) {
+// StartClient runs `platform bench client`, which calls load.Serve, at a place;
+// nil is here.
+func StartClient(exe string, at *Place) (load.Pipe, error) {
 	cmd := exec.Command(exe, "bench", "client")
 	cmd.Env = cleanEnv(nil)
 	cmd.Stderr = os.Stderr
@@ -60,10 +61,10 @@ func startClient(exe string) (load.Pipe, error) {
 	if err != nil {
 		return load.Pipe{}, err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := begin(cmd, at); err != nil {
 		return load.Pipe{}, err
 	}
-	return load.Pipe{Orders: in, Reports: out, Wait: cmd.Wait}, nil
+	return load.Pipe{Orders: in, Reports: out, Wait: cmd.Wait, PID: cmd.Process.Pid}, nil
 }
 
 // Mode is one kind of run.

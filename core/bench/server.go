@@ -33,10 +33,11 @@ type Server struct {
 	Token string // admin token; empty: reading only
 	PIDs  []int  // whose CPU and memory count; empty: not known
 
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error // of cmd, once done is closed
-	dir  string
+	cmd    *exec.Cmd
+	done   chan struct{}
+	err    error // of cmd, once done is closed
+	dir    string
+	client *http.Client // reaches the admin API; nil: the usual
 }
 
 // Settings are how a server of our own is started.
@@ -46,6 +47,15 @@ type Settings struct {
 	Keys    map[string]string // configuration keys over those of the benchmark
 	Env     map[string]string // GOGC, GODEBUG and the like
 	Data    string            // folder whose disk takes the data; empty: the system's for temporary files
+	Place   *Place            // where it runs; nil: here
+}
+
+// Place is somewhere else on this machine where processes run, such as a
+// network namespace. All its ports are free.
+type Place struct {
+	Addr  string                                                   // IPv4 address that clients reach the server at
+	Start func(*exec.Cmd) error                                    // starts a process there
+	Dial  func(ctx context.Context, addr string) (net.Conn, error) // connects from there
 }
 
 // benchKeys are the limits that a benchmark's clients, being one address and
@@ -68,9 +78,13 @@ func StartServer(ctx context.Context, set Settings) (*Server, error) {
 		return nil, fmt.Errorf("make a folder for the server's data: %w", err)
 	}
 	s := &Server{Path: "/v1/ws", dir: dir, done: make(chan struct{})}
-	addrs, err := freePorts(ctx, 2)
+	addrs, err := set.addrs(ctx)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	if set.Place != nil {
+		s.client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return set.Place.Dial(ctx, addr) }}}
 	}
 	s.Addr, s.Admin = addrs[0], "http://"+addrs[1]
 	keys := benchKeys()
@@ -109,7 +123,7 @@ func (s *Server) exec(set Settings, args []string) error {
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.Env = cleanEnv(set.Env)
 	s.cmd.SysProcAttr = childAttr()
-	if err := s.cmd.Start(); err != nil {
+	if err := begin(s.cmd, set.Place); err != nil {
 		return fmt.Errorf("start the server: %w", err)
 	}
 	s.PIDs = []int{s.cmd.Process.Pid}
@@ -118,6 +132,22 @@ func (s *Server) exec(set Settings, args []string) error {
 		close(s.done)
 	}()
 	return nil
+}
+
+// begin starts a process at a place.
+func begin(cmd *exec.Cmd, at *Place) error {
+	if at == nil {
+		return cmd.Start()
+	}
+	return at.Start(cmd)
+}
+
+// addrs are where the server listens: for clients, and for the operator.
+func (set Settings) addrs(ctx context.Context) ([]string, error) {
+	if set.Place == nil {
+		return freePorts(ctx, 2)
+	}
+	return []string{net.JoinHostPort(set.Place.Addr, "8080"), "127.0.0.1:9090"}, nil
 }
 
 // logFile is what the server has printed, gctrace lines included.
@@ -201,7 +231,11 @@ func (s *Server) ask(ctx context.Context, method, path string) ([]byte, error) {
 		req.Header.Set("Authorization", "Bearer "+s.Token)
 	}
 	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
+	client := s.client
+	if client == nil {
+		client = http.DefaultClient
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}

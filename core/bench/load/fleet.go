@@ -16,6 +16,7 @@ type Pipe struct {
 	Orders  io.WriteCloser // closing it ends the process
 	Reports io.Reader
 	Wait    func() error // returns when the process has ended
+	PID     int          // 0 where it is no process of its own
 }
 
 // Start begins a client process that runs Serve.
