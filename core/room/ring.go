@@ -56,7 +56,8 @@ func (r *ring) push(s slot) {
 }
 
 // bytesAt returns the entry's frame in the form. It is deflated once, for
-// everyone who takes it so.
+// everyone who takes it so, and under Room.mu: one entry's worth of work that
+// nobody does twice.
 func (r *ring) bytesAt(seq uint64, form wire.Form) []byte {
 	s := r.at(seq)
 	if form != wire.FormDeflate {
