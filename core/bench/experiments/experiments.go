@@ -46,6 +46,7 @@ func All() []Experiment {
 		{Name: "procs-http", Doc: "GOMAXPROCS under HTTP JSON with 2,000 connections", Run: procsHTTP},
 		{Name: "starvation", Doc: "fifty sleepers, fifty loops, fifty blocking calls", Run: starvation},
 		{Name: "detection", Doc: "how long a dead connection goes unnoticed: keepalive, ping, both, ladder", Run: detection},
+		{Name: "survival", Doc: "which connections live on over a link with loss and spikes", Run: survival},
 		{Name: "sockets", Doc: "socket options against sysctl, read back from the kernel", Run: sockets},
 	}
 }
