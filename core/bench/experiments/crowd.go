@@ -87,12 +87,12 @@ func gogc(ctx context.Context, l *Lab) ([]report.Section, error) {
 
 // sums is several servers taken together.
 type sums struct {
-	n                      int
-	rate                   float64
-	swing, rss             int64
-	busy, cpu, pause       time.Duration
-	delivered, connections float64
-	latency                load.Latency
+	n                int
+	rate             float64
+	swing, rss       int64
+	busy, cpu, pause time.Duration
+	delivered        float64
+	latency          load.Latency
 }
 
 func summed(all []*bench.Tuned) sums {

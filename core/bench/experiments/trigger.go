@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"runtime"
 	"strconv"
 
 	"parley/core/bench/gctrace"
@@ -47,8 +48,6 @@ type churnOrders struct {
 	Block int   // bytes of each piece
 }
 
-var churned []byte // keeps the newest piece alive, and the compiler from leaving it out
-
 func churnChild(_ context.Context, in io.Reader, out io.Writer) error {
 	var o churnOrders
 	if err := ordered(in, &o); err != nil {
@@ -59,7 +58,8 @@ func churnChild(_ context.Context, in io.Reader, out io.Writer) error {
 	}
 	var made int64
 	for ; made < o.Bytes; made += int64(o.Block) {
-		churned = make([]byte, o.Block)
+		piece := make([]byte, o.Block)
+		runtime.KeepAlive(piece) // or the compiler would leave it out
 	}
 	return json.NewEncoder(out).Encode(map[string]int64{"Bytes": made})
 }
