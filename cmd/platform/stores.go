@@ -129,7 +129,7 @@ func (i *identities) Guest(wish, secret string, evict func()) (chat.UserID, stri
 	if err != nil {
 		return "", "", nil, err
 	}
-	return seat.Identity.User, seat.Secret, seat.Leave, nil
+	return seat.Identity.User, seat.Secret, seat.Leaver(), nil
 }
 
 // firstRooms makes the configured rooms before the first client, where the

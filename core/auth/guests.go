@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -56,9 +57,9 @@ type holding struct {
 	name   chat.UserID // as its first connection spelt it
 	folded string
 	nonce  [nonceBytes]byte // tells this holder from earlier ones of the name
-	seats  map[*Seat]struct{}
-	since  *list.Element // its place in idle; nil while seated
-	until  time.Time     // end of grace; valid while idle
+	seats  []*place         // most have one, and there are many of them
+	since  *list.Element    // its place in idle; nil while seated
+	until  time.Time        // end of grace; valid while idle
 }
 
 // Seat is one connection's hold on a guest name.
@@ -67,6 +68,11 @@ type Seat struct {
 	Secret   string // lets the guest come back to the name, see Enter
 	Resumed  bool   // the name was held before with this secret
 
+	place *place
+}
+
+// place is what is kept of a Seat as long as it is held.
+type place struct {
 	guests  *Guests
 	holding *holding
 	evict   func()
@@ -125,7 +131,7 @@ func (g *Guests) Enter(name chat.UserID, secret string, evict func()) (*Seat, er
 		if !resume {
 			rand.Read(nonce[:]) // never fails, see crypto/rand
 		}
-		h = &holding{name: name, folded: folded, nonce: nonce, seats: make(map[*Seat]struct{}, 1)}
+		h = &holding{name: name, folded: folded, nonce: nonce}
 		g.names[folded] = h
 	}
 	return g.seatLocked(h, resume, evict), nil
@@ -137,27 +143,35 @@ func (g *Guests) seatLocked(h *holding, resumed bool, evict func()) *Seat {
 		g.idle.Remove(h.since)
 		h.since = nil
 	}
-	s := &Seat{
+	p := &place{guests: g, holding: h, evict: evict}
+	if h.seats == nil {
+		h.seats = make([]*place, 0, 1)
+	}
+	h.seats = append(h.seats, p)
+	return &Seat{
 		Identity: chat.Identity{User: h.name, Class: chat.ClassGuest},
 		Secret:   g.seal(h.folded, h.nonce),
 		Resumed:  resumed,
-		guests:   g,
-		holding:  h,
-		evict:    evict,
+		place:    p,
 	}
-	h.seats[s] = struct{}{}
-	return s
 }
 
 // Leave gives the seat up. It may be called twice.
-func (s *Seat) Leave() {
-	g, h := s.guests, s.holding
+func (s *Seat) Leave() { s.place.leave() }
+
+// Leaver returns Leave without the rest of the Seat, for who keeps it as long
+// as a connection lasts.
+func (s *Seat) Leaver() func() { return s.place.leave }
+
+func (p *place) leave() {
+	g, h := p.guests, p.holding
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if _, seated := h.seats[s]; !seated {
+	i := slices.Index(h.seats, p)
+	if i < 0 {
 		return
 	}
-	delete(h.seats, s)
+	h.seats = slices.Delete(h.seats, i, i+1)
 	if len(h.seats) == 0 {
 		h.until = time.Now().Add(g.cfg.Grace)
 		h.since = g.idle.PushBack(h)
@@ -179,7 +193,7 @@ func (g *Guests) Claim(user chat.UserID) (evicted int) {
 	seats := h.seats
 	h.seats = nil
 	g.mu.Unlock()
-	for s := range seats {
+	for _, s := range seats {
 		if s.evict != nil {
 			s.evict()
 		}

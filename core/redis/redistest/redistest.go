@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package redistest starts a real redis-server for tests: on a free loopback
 // port, with its files in a directory of the test, ended with the test. The
 // server can be stopped, killed, paused and restarted on the same port with or

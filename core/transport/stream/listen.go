@@ -143,6 +143,16 @@ func Plain(c net.Conn) bool {
 	return ok
 }
 
+// Bare returns c without what only its beginning needs: it is for the user of a
+// connection that was settled and released. A connection with bytes put back,
+// or with TLS, is returned as it is.
+func Bare(c net.Conn) net.Conn {
+	if a, ok := c.(*accepted); ok && len(a.unread) == 0 && a.release.Load() == nil {
+		return a.TCPConn
+	}
+	return c
+}
+
 // Unread puts bytes back that its reader has read from c, a Plain connection:
 // they will be read again, before the rest. It keeps b.
 func Unread(c net.Conn, b []byte) {

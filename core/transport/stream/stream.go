@@ -16,6 +16,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -113,16 +114,9 @@ func Linger(c net.Conn, timeout time.Duration) {
 	_, _ = io.Copy(io.Discard, c)
 }
 
-// descriptor writes to a connection's file descriptor without waiting. One
-// goroutine uses it at a time.
+// descriptor writes to a connection's file descriptor without waiting.
 type descriptor struct {
 	raw syscall.RawConn // nil where the connection has none
-
-	// Used by attempt.
-	buf []byte
-	n   int
-	err error
-	try func(fd uintptr) bool // made once: a closure each write would be an allocation each delivery
 }
 
 func newDescriptor(c net.Conn) (d descriptor) {
@@ -136,46 +130,62 @@ func newDescriptor(c net.Conn) (d descriptor) {
 
 // write writes what the connection takes without waiting; 0 and nil mean
 // that it is full.
-func (d *descriptor) write(p []byte) (int, error) {
+func (d descriptor) write(p []byte) (int, error) {
 	if d.raw == nil || len(p) == 0 {
 		return 0, nil
 	}
-	if d.try == nil {
-		d.try = d.attempt
-	}
-	d.buf, d.n, d.err = p, 0, nil
-	err := d.raw.Write(d.try)
-	d.buf = nil
+	a := attempts.Get().(*attempt)
+	a.buf, a.n, a.err = p, 0, nil
+	err := d.raw.Write(a.try)
 	if err == nil {
-		err = d.err
+		err = a.err
 	}
-	return d.n, err
+	n := a.n
+	a.buf, a.err = nil, nil
+	attempts.Put(a)
+	return n, err
 }
 
-// attempt writes until the socket is full. It always answers true: waiting is
+// attempt is one write. It is pooled, with its closure: one for each write
+// would be an allocation for each delivery, one for each connection memory
+// that rests most of the time.
+type attempt struct {
+	buf []byte
+	n   int
+	err error
+	try func(fd uintptr) bool
+}
+
+var attempts = sync.Pool{New: func() any {
+	a := new(attempt)
+	a.try = a.write
+	return a
+}}
+
+// write writes until the socket is full. It always answers true: waiting is
 // the drainer's business.
-func (d *descriptor) attempt(fd uintptr) bool {
-	for d.n < len(d.buf) {
-		n, err := writeFD(fd, d.buf[d.n:])
+func (a *attempt) write(fd uintptr) bool {
+	for a.n < len(a.buf) {
+		n, err := writeFD(fd, a.buf[a.n:])
 		switch {
 		case errors.Is(err, syscall.EINTR):
 		case errors.Is(err, syscall.EAGAIN):
 			return true
 		case err != nil:
-			d.err = os.NewSyscallError("write", err)
+			a.err = os.NewSyscallError("write", err)
 			return true
 		case n == 0:
-			d.err = io.ErrUnexpectedEOF
+			a.err = io.ErrUnexpectedEOF
 			return true
 		default:
-			d.n += n
+			a.n += n
 		}
 	}
 	return true
 }
 
 // look asks the kernel about the connection.
-func (d *descriptor) look() (liveness.Evidence, error) {
+func (d descriptor) look() (liveness.Evidence, error) {
 	if d.raw == nil {
 		return liveness.Evidence{}, errors.ErrUnsupported
 	}

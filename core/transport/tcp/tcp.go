@@ -93,6 +93,7 @@ func (s *Server) serve(ctx context.Context, c net.Conn) {
 		release()
 		return
 	}
+	c = stream.Bare(c)
 	l := &link{s: s, c: c, in: lines{r: bufio.NewReaderSize(c, readBuffer), limit: s.sessions.Config().FrameBytes}, release: release}
 	l.x = s.sessions.Start(session.Conn{Transport: "tcp", Remote: ip, Socket: stream.New(c)})
 	_ = c.SetReadDeadline(hello)

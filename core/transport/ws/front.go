@@ -161,7 +161,11 @@ type opening struct {
 // headBytes bounds a request that Front looks at.
 const headBytes = 4 << 10
 
-var heads = sync.Pool{New: func() any { return new([headBytes]byte) }}
+var (
+	heads   = sync.Pool{New: func() any { return new([headBytes]byte) }}
+	headers = sync.Pool{New: func() any { return make(http.Header, upgradeHeaders) }}
+	writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, writeBuffer) }}
+)
 
 // headEnd ends a request's header (RFC 9112 §2.1).
 var headEnd = []byte("\r\n\r\n")
@@ -176,14 +180,17 @@ func (o *opening) Run() {
 		_ = o.c.Close()
 		return
 	}
-	r := parseUpgrade(buf[:n], o.f.path)
+	fields := headers.Get().(http.Header) // nothing of a request outlives its answer
+	defer func() { clear(fields); headers.Put(fields) }()
+	r := parseUpgrade(buf[:n], o.f.path, fields)
 	if r == nil {
 		stream.Unread(o.c, bytes.Clone(buf[:n]))
 		o.f.pass(o.c)
 		return
 	}
 	r.RemoteAddr = o.c.RemoteAddr().String()
-	w := &responder{c: o.c, in: o.in}
+	w := &responder{c: o.c, in: o.in, out: writers.Get().(*bufio.Writer)}
+	defer func() { w.out.Reset(nil); writers.Put(w.out) }() // not to keep the connection
 	o.link = o.f.h.upgrade(w, r, o.c)
 	if o.link == nil {
 		_ = o.c.Close()
@@ -212,8 +219,8 @@ const upgradeHeaders = 40
 // parseUpgrade returns the request in head if it is a plain GET of path with
 // HTTP/1.1, an Upgrade field, one Host and no body, whose fields are of the
 // simple form that every client sends (RFC 9112 §3, §5); else nil. head must
-// end with the header.
-func parseUpgrade(head []byte, path string) *http.Request {
+// end with the header. The fields go into h, which is empty.
+func parseUpgrade(head []byte, path string, h http.Header) *http.Request {
 	text, ok := strings.CutSuffix(string(head), "\r\n\r\n")
 	if !ok {
 		return nil
@@ -232,8 +239,7 @@ func parseUpgrade(head []byte, path string) *http.Request {
 			return nil
 		}
 	}
-	h, ok := parseFields(fields)
-	if !ok || h["Upgrade"] == nil || len(h["Host"]) != 1 {
+	if !parseFields(fields, h) || h["Upgrade"] == nil || len(h["Host"]) != 1 {
 		return nil
 	}
 	host := h["Host"][0]
@@ -248,24 +254,23 @@ func parseUpgrade(head []byte, path string) *http.Request {
 // hostBytes may be in a Host field that Front takes.
 const hostBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]"
 
-func parseFields(fields string) (http.Header, bool) {
-	h := make(http.Header, 12)
-	values := make([]string, 0, upgradeHeaders) // one array for all fields
+func parseFields(fields string, h http.Header) bool {
+	values := make([]string, 0, 16) // one array for the fields that clients send
 	for n := 0; fields != ""; n++ {
 		var field string
 		field, fields, _ = strings.Cut(fields, "\r\n")
 		name, value, ok := strings.Cut(field, ":")
 		if !ok || !token(name) || n == upgradeHeaders {
-			return nil, false
+			return false
 		}
 		value = strings.Trim(value, " \t")
 		if !printable(value) {
-			return nil, false
+			return false
 		}
 		name = http.CanonicalHeaderKey(name)
 		switch name {
 		case "Content-Length", "Transfer-Encoding", "Expect", "Trailer", "Te":
-			return nil, false
+			return false
 		case "Sec-Websocket-Protocol":
 			if value == wire.Subprotocol {
 				value = wire.Subprotocol // gorilla keeps it: not a part of the whole request
@@ -278,7 +283,7 @@ func parseFields(fields string) (http.Header, bool) {
 		values = append(values, value)
 		h[name] = values[len(values)-1:]
 	}
-	return h, true
+	return true
 }
 
 // token reports whether s is a field name of letters, digits and dashes.
@@ -307,6 +312,7 @@ func printable(s string) bool {
 type responder struct {
 	c      net.Conn
 	in     *bufio.Reader
+	out    *bufio.Writer // gorilla borrows its buffer
 	header http.Header
 	wrote  bool
 }
@@ -341,5 +347,5 @@ func (w *responder) Write(p []byte) (int, error) {
 
 // Hijack implements http.Hijacker.
 func (w *responder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	return w.c, bufio.NewReadWriter(w.in, bufio.NewWriterSize(w.c, writeBuffer)), nil
+	return w.c, bufio.NewReadWriter(w.in, w.out), nil
 }

@@ -53,7 +53,7 @@ func TestParseUpgrade(t *testing.T) {
 		"too many fields":      {with(strings.Repeat("X-A: b\r\n", 60) + "X-B: c"), false},
 		"nothing":              {"", false},
 	} {
-		if got := parseUpgrade([]byte(tt.head), "/v1/ws") != nil; got != tt.ok {
+		if got := parseUpgrade([]byte(tt.head), "/v1/ws", http.Header{}) != nil; got != tt.ok {
 			t.Errorf("%s: got taken %v, want %v", name, got, tt.ok)
 		}
 	}
@@ -65,7 +65,7 @@ func FuzzParseUpgrade(f *testing.F) {
 	f.Add([]byte(strings.Replace(upgrade, "/v1/ws", "/v1/ws?x=%zz", 1)))
 	f.Add([]byte(strings.Replace(upgrade, "\r\n\r\n", "\r\nOrigin: https://a.example\r\npragma: no-cache\r\n\r\n", 1)))
 	f.Fuzz(func(t *testing.T, head []byte) {
-		got := parseUpgrade(head, "/v1/ws")
+		got := parseUpgrade(head, "/v1/ws", http.Header{})
 		if got == nil {
 			return
 		}

@@ -162,6 +162,8 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, conn net.Conn)
 		return nil
 	}
 	l := &link{h: h, g: g, in: t.in, release: release}
+	hello := stream.Settle(conn, h.sessions.Config().HandshakeTimeout)
+	t.conn.Conn = stream.Bare(t.conn.Conn)
 	l.x = h.sessions.Start(session.Conn{Transport: "ws", Remote: ip, Socket: stream.New(t.conn.Conn), Deflate: t.conn.deflate})
 	if limit := h.sessions.Config().FrameBytes; t.conn.deflate && limit > 0 {
 		g.SetReadLimit(int64(limit)) // of compressed bytes, which might inflate to nothing for ever
@@ -171,7 +173,7 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, conn net.Conn)
 	g.SetPingHandler(func(data string) error { l.x.Ping([]byte(data)); return nil })
 	g.SetPongHandler(func(data string) error { l.x.Pong([]byte(data)); return nil })
 	g.SetCloseHandler(func(int, string) error { return nil }) // NextReader returns it; see ended
-	_ = g.SetReadDeadline(stream.Settle(conn, h.sessions.Config().HandshakeTimeout))
+	_ = g.SetReadDeadline(hello)
 	return l
 }
 
