@@ -127,6 +127,7 @@ type link struct {
 	in      lines
 	x       *session.Session
 	release func() // gives back what Admit counted
+	err     error  // of waiting
 	ended   bool
 	greeted bool
 	held    bool // answers are held back
@@ -135,7 +136,7 @@ type link struct {
 // serve reads until the connection ends. hello must have come by then.
 func (l *link) serve() {
 	for !l.ended {
-		_, _ = l.in.r.Peek(1) // an error comes again when it is read
+		_, l.err = l.in.r.Peek(1) // the kernel says why a connection ended only once
 		l.s.crew.Do(l)
 	}
 	l.x.End()
@@ -181,7 +182,10 @@ func (l *link) letGo() {
 
 // next reads one line and carries it out.
 func (l *link) next() (open bool) {
-	line, err := l.in.next()
+	line, err := []byte(nil), l.err
+	if err == nil {
+		line, err = l.in.next()
+	}
 	switch {
 	case errors.Is(err, errLong):
 		l.x.Fail(wire.CloseTooBig, chat.Errorf(chat.CodeFrameTooBig, "the line has more than the %d bytes that are allowed", l.in.limit))

@@ -33,7 +33,7 @@ func ended(x *session.Session, err error) {
 		x.Fail(wire.CloseHandshake, &chat.Error{Code: chat.CodeUnauthorized, Text: "no hello arrived in time; connect again and say hello first", Retry: -1})
 	case network != nil && network.Timeout(): // ETIMEDOUT; after hello there is no deadline of ours
 		x.KernelGaveUp()
-	case network != nil, errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+	case network != nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		x.Close(wire.CloseNormal, "connection ended")
 	default:
 		x.Close(wire.CloseProtocol, strings.TrimPrefix(err.Error(), "websocket: "))

@@ -185,6 +185,7 @@ type link struct {
 	in      *bufio.Reader // what g reads from
 	x       *session.Session
 	release func() // gives back what Admit counted
+	err     error  // of waiting
 	ended   bool
 	greeted bool
 	held    bool // answers are held back
@@ -195,7 +196,7 @@ type link struct {
 // stack has not grown by anything else.
 func (l *link) serve() {
 	for !l.ended {
-		_, _ = l.in.Peek(1) // an error comes again when it is read
+		_, l.err = l.in.Peek(1)
 		l.h.crew.Do(l)
 	}
 	l.linger()
@@ -218,6 +219,10 @@ func (l *link) linger() {
 // Run implements crew.Task: it carries out what has arrived, and what is on
 // its way where only the beginning of a frame has.
 func (l *link) Run() {
+	if l.err != nil { // the kernel says why a connection ended only once
+		l.broke(l.err)
+		l.ended = true
+	}
 	for !l.ended {
 		l.ended = !l.control() && !l.next()
 		if l.in.Buffered() == 0 {
