@@ -45,6 +45,13 @@ func benchCommand() *cobra.Command {
 		Long: "Put load on a server and measure what it costs. Without --target the command starts a server of its own on free\n" +
 			"ports, with its data in a temporary folder, the limits on a single address open and the plugins of --plugins.\n" +
 			"The clients are processes of their own; they check that nothing is lost, duplicated or out of order.",
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			_, err := bench.Find(args[0])
+			return err
+		},
 	}
 	for _, m := range bench.Modes() {
 		c.AddCommand(benchMode(m))

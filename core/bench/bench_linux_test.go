@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,25 +20,30 @@ import (
 	"parley/core/bench/report"
 )
 
-// platform is the binary that TestMain builds: plain, because the race
-// detector would measure itself.
-var platform string
+// folder holds the binary; TestMain removes it.
+var folder string
+
+// platform is the path of the binary, built by the first test that needs it
+// (the workers of a fuzz test do not): a plain one, because the race detector
+// would measure itself.
+var platform = sync.OnceValue(func() string {
+	path := filepath.Join(folder, "platform")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "parley/cmd/platform")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("build the server: %v\n%s", err, out))
+	}
+	return path
+})
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "parley-bench-test-")
-	if err != nil {
+	var err error
+	if folder, err = os.MkdirTemp("", "parley-bench-test-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	platform = filepath.Join(dir, "platform")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", platform, "parley/cmd/platform")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the server: %v\n%s", err, out)
-		os.Exit(1)
-	}
 	code := m.Run()
-	_ = os.RemoveAll(dir)
+	_ = os.RemoveAll(folder)
 	if err := goleak.Find(); code == 0 && err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
@@ -59,7 +65,7 @@ func tiny() Load {
 
 func config(l Load) Config {
 	var drawn bytes.Buffer
-	return Config{Exe: platform, Load: l, Progress: &drawn}
+	return Config{Exe: platform(), Load: l, Progress: &drawn}
 }
 
 func runMode(t *testing.T, name string, cfg Config) []report.Section {
@@ -201,7 +207,7 @@ func TestLoop(t *testing.T) {
 
 // TestTarget measures a server that somebody else has started.
 func TestTarget(t *testing.T) {
-	s, err := StartServer(within(t), Settings{Exe: platform})
+	s, err := StartServer(within(t), Settings{Exe: platform()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,14 +254,14 @@ func TestRefusedConnections(t *testing.T) {
 }
 
 func TestServerThatDoesNotStart(t *testing.T) {
-	_, err := StartServer(within(t), Settings{Exe: platform, Keys: map[string]string{"limits.connections": "many"}})
+	_, err := StartServer(within(t), Settings{Exe: platform(), Keys: map[string]string{"limits.connections": "many"}})
 	if err == nil || !strings.Contains(err.Error(), "limits.connections") {
 		t.Errorf("got %v, want what the server said", err)
 	}
 	if _, err := StartServer(within(t), Settings{Exe: "/does/not/exist"}); err == nil {
 		t.Error("got no error for a program that does not exist")
 	}
-	if _, err := StartServer(within(t), Settings{Exe: platform, Data: "/does/not/exist"}); err == nil {
+	if _, err := StartServer(within(t), Settings{Exe: platform(), Data: "/does/not/exist"}); err == nil {
 		t.Error("got no error for a folder that does not exist")
 	}
 }
