@@ -27,6 +27,7 @@ type benchFlags struct {
 	rooms      int
 	rate       float64
 	members    int
+	stalled    int
 	publishers int
 	inFlight   int
 	textBytes  int
@@ -81,6 +82,7 @@ func benchMode(m bench.Mode) *cobra.Command {
 	fl.BoolVar(&f.json, "json", false, "print the result as JSON")
 	fl.IntVar(&f.members, "members", m.Load.RoomSize, "members of one room")
 	fl.IntVar(&f.rooms, "rooms", m.Load.Members/m.Load.RoomSize, "rooms")
+	fl.IntVar(&f.stalled, "stalled", 0, "connections more in the first room that stop reading once they have joined")
 	fl.IntVar(&f.publishers, "publishers", m.Load.Publishers, "connections that send; they join nothing")
 	fl.Float64Var(&f.rate, "rate", m.Load.Rate, "messages a second of all publishers together (open loop)")
 	fl.BoolVar(&f.closed, "closed", false, "closed loop: each publisher sends as soon as it may")
@@ -125,7 +127,7 @@ func (f *benchFlags) run(c *cobra.Command, m bench.Mode) (err error) {
 		f.Token = strings.TrimSpace(string(token))
 	}
 	f.Load = bench.Load{
-		Members: f.members * f.rooms, RoomSize: f.members, Publishers: f.publishers, Rate: f.rate, TextBytes: f.textBytes,
+		Members: f.members * f.rooms, RoomSize: f.members, Stalled: f.stalled, Publishers: f.publishers, Rate: f.rate, TextBytes: f.textBytes,
 		Warmup: f.warmup, Duration: f.duration, Parallel: f.parallel, PerSecond: f.perSecond,
 	}
 	if f.closed {

@@ -101,6 +101,7 @@ func TestFanout(t *testing.T) {
 	for name, change := range map[string]func(*Load){
 		"rooms":       func(*Load) {},
 		"one room":    func(l *Load) { l.RoomSize = l.Members },
+		"stalled":     func(l *Load) { l.RoomSize, l.Stalled = l.Members, 8 },
 		"closed loop": func(l *Load) { l.Rate, l.InFlight = 0, 2 },
 	} {
 		t.Run(name, func(t *testing.T) {

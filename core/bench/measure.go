@@ -16,6 +16,7 @@ import (
 type Load struct {
 	Members    int           // connections in rooms
 	RoomSize   int           // members of one room
+	Stalled    int           // connections more in the first room that read nothing once they have joined
 	Publishers int           // connections that send
 	Rate       float64       // messages a second of all publishers; 0: closed loop
 	InFlight   int           // closed loop: unanswered messages of each publisher
@@ -28,6 +29,10 @@ type Load struct {
 	onMeasure func(context.Context) // called when measuring begins, on a goroutine of its own; may be nil
 	meet      *meeting              // where runs side by side wait for each other; may be nil
 }
+
+// stalledBuffer is the receive buffer of those who stall, so that they are
+// full soon.
+const stalledBuffer = 16 << 10
 
 func (l Load) rooms() int { return (l.Members + l.RoomSize - 1) / max(l.RoomSize, 1) }
 
@@ -50,6 +55,11 @@ func (l Load) specs(server *Server, run string) (all []load.Spec) {
 		if server.loopback() {
 			all[i].Bind = fmt.Sprintf("127.0.0.%d", 2+i%250)
 		}
+	}
+	if l.Stalled > 0 {
+		s := base
+		s.Members, s.RoomSize, s.Stalls, s.ReceiveBuffer = l.Stalled, l.Stalled, true, stalledBuffer
+		all = append(all, s)
 	}
 	if l.Publishers > 0 {
 		s := base
@@ -91,7 +101,7 @@ func (b *Bench) fleet(ctx context.Context, server *Server, l Load) (*load.Fleet,
 
 // connect opens a load's connections and demands that all of them are.
 func (b *Bench) connect(ctx context.Context, fleet *load.Fleet, l Load) (*load.Stats, error) {
-	want := l.Members + l.Publishers
+	want := l.Members + l.Stalled + l.Publishers
 	stop := b.progress("connecting", func() (float64, string) {
 		p := fleet.Progress()
 		return float64(p.Open) / float64(want), fmt.Sprintf("%d of %d", p.Open, want)

@@ -44,8 +44,11 @@ func (e *engine) upgradeRequest(dst []byte) []byte {
 func (e *engine) greet(i int, dst []byte) []byte {
 	c := &e.conns[i]
 	name := fmt.Sprintf("m%d", e.spec.First+i)
-	if c.room < 0 {
+	switch {
+	case c.room < 0:
 		name = fmt.Sprintf("p%d", i-e.spec.Members)
+	case e.spec.Stalls:
+		name = fmt.Sprintf("s%d", e.spec.First+i)
 	}
 	hello := fmt.Appendf(nil, `{"type":"hello","id":"h","guest":"b%s-%s","device":"platform bench"}`, e.spec.Run, name)
 	dst = appendFrame(dst, opText, hello)
@@ -173,6 +176,11 @@ func (e *engine) opened(c *conn, now int64) {
 	e.opening--
 	e.stats.Open++
 	e.stats.Connect.Record(now - c.began)
+	if e.spec.Stalls {
+		if err := e.poll.forget(c.fd); err != nil {
+			e.end(c, err.Error())
+		}
+	}
 }
 
 // refused handles an error event: of the greeting, or of a message.

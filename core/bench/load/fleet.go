@@ -147,7 +147,7 @@ func (f *Fleet) Traffic(ctx context.Context, t Traffic) (acked [][]uint64, err e
 	return acked, nil
 }
 
-// Settle waits until every member has what was acknowledged, or nothing has
+// Settle waits until every member that reads has what was acknowledged, or nothing has
 // come for the given time, and returns the whole run's statistics.
 func (f *Fleet) Settle(ctx context.Context, acked [][]uint64, quiet time.Duration) (*Stats, error) {
 	return f.stats(ctx, order{Do: "settle", Acked: acked, Timeout: int64(quiet)}, "settled")
@@ -155,13 +155,20 @@ func (f *Fleet) Settle(ctx context.Context, acked [][]uint64, quiet time.Duratio
 
 // stats gives an order to all and merges the answers.
 func (f *Fleet) stats(ctx context.Context, o order, answer string) (*Stats, error) {
+	skip := func(p *process) bool { return p.spec.Stalls && o.Do == "settle" }
 	for _, p := range f.procs {
+		if skip(p) {
+			continue
+		}
 		if err := p.order(o); err != nil {
 			return nil, p.because(err)
 		}
 	}
 	all := NewStats()
 	for _, p := range f.procs {
+		if skip(p) {
+			continue
+		}
 		r, err := p.await(ctx, answer)
 		if err != nil {
 			return nil, err

@@ -79,6 +79,9 @@ func (p *poller) change(fd int, key int32, writable bool) error {
 	return p.control(unix.EPOLL_CTL_MOD, fd, key, writable)
 }
 
+// forget leaves the descriptor alone from now on.
+func (p *poller) forget(fd int) error { return p.control(unix.EPOLL_CTL_DEL, fd, 0, false) }
+
 func (p *poller) control(op, fd int, key int32, writable bool) error {
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: key}
 	if writable {

@@ -29,6 +29,8 @@ type Spec struct {
 	RoomSize int `json:"room_size"` // member i is in room i/RoomSize
 	Rooms    int `json:"rooms"`     // rooms of the whole run
 
+	Stalls bool `json:"stalls"` // members read nothing once they have joined, and are not checked
+
 	Publishers int `json:"publishers"` // connections that send and join nothing: numbers 0 to Publishers-1
 	TextBytes  int `json:"text_bytes"` // of a message
 
