@@ -23,7 +23,7 @@ import (
 )
 
 // patience bounds the wait for a server to start or to answer.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // Server is the server under test.
 type Server struct {
