@@ -20,13 +20,17 @@ import (
 	"parley/core/bench/report"
 )
 
-// folder holds the binary; TestMain removes it.
+// folder holds the binary once it is built; TestMain removes it.
 var folder string
 
 // platform is the path of the binary, built by the first test that needs it
 // (the workers of a fuzz test do not): a plain one, because the race detector
 // would measure itself.
 var platform = sync.OnceValue(func() string {
+	var err error
+	if folder, err = os.MkdirTemp("", "parley-bench-test-"); err != nil {
+		panic(err)
+	}
 	path := filepath.Join(folder, "platform")
 	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "parley/cmd/platform")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -37,13 +41,10 @@ var platform = sync.OnceValue(func() string {
 })
 
 func TestMain(m *testing.M) {
-	var err error
-	if folder, err = os.MkdirTemp("", "parley-bench-test-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
 	code := m.Run()
-	_ = os.RemoveAll(folder)
+	if folder != "" {
+		_ = os.RemoveAll(folder)
+	}
 	if err := goleak.Find(); code == 0 && err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
