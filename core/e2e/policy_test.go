@@ -163,7 +163,12 @@ func TestACommitChangesARuleInARunningServer(t *testing.T) {
 		t.Errorf("parley_policy_refused_total: got %v, want at least 2", got)
 	}
 
-	// Without the repository the last good rules are still there.
+	// Without the repository the last good rules are still there. They are
+	// written behind the swap, so that a full disk holds up no rule.
+	await(t, "the repair is on disk", func() bool {
+		kept, err := os.ReadFile(filepath.Join(n.data(), "policy", "policy-last-good.json"))
+		return err == nil && strings.Contains(string(kept), now)
+	})
 	n.kill()
 	if err := os.RemoveAll(r.dir); err != nil {
 		t.Fatal(err)
