@@ -1,6 +1,7 @@
 // Package netlab is a network to break: two network namespaces of the Linux
 // kernel, and between them a link that this process carries packet by packet
-// and can slow down, make lossy, cut, or cut in one direction only. It is for
+// and can slow down, make lossy, cut, cut in one direction only, or lead through
+// a NAT that forgets. It is for
 // tests and experiments that need real TCP on a bad path. It needs root,
 // /dev/net/tun, and for Side.NFT the nft program.
 //

@@ -47,7 +47,7 @@ var (
 // New makes a lab whose link carries everything at once. The seed fixes which
 // packets a lossy path will lose.
 func New(seed uint64) (_ *Lab, err error) {
-	l := &Lab{toB: newWay(seed), toA: newWay(seed + 1)}
+	l := &Lab{toB: newWay(seed, false), toA: newWay(seed+1, true)}
 	defer func() {
 		if err != nil {
 			l.Close()

@@ -123,6 +123,25 @@ func TestCutAndForgottenFlowsAreSilent(t *testing.T) {
 	}
 }
 
+func TestBoxForgetsAConnection(t *testing.T) {
+	l := newLab(t)
+	if len(l.Dropped()) != 0 {
+		t.Errorf("without a box: got %v dropped", l.Dropped())
+	}
+	l.Behind(netlab.Box{})
+	a, b := pair(t, l)
+	echo(t, a, b, "there")
+	echo(t, b, a, "and back")
+	l.Behind(netlab.Box{Ageing: time.Nanosecond}) // knows none, and forgets at once what it learns
+	if _, err := b.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	_ = a.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	if n, err := a.Read(make([]byte, 1)); err == nil {
+		t.Errorf("got %d bytes of a connection without a state", n)
+	}
+}
+
 func TestProcessesAndRulesLiveInside(t *testing.T) {
 	l := newLab(t)
 	a, b := pair(t, l)

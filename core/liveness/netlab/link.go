@@ -40,14 +40,17 @@ const maxPacket = 2048
 
 // way is one direction of a link.
 type way struct {
-	mu    sync.Mutex
-	path  Path
-	rng   *rand.Rand
-	n     Counts
-	last  map[ends]time.Time // when each flow's newest packet is due; at most one entry a flow the kernels can have
-	queue packets            // under way, a heap
-	order uint64             // of the newest packet
-	ended bool
+	fromInside bool // from side B; set at construction
+
+	mu     sync.Mutex
+	path   Path
+	states *states // of the box on the link, shared by both directions; nil: no box
+	rng    *rand.Rand
+	n      Counts
+	last   map[ends]time.Time // when each flow's newest packet is due; at most one entry a flow the kernels can have
+	queue  packets            // under way, a heap
+	order  uint64             // of the newest packet
+	ended  bool
 
 	more chan struct{} // capacity 1: the queue has a new head, or read has ended
 }
@@ -81,8 +84,8 @@ func (p *packets) Pop() any {
 	return x
 }
 
-func newWay(seed uint64) *way {
-	return &way{rng: rand.New(rand.NewPCG(seed, 1)), last: make(map[ends]time.Time), more: make(chan struct{}, 1)}
+func newWay(seed uint64, fromInside bool) *way {
+	return &way{fromInside: fromInside, rng: rand.New(rand.NewPCG(seed, 1)), last: make(map[ends]time.Time), more: make(chan struct{}, 1)}
 }
 
 // set changes the path for packets that come from now on.
@@ -90,6 +93,12 @@ func (w *way) set(p Path) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.path = p
+}
+
+func (w *way) behind(s *states) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.states = s
 }
 
 func (w *way) counts() Counts {
@@ -100,9 +109,13 @@ func (w *way) counts() Counts {
 
 // take decides about a packet: it is lost, or it is under way.
 func (w *way) take(now time.Time, data []byte) {
-	src, dst, _ := flow(data)
+	src, dst, opens, tcp := flow(data)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if tcp && !w.states.passes(now, ends{src, dst}, w.fromInside, opens) {
+		w.n.Lost++
+		return
+	}
 	p := &w.path
 	if p.Down || p.Loss > 0 && w.rng.Float64() < p.Loss || p.Forgotten[src] || p.Forgotten[dst] || len(w.queue) >= queueLen {
 		w.n.Lost++
@@ -150,18 +163,21 @@ func (w *way) next(now time.Time) (p packet, wait time.Duration, ended bool) {
 	return heap.Pop(&w.queue).(packet), 0, false
 }
 
-// flow reads the ends of an IPv4 TCP segment (RFC 791 section 3.1).
-func flow(data []byte) (src, dst netip.AddrPort, ok bool) {
-	const tcp = 6
+// flow reads the ends of an IPv4 TCP segment and whether it opens a
+// connection (RFC 791 section 3.1, RFC 9293 section 3.1).
+func flow(data []byte) (src, dst netip.AddrPort, opens, ok bool) {
+	const tcp, flags, syn, ack = 6, 13, 0x02, 0x10
 	if len(data) < 20 || data[0]>>4 != 4 || data[9] != tcp {
-		return src, dst, false
+		return src, dst, false, false
 	}
 	head := int(data[0]&15) * 4
-	if head < 20 || len(data) < head+4 {
-		return src, dst, false
+	if head < 20 || len(data) <= head+flags {
+		return src, dst, false, false
 	}
 	from, to := netip.AddrFrom4([4]byte(data[12:16])), netip.AddrFrom4([4]byte(data[16:20]))
-	return netip.AddrPortFrom(from, binary.BigEndian.Uint16(data[head:])), netip.AddrPortFrom(to, binary.BigEndian.Uint16(data[head+2:])), true
+	src = netip.AddrPortFrom(from, binary.BigEndian.Uint16(data[head:]))
+	dst = netip.AddrPortFrom(to, binary.BigEndian.Uint16(data[head+2:]))
+	return src, dst, data[head+flags]&(syn|ack) == syn, true
 }
 
 // read takes packets from one end until it is closed.
