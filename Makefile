@@ -60,8 +60,7 @@ bench-compare: ## compare the benchmarks of BASE=<rev> with the working tree's; 
 	@sh .ci/bench-compare "$(BASE)" "$(PKGS)"
 
 experiments: build plugins ## repeat the experiments and write docs/experiments.md; ONLY=name,... chooses
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/experiments ./cmd/experiments
-	@bin/experiments --docs docs --only "$(ONLY)"
+	@bin/platform experiments --docs docs --only "$(ONLY)"
 
 fuzz: ## run every fuzz test for FUZZTIME (30s)
 	@sh .ci/fuzz $(FUZZTIME)

@@ -43,6 +43,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 	}
 	c.AddCommand(runCommand(), checkCommand(), doctorCommand(), tokenCommand(), benchCommand(), versionCommand(), diagCommand())
+	c.AddCommand(experimentsCommands()...)
 	return c
 }
 

@@ -16,8 +16,8 @@ import (
 )
 
 // Children are programs that must have a process to themselves, because they
-// need other settings of the runtime. The command runs them as
-// `experiments child NAME`.
+// need other settings of the runtime. The binary runs them as
+// `platform experiments child NAME`.
 func Children() map[string]func(ctx context.Context, in io.Reader, out io.Writer) error {
 	return map[string]func(context.Context, io.Reader, io.Writer) error{
 		"churn":   churnChild,
@@ -39,7 +39,7 @@ func (l *Lab) child(ctx context.Context, name string, env []string, orders, answ
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, l.Exe, "child", name)
+	cmd := l.command(ctx, name)
 	cmd.Env = append(plainEnv(), env...)
 	cmd.Stdin = bytes.NewReader(append(in, '\n'))
 	var out, problems bytes.Buffer
@@ -51,6 +51,16 @@ func (l *Lab) child(ctx context.Context, name string, env []string, orders, answ
 		return nil, fmt.Errorf("read the answer of %s: %w", name, err)
 	}
 	return problems.Bytes(), nil
+}
+
+// ChildCommand is the word before a child's name on the command line.
+const ChildCommand = "child"
+
+// command runs a child in the binary under test. What that binary allocates
+// before main is garbage at once, so a child's heap begins as small as that of
+// any small program (TestTriggerIsTheMinimumHeap).
+func (l *Lab) command(ctx context.Context, name string) *exec.Cmd {
+	return exec.CommandContext(ctx, l.Bench.Exe, "experiments", ChildCommand, name)
 }
 
 // plainEnv is the environment without settings of the Go runtime.

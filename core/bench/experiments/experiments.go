@@ -2,7 +2,8 @@
 
 // Package experiments repeats the classic experiments on Go servers with many
 // long connections, and says where the folklore holds and where it does not.
-// `make experiments` runs them and writes docs/experiments.md.
+// `platform experiments` runs them; `make experiments` writes
+// docs/experiments.md.
 //
 // Each experiment is one function that returns one or more sections: the
 // claim, what was measured here, and why the two agree or differ. Texts are
@@ -23,8 +24,7 @@ import (
 
 // Lab is what an experiment works with.
 type Lab struct {
-	Exe   string       // this program, which also runs the children: see Children
-	Bench *bench.Bench // starts servers and loads
+	Bench *bench.Bench // starts servers, loads, and the children: see Children
 	Scale float64      // 1: as on the page; less: fewer connections for a shorter time, to test the experiment and not to learn from
 }
 

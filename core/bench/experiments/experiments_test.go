@@ -19,8 +19,9 @@ import (
 	"parley/core/bench/report"
 )
 
-// built are the binaries that TestMain builds: plain ones.
-var built struct{ platform, experiments string }
+// platform is the binary that TestMain builds: a plain one, because the race
+// detector would measure itself.
+var platform string
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "parley-experiments-test-")
@@ -28,14 +29,12 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	built.platform, built.experiments = filepath.Join(dir, "platform"), filepath.Join(dir, "experiments")
-	for out, pkg := range map[string]string{built.platform: "parley/cmd/platform", built.experiments: "parley/cmd/experiments"} {
-		cmd := exec.Command("go", "build", "-trimpath", "-o", out, pkg)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if text, err := cmd.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", pkg, err, text)
-			os.Exit(1)
-		}
+	platform = filepath.Join(dir, "platform")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", platform, "parley/cmd/platform")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build the server: %v\n%s", err, text)
+		os.Exit(1)
 	}
 	code := m.Run()
 	_ = os.RemoveAll(dir)
@@ -54,7 +53,7 @@ func within(t *testing.T) context.Context {
 }
 
 func lab() *Lab {
-	return &Lab{Exe: built.experiments, Bench: bench.New(bench.Config{Exe: built.platform}), Scale: 0.002}
+	return &Lab{Bench: bench.New(bench.Config{Exe: platform}), Scale: 0.002}
 }
 
 // TestEach runs every experiment at the smallest scale and makes the page.

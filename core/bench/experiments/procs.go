@@ -12,7 +12,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os/exec"
 	"runtime"
 	"runtime/metrics"
 	"slices"
@@ -97,7 +96,7 @@ type httpResult struct {
 func (l *Lab) httpRun(ctx context.Context, procs, conns int, took time.Duration) (_ *httpResult, err error) {
 	ctx, cancel := context.WithTimeout(ctx, childTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, l.Exe, "child", "http")
+	cmd := l.command(ctx, "http")
 	cmd.Env = append(plainEnv(), "GOMAXPROCS="+strconv.Itoa(procs), "GODEBUG=gctrace=1")
 	var trace bytes.Buffer
 	cmd.Stderr = &trace
