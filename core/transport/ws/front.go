@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -184,7 +185,8 @@ func (o *opening) Run() {
 	defer func() { clear(fields); headers.Put(fields) }()
 	r := parseUpgrade(buf[:n], o.f.path, fields)
 	if r == nil {
-		stream.Unread(o.c, bytes.Clone(buf[:n]))
+		behind, _ := o.in.Peek(o.in.Buffered()) // what was read with the last of buf and did not fit
+		stream.Unread(o.c, slices.Concat(buf[:n], behind))
 		o.f.pass(o.c)
 		return
 	}
@@ -197,13 +199,14 @@ func (o *opening) Run() {
 	}
 }
 
-// read reads to the end of the header, or what fits.
+// read reads to the end of the header, to what shows that it is an odd one, or
+// what fits.
 func (o *opening) read(buf []byte) (n int, err error) {
 	for n < len(buf) {
 		m, err := o.in.Read(buf[n:]) // first what is buffered, then straight from the connection
-		from := max(0, n-len(headEnd)+1)
+		from, begin := max(0, n-len(headEnd)+1), n
 		n += m
-		if bytes.Contains(buf[from:n], headEnd) {
+		if bytes.Contains(buf[from:n], headEnd) || bareFeed(buf[:n], begin) {
 			return n, nil
 		}
 		if err != nil {
@@ -211,6 +214,18 @@ func (o *opening) read(buf []byte) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// bareFeed reports whether a line of b ends, at from or later, with LF alone,
+// which servers may take for CR LF (RFC 9112 §2.2): such a header may be at its
+// end without headEnd.
+func bareFeed(b []byte, from int) bool {
+	for i := from; i < len(b); i++ {
+		if b[i] == '\n' && (i == 0 || b[i-1] != '\r') {
+			return true
+		}
+	}
+	return false
 }
 
 // upgradeHeaders bounds the fields of a request that Front takes.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"parley/core/session"
+	"parley/core/transport/stream"
 	"parley/core/transport/transporttest"
 )
 
@@ -91,6 +92,7 @@ func TestARequestInPieces(t *testing.T) {
 	for _, tt := range []struct{ request, want string }{
 		{upgrade, "101 Switching Protocols"},
 		{"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "404 Not Found"},
+		{"GET / HTTP/1.1\nHost: x\nConnection: close\n\n", "404 Not Found"}, // lines as some probes end them
 		{"GET /v1/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: close\r\n\r\n", "400 Bad Request"},
 		{strings.Replace(upgrade, "\r\n\r\n", "\r\nX-Long: "+strings.Repeat("x", 2*headBytes)+"\r\n\r\n", 1), "101 Switching Protocols"},
 	} {
@@ -111,6 +113,41 @@ func TestARequestInPieces(t *testing.T) {
 		_ = c.Close()
 	}
 	n.awaitIdle()
+}
+
+// TestALongHeaderIsPassedOnWhole: what Front has read of a header that does
+// not fit goes on to net/http to the last byte, however it was cut on its way.
+func TestALongHeaderIsPassedOnWhole(t *testing.T) {
+	request := "GET / HTTP/1.1\r\nHost: x\r\nCookie: " + strings.Repeat("0123456789", headBytes/10+readBuffer) + "\r\n\r\n"
+	for _, first := range []int{1, headBytes - readBuffer, headBytes - 100, headBytes - 1, headBytes, headBytes + 1} {
+		ln, err := stream.Listen(t.Context(), "127.0.0.1:0", stream.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := New(Config{}, nil, nil).Front(ln, "/v1/ws")
+		arrives := io.MultiReader(strings.NewReader(request[:first]), strings.NewReader(request[first:])) // two reads
+		passed := make(chan net.Conn, 1)
+		go func() { c, _ := f.Accept(); passed <- c }()
+		(&opening{f: f, c: c, in: bufio.NewReaderSize(arrives, readBuffer)}).Run()
+		left, _ := io.ReadAll(arrives)
+		read := make([]byte, len(request)-len(left))
+		_ = c.SetDeadline(time.Now().Add(transporttest.Patience))
+		_ = client.Close() // nothing comes behind what was put back
+		n, err := io.ReadFull(<-passed, read)
+		if err != nil || string(read)+string(left) != request {
+			t.Errorf("cut behind %d bytes: got %d bytes put back, %v, want %d", first, n, err, len(read))
+		}
+		_ = c.Close()
+		_ = f.Close()
+	}
 }
 
 // TestCloseEndsTheSilent: connections that have said nothing end with the
