@@ -28,23 +28,6 @@ const (
 	CountOutside Counting = "outside"
 )
 
-// Behind puts side B behind a box from now on. Connections that are open
-// already have no state.
-func (l *Lab) Behind(b Box) {
-	s := &states{box: b, young: make(map[ends]time.Time)}
-	l.toB.behind(s)
-	l.toA.behind(s)
-}
-
-// Dropped returns the connections whose state the box has dropped by now and
-// when it did, by the address that side B's end has.
-func (l *Lab) Dropped() map[netip.AddrPort]time.Time {
-	l.toB.mu.Lock()
-	s := l.toB.states
-	l.toB.mu.Unlock()
-	return s.dropped(time.Now())
-}
-
 // states are what a box knows. Locked after way.mu.
 type states struct {
 	box Box

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -77,6 +78,23 @@ func (l *Lab) Both(p Path) { l.AtoB(p); l.BtoA(p) }
 
 // Counts returns what became of the packets so far.
 func (l *Lab) Counts() (aToB, bToA Counts) { return l.toB.counts(), l.toA.counts() }
+
+// Behind puts side B behind a box from now on. Connections that are open
+// already have no state.
+func (l *Lab) Behind(b Box) {
+	s := &states{box: b, young: make(map[ends]time.Time)}
+	l.toB.behind(s)
+	l.toA.behind(s)
+}
+
+// Dropped returns the connections whose state the box has dropped by now and
+// when it did, by the address that side B's end has.
+func (l *Lab) Dropped() map[netip.AddrPort]time.Time {
+	l.toB.mu.Lock()
+	s := l.toB.states
+	l.toB.mu.Unlock()
+	return s.dropped(time.Now())
+}
 
 // Close takes the link down and leaves the namespaces, which end with the
 // last socket and process in them. It may be called twice.
