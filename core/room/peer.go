@@ -88,12 +88,13 @@ func (p *Peer) Reply(f wire.Frame) error {
 		}
 		p.waiting.Wait()
 	}
-	return p.sendLocked(b)
+	return p.replyLocked(b)
 }
 
 // Control sends a WebSocket control frame or another small message that must
-// not wait, such as a ping. It is dropped where the bound on waiting answers
-// is reached.
+// not wait, such as a ping: it is not held back, for what is held waits for the
+// client's next command. It is dropped where the bound on waiting answers is
+// reached.
 func (p *Peer) Control(b []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -103,18 +104,24 @@ func (p *Peer) Control(b []byte) error {
 	return p.sendLocked(b)
 }
 
+// replyLocked is sendLocked for what may be held back.
+func (p *Peer) replyLocked(b []byte) error {
+	if p.closed || p.parked || !p.holding || len(p.held)+len(b) > holdBytes {
+		return p.sendLocked(b)
+	}
+	if p.held == nil {
+		p.held = holds.Get().(*[holdBytes]byte)[:0]
+	}
+	p.held = append(p.held, b...)
+	return nil
+}
+
 func (p *Peer) sendLocked(b []byte) error {
 	switch {
 	case p.closed:
 		return ErrClosed
 	case p.parked:
 		p.ctl = append(p.ctl, b...)
-		return nil
-	case p.holding && len(p.held)+len(b) <= holdBytes:
-		if p.held == nil {
-			p.held = holds.Get().(*[holdBytes]byte)[:0]
-		}
-		p.held = append(p.held, b...)
 		return nil
 	}
 	return p.writeLocked(b)
