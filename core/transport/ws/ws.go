@@ -346,11 +346,12 @@ func (l *link) receive(r io.Reader) (open bool) {
 	return open
 }
 
-// another reports whether a whole frame waits behind the message just read.
+// another reports whether a whole frame waits behind the message just read. One
+// that is not the last of its message is none: the rest may be long in coming.
 func (l *link) another() bool {
 	n := l.in.Buffered()
 	f, err := l.in.Peek(min(n, 4))
-	if err != nil || len(f) < 4 {
+	if err != nil || len(f) < 4 || f[0]&final == 0 {
 		return false
 	}
 	size, header := int(f[1]&^masked), controlHeader

@@ -340,3 +340,25 @@ func BenchmarkPingPong(b *testing.B) {
 		}
 	}
 }
+
+// frame is a masked frame as a client writes it; the mask is 0.
+func frame(first byte, payload string) string {
+	return string([]byte{first, masked | byte(len(payload)), 0, 0, 0, 0}) + payload
+}
+
+// The answer to a command does not wait for the rest of a message of which
+// only the first fragment has come.
+func TestAFragmentHoldsNoAnswerBack(t *testing.T) {
+	n := start(t, nil)
+	c := n.guest("ann")
+	const text = 1
+	ping := `{"type":"ping","ts":7}`
+	if _, err := io.WriteString(c.NetConn(), frame(final|text, ping)+frame(text, ping[:5])); err != nil {
+		t.Fatal(err)
+	}
+	c.sees("pong")
+	if _, err := io.WriteString(c.NetConn(), frame(final, ping[5:])); err != nil {
+		t.Fatal(err)
+	}
+	c.sees("pong")
+}
