@@ -71,7 +71,9 @@ func benchMode(m bench.Mode) *cobra.Command {
 	f := &benchFlags{}
 	c := &cobra.Command{Use: m.Name, Short: "Measure " + m.Doc, Args: cobra.NoArgs}
 	fl := c.Flags()
-	fl.StringVar(&f.Target, "target", "", "WebSocket URL of a running server, such as ws://127.0.0.1:8080/v1/ws")
+	fl.StringVar(&f.Target, "target", "", "URL of a running server, such as ws://127.0.0.1:8080/v1/ws or tls://127.0.0.1:7070")
+	fl.BoolVar(&f.TLS, "tls", false, "a server of the benchmark's own speaks TLS")
+	fl.BoolVar(&f.TCP, "tcp", false, "clients of a server of the benchmark's own come over TCP instead of WebSocket")
 	fl.StringVar(&f.Admin, "admin", "", "its admin API, such as http://127.0.0.1:9090")
 	fl.StringVar(&f.tokenFile, "admin-token-file", "", "file with its admin token, data_dir/admin.token")
 	fl.IntSliceVar(&f.PIDs, "pid", nil, "its process, whose CPU and memory are measured; may be repeated")

@@ -22,7 +22,10 @@ type Config struct {
 	Keys    map[string]string // configuration keys for a server of our own
 	Data    string            // folder for a server's data; empty: the system's for temporary files
 
-	Target string // URL of a running server's WebSocket; empty: a server of our own
+	TLS bool // a server of our own speaks TLS, with a certificate of the moment
+	TCP bool // clients of a server of our own come over TCP, a line a command, instead of WebSocket
+
+	Target string // URL of a running server: ws://, wss://, tcp:// or tls://; empty: a server of our own
 	Admin  string // its admin API
 	Token  string // its admin token
 	PIDs   []int  // its processes, for CPU and memory
@@ -124,7 +127,7 @@ func (b *Bench) server(ctx context.Context, keys, env map[string]string) (*Serve
 	if b.Target != "" {
 		return Take(ctx, b.Target, b.Admin, b.Token, b.PIDs)
 	}
-	set := Settings{Exe: b.Exe, Plugins: b.Plugins, Keys: map[string]string{}, Env: env, Data: b.Data}
+	set := Settings{Exe: b.Exe, Plugins: b.Plugins, Keys: map[string]string{}, Env: env, Data: b.Data, TLS: b.TLS, TCP: b.TCP}
 	for _, m := range []map[string]string{b.Keys, keys} {
 		for k, v := range m {
 			set.Keys[k] = v

@@ -99,16 +99,19 @@ func figure(t *testing.T, s report.Section, name string) float64 {
 }
 
 func TestFanout(t *testing.T) {
-	for name, change := range map[string]func(*Load){
-		"rooms":       func(*Load) {},
-		"one room":    func(l *Load) { l.RoomSize = l.Members },
-		"stalled":     func(l *Load) { l.RoomSize, l.Stalled = l.Members, 8 },
-		"closed loop": func(l *Load) { l.Rate, l.InFlight = 0, 2 },
+	for name, change := range map[string]func(*Config){
+		"rooms":        func(*Config) {},
+		"one room":     func(c *Config) { c.Load.RoomSize = c.Load.Members },
+		"stalled":      func(c *Config) { c.Load.RoomSize, c.Load.Stalled = c.Load.Members, 8 },
+		"closed loop":  func(c *Config) { c.Load.Rate, c.Load.InFlight = 0, 2 },
+		"TLS":          func(c *Config) { c.TLS = true },
+		"TCP":          func(c *Config) { c.TCP = true },
+		"TCP with TLS": func(c *Config) { c.TCP, c.TLS = true, true },
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := tiny()
-			change(&l)
-			s := runMode(t, "fanout", config(l))[0]
+			cfg := config(tiny())
+			change(&cfg)
+			s := runMode(t, "fanout", cfg)[0]
 			for _, bad := range []string{"lost", "duplicate", "late", "holes in seq"} {
 				if v := figure(t, s, bad); v != 0 {
 					t.Errorf("got %v %s, want none", v, bad)
@@ -286,9 +289,16 @@ func TestTakeRefuses(t *testing.T) {
 			t.Errorf("%s: got %+v, want an error", name, s)
 		}
 	}
-	s, err := Take(within(t), "ws://127.0.0.1", "", "", nil)
-	if err != nil || s.Addr != "127.0.0.1:80" || s.Path != "/v1/ws" {
-		t.Errorf("got %+v, %v, want the defaults", s, err)
+	for target, want := range map[string]Server{
+		"ws://127.0.0.1":      {Addr: "127.0.0.1:80"},
+		"wss://127.0.0.1":     {Addr: "127.0.0.1:443", TLS: true},
+		"tcp://127.0.0.1":     {Addr: "127.0.0.1:7070", TCP: true},
+		"tls://127.0.0.1:717": {Addr: "127.0.0.1:717", TCP: true, TLS: true},
+	} {
+		s, err := Take(within(t), target, "", "", nil)
+		if err != nil || s.Addr != want.Addr || s.TLS != want.TLS || s.TCP != want.TCP || s.Path != "/v1/ws" {
+			t.Errorf("%s: got %+v, %v, want the defaults", target, s, err)
+		}
 	}
 }
 

@@ -40,7 +40,7 @@ func (l Load) rooms() int { return (l.Members + l.RoomSize - 1) / max(l.RoomSize
 // themselves, so that reading does not keep them from sending in time.
 func (l Load) specs(server *Server, run string) (all []load.Spec) {
 	base := load.Spec{
-		Server: server.Addr, Path: server.Path, Run: run, RoomSize: l.RoomSize, Rooms: l.rooms(), TextBytes: l.TextBytes,
+		Server: server.Addr, Path: server.Path, TLS: server.TLS, TCP: server.TCP, Run: run, RoomSize: l.RoomSize, Rooms: l.rooms(), TextBytes: l.TextBytes,
 		Parallel: max(l.Parallel, 1), ConnectPerSec: l.PerSecond,
 	}
 	perProcess := max(load.MaxConnections/max(l.RoomSize, 1), 1) * l.RoomSize // whole rooms, where they fit

@@ -27,8 +27,10 @@ const patience = 2 * time.Minute
 
 // Server is the server under test.
 type Server struct {
-	Addr  string // host:port of the HTTP listener, numeric
+	Addr  string // host:port of the listener that clients come to, numeric
 	Path  string // of the WebSocket
+	TLS   bool   // whether it speaks TLS
+	TCP   bool   // whether it is the TCP listener
 	Admin string // base URL of the admin API; empty: not known
 	Token string // admin token; empty: reading only
 	PIDs  []int  // whose CPU and memory count; empty: not known
@@ -48,6 +50,8 @@ type Settings struct {
 	Env     map[string]string // GOGC, GODEBUG and the like
 	Data    string            // folder whose disk takes the data; empty: the system's for temporary files
 	Place   *Place            // where it runs; nil: here
+	TLS     bool              // speak TLS to clients, with a certificate of the moment
+	TCP     bool              // clients come to the TCP listener
 }
 
 // Place is somewhere else on this machine where processes run, such as a
@@ -77,7 +81,7 @@ func StartServer(ctx context.Context, set Settings) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for the server's data: %w", err)
 	}
-	s := &Server{Path: "/v1/ws", dir: dir, done: make(chan struct{})}
+	s := &Server{Path: "/v1/ws", TLS: set.TLS, TCP: set.TCP, dir: dir, done: make(chan struct{})}
 	addrs, err := set.addrs(ctx)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
@@ -91,6 +95,15 @@ func StartServer(ctx context.Context, set Settings) (*Server, error) {
 	keys["listen"], keys["admin.listen"], keys["tcp.listen"] = addrs[0], addrs[1], ""
 	keys["data_dir"] = filepath.Join(dir, "data")
 	keys["plugins.dir"] = set.Plugins
+	if set.TCP {
+		s.Addr = addrs[2]
+		keys["tcp.listen"] = s.Addr
+	}
+	if set.TLS {
+		if keys["tls.cert_file"], keys["tls.key_file"], err = writeCertificate(dir, s.Addr); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(dir))
+		}
+	}
 	for k, v := range set.Keys {
 		keys[k] = v
 	}
@@ -142,12 +155,13 @@ func begin(cmd *exec.Cmd, at *Place) error {
 	return at.Start(cmd)
 }
 
-// addrs are where the server listens: for clients, and for the operator.
+// addrs are where the server listens: for clients, for the operator, and for
+// clients over TCP.
 func (set Settings) addrs(ctx context.Context) ([]string, error) {
 	if set.Place == nil {
-		return freePorts(ctx, 2)
+		return freePorts(ctx, 3)
 	}
-	return []string{net.JoinHostPort(set.Place.Addr, "8080"), "127.0.0.1:9090"}, nil
+	return []string{net.JoinHostPort(set.Place.Addr, "8080"), "127.0.0.1:9090", net.JoinHostPort(set.Place.Addr, "7070")}, nil
 }
 
 // logFile is what the server has printed, gctrace lines included.
@@ -283,21 +297,37 @@ func parseMetrics(page []byte) map[string]float64 {
 	return values
 }
 
-// Take uses a server that runs already. target is the URL of the WebSocket,
-// admin that of the admin API or empty.
+// schemes are what a target's URL may begin with, and the port where it names
+// none.
+var schemes = map[string]struct {
+	tls, tcp bool
+	port     string
+}{
+	"ws":  {port: "80"},
+	"wss": {tls: true, port: "443"},
+	"tcp": {tcp: true, port: "7070"},
+	"tls": {tls: true, tcp: true, port: "7070"},
+}
+
+// Take uses a server that runs already. target is the URL of the WebSocket, or
+// tcp://host:port or tls://host:port; admin that of the admin API or empty.
 func Take(ctx context.Context, target, admin, token string, pids []int) (*Server, error) {
 	u, err := url.Parse(target)
-	if err != nil || u.Scheme != "ws" || u.Host == "" {
-		return nil, fmt.Errorf("target %q is not like ws://127.0.0.1:8080/v1/ws", target)
+	if err != nil {
+		return nil, fmt.Errorf("target %q: %w", target, err)
+	}
+	how, ok := schemes[u.Scheme]
+	if !ok || u.Host == "" {
+		return nil, fmt.Errorf("target %q is not like ws://127.0.0.1:8080/v1/ws, wss://..., tcp://127.0.0.1:7070 or tls://...", target)
 	}
 	if u.Port() == "" {
-		u.Host = net.JoinHostPort(u.Hostname(), "80")
+		u.Host = net.JoinHostPort(u.Hostname(), how.port)
 	}
 	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", u.Hostname())
 	if err != nil {
 		return nil, fmt.Errorf("find target %q: %w", target, err)
 	}
-	s := &Server{Addr: net.JoinHostPort(ips[0].Unmap().String(), u.Port()), Path: u.Path, Admin: strings.TrimSuffix(admin, "/"), Token: token, PIDs: pids}
+	s := &Server{Addr: net.JoinHostPort(ips[0].Unmap().String(), u.Port()), Path: u.Path, TLS: how.tls, TCP: how.tcp, Admin: strings.TrimSuffix(admin, "/"), Token: token, PIDs: pids}
 	if s.Path == "" {
 		s.Path = "/v1/ws"
 	}

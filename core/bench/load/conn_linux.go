@@ -12,6 +12,7 @@ type state uint8
 const (
 	unborn    state = iota
 	dialing         // connect(2) is under way
+	shaking         // the TLS handshake is
 	upgrading       // the HTTP request is sent
 	greeting        // hello, and join for a member, are sent
 	open
@@ -28,6 +29,7 @@ type conn struct {
 	began int64 // when it was dialled
 	in    []byte
 	out   []byte
+	tls   *secured // nil: no TLS
 	view  membership
 	sends pending // publishers
 }
@@ -51,11 +53,19 @@ func (e *engine) greet(i int, dst []byte) []byte {
 		name = fmt.Sprintf("s%d", e.spec.First+i)
 	}
 	hello := fmt.Appendf(nil, `{"type":"hello","id":"h","guest":"b%s-%s","device":"platform bench"}`, e.spec.Run, name)
-	dst = appendFrame(dst, opText, hello)
+	dst = e.command(dst, hello)
 	if c.room >= 0 {
-		dst = appendFrame(dst, opText, fmt.Appendf(nil, `{"type":"join","id":"j","room":%q}`, e.rooms[c.room].name))
+		dst = e.command(dst, fmt.Appendf(nil, `{"type":"join","id":"j","room":%q}`, e.rooms[c.room].name))
 	}
 	return dst
+}
+
+// command appends a command as the transport wants it.
+func (e *engine) command(dst, command []byte) []byte {
+	if e.spec.TCP {
+		return append(append(dst, command...), '\n')
+	}
+	return appendFrame(dst, opText, command)
 }
 
 // frame handles one frame of the server.
@@ -109,6 +119,13 @@ func (e *engine) event(i int, event []byte, now int64) {
 	case "reset":
 		e.stats.Faults.Resets++
 		c.view.next = 0
+	case "ping": // over TCP, where there are no ping frames
+		e.stats.Pings++
+		c.out = e.command(c.out, pongOf(event))
+		e.flush(i)
+	case "close": // over TCP, likewise
+		code, _ := numberAfter(event, keyCode)
+		e.end(c, "close "+strconv.FormatUint(code, 10))
 	}
 }
 

@@ -11,5 +11,7 @@
 // Controller over a pipe, as lines of JSON. All processes must run on one
 // machine: they share its monotonic clock.
 //
+// TLS is crypto/tls on the same goroutine: its handshakes are coroutines.
+//
 // The frames, events and checks are portable; the connections need Linux.
 package load

@@ -98,8 +98,7 @@ func (e *engine) firstRoom() int { return e.spec.First / max(e.spec.RoomSize, 1)
 func (e *engine) close() {
 	for i := range e.conns {
 		if c := &e.conns[i]; c.fd >= 0 {
-			_ = unix.Close(c.fd)
-			c.fd, c.state = -1, gone
+			c.close()
 		}
 	}
 	e.timer.close()
@@ -143,9 +142,14 @@ func (e *engine) ready(i int, events uint32) {
 		if events&unix.EPOLLOUT == 0 {
 			return
 		}
-		c.state = upgrading
-		c.out = e.upgradeRequest(c.out)
-		e.flush(i)
+		if !e.spec.TLS {
+			e.speak(i)
+			return
+		}
+		c.state, c.tls = shaking, newSecured(c.fd, e.to.Addr().String())
+	}
+	if c.state == shaking {
+		e.shake(i)
 		return
 	}
 	if events&unix.EPOLLOUT != 0 {
@@ -156,24 +160,66 @@ func (e *engine) ready(i int, events uint32) {
 	}
 }
 
-// read takes what has arrived, at most one buffer full: the rest is reported
-// again.
-func (e *engine) read(i int) {
+// shake goes on with a TLS handshake.
+func (e *engine) shake(i int) {
 	c := &e.conns[i]
-	if c.fd < 0 {
+	over, err := c.tls.shake()
+	if err != nil {
+		e.end(c, "TLS: "+err.Error())
 		return
 	}
-	kept := copy(e.buf, c.in)
-	n, err := unix.Read(c.fd, e.buf[kept:])
-	switch {
-	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
+	if !over {
+		e.flush(i)
 		return
+	}
+	e.speak(i)
+	e.read(i) // crypto/tls may hold what came with the end of the handshake
+}
+
+// speak begins the protocol on a connection that is ready for it.
+func (e *engine) speak(i int) {
+	c := &e.conns[i]
+	if e.spec.TCP {
+		c.state = greeting
+		c.out = e.greet(i, c.out)
+	} else {
+		c.state = upgrading
+		c.out = e.upgradeRequest(c.out)
+	}
+	e.flush(i)
+}
+
+// read takes what has arrived: without TLS at most one buffer full, since the
+// rest is reported again; with TLS everything, since crypto/tls takes more
+// from the socket than it gives.
+func (e *engine) read(i int) {
+	for e.readOnce(i) && e.conns[i].tls != nil {
+	}
+}
+
+// readOnce reports whether there may be more.
+func (e *engine) readOnce(i int) (more bool) {
+	c := &e.conns[i]
+	if c.fd < 0 {
+		return false
+	}
+	kept := copy(e.buf, c.in)
+	var n int
+	var err error
+	if c.tls != nil {
+		n, err = c.tls.conn.Read(e.buf[kept:])
+	} else {
+		n, err = unix.Read(c.fd, e.buf[kept:])
+	}
+	switch {
+	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) || errors.Is(err, errLater{}):
+		return false
 	case err != nil:
 		e.end(c, err.Error())
-		return
+		return false
 	case n == 0:
 		e.end(c, io.EOF.Error())
-		return
+		return false
 	}
 	now := e.clock.now()
 	e.news = now
@@ -182,15 +228,16 @@ func (e *engine) read(i int) {
 	rest, err := e.consume(i, e.buf[:kept+n], now)
 	if err != nil {
 		e.end(c, err.Error())
-		return
+		return false
 	}
 	if len(rest) > maxFrame {
 		e.end(c, "frame too long")
-		return
+		return false
 	}
 	if c.fd >= 0 {
 		c.in = append(c.in[:0], rest...)
 	}
+	return true
 }
 
 // consume handles the complete frames of b and returns what is left.
@@ -210,8 +257,12 @@ func (e *engine) consume(i int, b []byte, now int64) (rest []byte, err error) {
 		e.flush(i)
 		b = after
 	}
+	next := nextFrame
+	if e.spec.TCP {
+		next = nextLine
+	}
 	for c.fd >= 0 {
-		op, payload, after, err := nextFrame(b)
+		op, payload, after, err := next(b)
 		if errors.Is(err, errPartial) {
 			return b, nil
 		}
@@ -228,8 +279,19 @@ func (e *engine) consume(i int, b []byte, now int64) (rest []byte, err error) {
 // takes more.
 func (e *engine) flush(i int) {
 	c := &e.conns[i]
-	for c.fd >= 0 && len(c.out) > 0 {
-		n, err := unix.Write(c.fd, c.out)
+	owed := &c.out
+	if c.tls != nil {
+		if len(c.out) > 0 && c.fd >= 0 {
+			if err := c.tls.seal(c.out); err != nil {
+				e.end(c, err.Error())
+				return
+			}
+			c.out = c.out[:0]
+		}
+		owed = &c.tls.out
+	}
+	for c.fd >= 0 && len(*owed) > 0 {
+		n, err := unix.Write(c.fd, *owed)
 		if errors.Is(err, unix.EAGAIN) {
 			break
 		}
@@ -237,12 +299,12 @@ func (e *engine) flush(i int) {
 			e.end(c, err.Error())
 			return
 		}
-		c.out = c.out[:copy(c.out, c.out[n:])]
+		*owed = (*owed)[:copy(*owed, (*owed)[n:])]
 	}
-	if len(c.out) == 0 && e.spec.Members > 0 && c.room >= 0 {
-		c.out = nil // a member writes next to nothing
+	waits := len(*owed) > 0
+	if !waits && e.spec.Members > 0 && c.room >= 0 {
+		c.out, *owed = nil, nil // a member writes next to nothing
 	}
-	waits := len(c.out) > 0
 	if c.fd >= 0 && waits != c.waits {
 		c.waits = waits
 		if err := e.poll.change(c.fd, int32(i), waits); err != nil {
@@ -260,8 +322,16 @@ func (e *engine) end(c *conn, why string) {
 		e.stats.Refused[why]++
 		e.opening--
 	}
+	c.close()
+}
+
+// close lets go of a connection.
+func (c *conn) close() {
+	if c.tls != nil {
+		c.tls.stop() // a handshake under way
+	}
 	_ = unix.Close(c.fd)
-	c.fd, c.state, c.in, c.out = -1, gone, nil, nil
+	c.fd, c.state, c.in, c.out, c.tls = -1, gone, nil, nil, nil
 }
 
 // dialMore begins connections as long as the spec allows.

@@ -3,6 +3,7 @@ package load
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strconv"
 )
 
@@ -41,6 +42,8 @@ var (
 	keySeq  = []byte(`"seq":`)
 	keyText = []byte(`"text":"` + textMark)
 	keyID   = []byte(`"id":"`)
+	keyTS   = []byte(`"ts":`)
+	keyCode = []byte(`"code":`)
 )
 
 // kindOf returns the "type" of an event, which the server writes first.
@@ -72,14 +75,10 @@ func parseMessage(event []byte) (m message, err error) {
 	if m.room, ok = textAfter(event, keyRoom); !ok {
 		return m, errNotOurs
 	}
-	at := bytes.Index(event, keySeq)
-	if at < 0 {
+	if m.seq, ok = numberAfter(event, keySeq); !ok {
 		return m, errNotOurs
 	}
-	if m.seq, _, ok = number(event[at+len(keySeq):]); !ok {
-		return m, errNotOurs
-	}
-	at = bytes.Index(event, keyText)
+	at := bytes.Index(event, keyText)
 	if at < 0 {
 		return m, errNotOurs
 	}
@@ -110,6 +109,22 @@ func textAfter(b, key []byte) ([]byte, bool) {
 		return nil, false
 	}
 	return b[:end], true
+}
+
+// numberAfter returns the number that follows key.
+func numberAfter(b, key []byte) (v uint64, ok bool) {
+	at := bytes.Index(b, key)
+	if at < 0 {
+		return 0, false
+	}
+	v, _, ok = number(b[at+len(key):])
+	return v, ok
+}
+
+// pongOf answers a ping of the transport without frames.
+func pongOf(ping []byte) []byte {
+	ts, _ := numberAfter(ping, keyTS)
+	return fmt.Appendf(nil, `{"type":"pong","ts":%d}`, ts)
 }
 
 // number reads decimal digits; more than 18 are too many.

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -57,6 +58,16 @@ func nextFrame(b []byte) (op byte, payload, rest []byte, err error) {
 		return 0, nil, b, errPartial
 	}
 	return b[0] & 0x0f, b[head:end], b[end:], nil
+}
+
+// nextLine splits the first line off b, for the transport that has no frames:
+// every line is an event.
+func nextLine(b []byte) (op byte, payload, rest []byte, err error) {
+	line, rest, ok := bytes.Cut(b, []byte{'\n'})
+	if !ok {
+		return 0, nil, b, errPartial
+	}
+	return opText, line, rest, nil
 }
 
 // mask is the masking key of every frame this client sends. RFC 6455 §5.3

@@ -143,7 +143,7 @@ func (e *engine) send(pub, room int) {
 	p.text = appendText(p.text[:0], stamp{pub: pub, n: p.sent[room][pub], at: now}, e.spec.TextBytes)
 	p.command = fmt.Appendf(p.command[:0], `{"type":"send","id":"%d","room":"%s","nonce":"%s-%d-%d","text":"%s"}`,
 		c.sends.ids, e.spec.roomName(room), e.spec.Run, pub, c.sends.ids, p.text)
-	c.out = appendFrame(c.out, opText, p.command)
+	c.out = e.command(c.out, p.command)
 	c.sends.push(sending{id: c.sends.ids, room: room, at: now})
 	p.inFlight++
 	if p.measuring(now) {

@@ -21,6 +21,8 @@ const (
 type Spec struct {
 	Server string `json:"server"` // host:port, numeric
 	Path   string `json:"path"`   // of the WebSocket
+	TLS    bool   `json:"tls"`    // whether the listener speaks TLS
+	TCP    bool   `json:"tcp"`    // lines over TCP instead of a WebSocket; Path means nothing then
 	Bind   string `json:"bind"`   // source address; empty: the kernel's choice
 	Run    string `json:"run"`    // makes names distinct from those of earlier runs
 

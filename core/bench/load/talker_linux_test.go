@@ -18,6 +18,7 @@ type talker struct {
 	fault func(member int, event []byte) [][]byte // what becomes of a member's delivery
 	reply func(c map[string]any) string           // an answer instead of the usual one; "" keeps it
 	begin string                                  // HTTP answer instead of 101
+	lines bool                                    // the transport without frames
 
 	mu      sync.Mutex
 	seq     int
@@ -31,7 +32,12 @@ func startTalker(t *testing.T) *talker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &talker{addr: ln.Addr().String()}
+	return talkOn(t, &talker{}, ln)
+}
+
+// talkOn serves on a listener.
+func talkOn(t *testing.T, s *talker, ln net.Listener) *talker {
+	s.addr = ln.Addr().String()
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -60,6 +66,12 @@ func startTalker(t *testing.T) *talker {
 func (s *talker) serve(c net.Conn) {
 	defer c.Close()
 	in := bufio.NewReader(c)
+	if s.lines {
+		for lines := bufio.NewScanner(in); lines.Scan(); {
+			s.command(c, lines.Bytes())
+		}
+		return
+	}
 	if _, err := http.ReadRequest(in); err != nil {
 		return
 	}
@@ -123,6 +135,24 @@ func frame(op byte, payload string) []byte {
 	return append(f, payload...)
 }
 
+// say sends an event as the transport wants it.
+func (s *talker) say(c net.Conn, event string) {
+	if s.lines {
+		_, _ = c.Write([]byte(event + "\n"))
+		return
+	}
+	_, _ = c.Write(frame(opText, event))
+}
+
+// ping sends a heartbeat.
+func (s *talker) ping(c net.Conn) {
+	if s.lines {
+		s.say(c, `{"type":"ping","ts":7}`)
+		return
+	}
+	_, _ = c.Write(frame(opPing, "still there?"))
+}
+
 func (s *talker) command(c net.Conn, text []byte) {
 	var in map[string]any
 	if err := json.Unmarshal(text, &in); err != nil {
@@ -132,20 +162,20 @@ func (s *talker) command(c net.Conn, text []byte) {
 	defer s.mu.Unlock()
 	if s.reply != nil {
 		if answer := s.reply(in); answer != "" {
-			_, _ = c.Write(frame(opText, answer))
+			s.say(c, answer)
 			return
 		}
 	}
 	switch in["type"] {
 	case "hello":
-		_, _ = c.Write(frame(opText, `{"type":"welcome","id":"h"}`))
+		s.say(c, `{"type":"welcome","id":"h"}`)
 	case "join":
 		s.members = append(s.members, c)
-		_, _ = c.Write(frame(opPing, "still there?"))
-		_, _ = c.Write(frame(opText, fmt.Sprintf(`{"type":"joined","id":"j","room":%q,"seq":%d}`, in["room"], s.seq)))
+		s.ping(c)
+		s.say(c, fmt.Sprintf(`{"type":"joined","id":"j","room":%q,"seq":%d}`, in["room"], s.seq))
 	case "send":
 		s.seq++
-		_, _ = c.Write(frame(opText, fmt.Sprintf(`{"type":"ack","id":%q,"room":%q,"seq":%d,"outcome":"accepted"}`, in["id"], in["room"], s.seq)))
+		s.say(c, fmt.Sprintf(`{"type":"ack","id":%q,"room":%q,"seq":%d,"outcome":"accepted"}`, in["id"], in["room"], s.seq))
 		event := fmt.Sprintf(`{"type":"message","room":%q,"seq":%d,"from":"x","text":%q}`, in["room"], s.seq, in["text"])
 		for i, m := range s.members {
 			all := [][]byte{[]byte(event)}
@@ -153,7 +183,7 @@ func (s *talker) command(c net.Conn, text []byte) {
 				all = s.fault(i, []byte(event))
 			}
 			for _, e := range all {
-				_, _ = m.Write(frame(opText, string(e)))
+				s.say(m, string(e))
 			}
 		}
 	}
