@@ -73,13 +73,21 @@ func (f *found) cells() []string {
 	if n := len(f.after); n > 0 {
 		row[3], row[4] = seconds(f.after[n/2]), seconds(f.after[n-1])
 	}
-	var why []string
-	for _, name := range slices.Sorted(maps.Keys(f.evidence)) {
-		why = append(why, fmt.Sprintf("%s %d", name, f.evidence[name]))
-	}
-	row[5] = strings.Join(why, ", ")
+	row[5] = reasons(f.evidence)
 	return row
 }
+
+// reasons lists the evidence of closes.
+func reasons(evidence map[string]int) string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(evidence)) {
+		all = append(all, fmt.Sprintf("%s %d", name, evidence[name]))
+	}
+	return strings.Join(all, ", ")
+}
+
+// span is a time of a whole experiment.
+func span(d time.Duration) string { return d.Round(time.Second).String() }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
 

@@ -14,6 +14,7 @@ package experiments
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -46,6 +47,7 @@ func All() []Experiment {
 		{Name: "procs-http", Doc: "GOMAXPROCS under HTTP JSON with 2,000 connections", Run: procsHTTP},
 		{Name: "starvation", Doc: "fifty sleepers, fifty loops, fifty blocking calls", Run: starvation},
 		{Name: "detection", Doc: "how long a dead connection goes unnoticed: keepalive, ping, both, ladder", Run: detection},
+		{Name: "nat", Doc: "NATs that forget, one-way state, a stateless filter: what keeps a connection and who notices", Run: nat},
 		{Name: "survival", Doc: "which connections live on over a link with loss and spikes", Run: survival},
 		{Name: "sockets", Doc: "socket options against sysctl, read back from the kernel", Run: sockets},
 	}
@@ -82,16 +84,22 @@ func (l *Lab) during(d time.Duration) time.Duration {
 
 const leastTime = time.Second
 
-// some are the first n of all in a scaled run, all otherwise.
+// some are the first of all, as many as Scale's share of them and at least n.
 func some[T any](l *Lab, all []T, n int) []T {
-	if l.Scale < 1 {
-		return all[:min(n, len(all))]
-	}
-	return all
+	share := int(math.Round(l.Scale * float64(len(all))))
+	return all[:min(max(n, share), len(all))]
 }
 
-// paragraphs joins the parts of a section's text.
-func paragraphs(parts ...string) string { return strings.Join(parts, "\n\n") }
+// paragraphs joins the parts of a section's text, empty ones left out.
+func paragraphs(parts ...string) string {
+	var all []string
+	for _, p := range parts {
+		if p = strings.TrimSpace(p); p != "" {
+			all = append(all, p)
+		}
+	}
+	return strings.Join(all, "\n\n")
+}
 
 func ms(d time.Duration) string { return report.Number(float64(d)/float64(time.Millisecond)) + " ms" }
 

@@ -6,10 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -82,11 +80,7 @@ func (s *survived) cells() []string {
 		slices.Sort(s.resumed)
 		row[5], row[6] = seconds(s.resumed[n/2]), seconds(s.resumed[n-1])
 	}
-	var why []string
-	for _, name := range slices.Sorted(maps.Keys(s.evidence)) {
-		why = append(why, fmt.Sprintf("%s %d", name, s.evidence[name]))
-	}
-	row[7] = strings.Join(why, ", ")
+	row[7] = reasons(s.evidence)
 	return row
 }
 
