@@ -32,6 +32,7 @@ type Side struct {
 	calls chan call
 	ended chan struct{} // closed when the thread has ended
 	tun   *os.File
+	ns    *os.File // names the namespace, for further threads to enter it
 }
 
 type call struct {
@@ -117,6 +118,9 @@ func newSide(addr netip.Addr) (*Side, error) {
 		return nil, fmt.Errorf("make a network namespace: %w", err)
 	}
 	err := s.Do(func() (err error) {
+		if s.ns, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+			return err
+		}
 		if err := up("lo", netip.Addr{}); err != nil {
 			return err
 		}
@@ -151,6 +155,9 @@ func (s *Side) close() {
 	if s.tun != nil {
 		_ = s.tun.Close()
 	}
+	if s.ns != nil {
+		_ = s.ns.Close()
+	}
 	close(s.calls)
 	<-s.ended
 }
@@ -171,12 +178,19 @@ func (s *Side) Listen() (ln *net.TCPListener, err error) {
 	return ln, err
 }
 
-// Dial connects from inside the namespace.
+// Dial connects from inside the namespace. Many may dial at a time.
 func (s *Side) Dial(ctx context.Context, addr string) (c net.Conn, err error) {
-	err = s.Do(func() (err error) {
+	done := make(chan struct{})
+	go func() { // on a thread of its own, which ends with it
+		defer close(done)
+		runtime.LockOSThread()
+		if err = unix.Setns(int(s.ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			err = fmt.Errorf("enter a network namespace: %w", err)
+			return
+		}
 		c, err = new(net.Dialer).DialContext(ctx, "tcp4", addr)
-		return err
-	})
+	}()
+	<-done
 	return c, err
 }
 

@@ -2,6 +2,7 @@ package netlab_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -169,4 +170,24 @@ func TestProcessesAndRulesLiveInside(t *testing.T) {
 	}
 	l.Close()
 	l.Close()
+}
+
+// TestDialsDoNotWaitForEachOther has one dial that gets no answer.
+func TestDialsDoNotWaitForEachOther(t *testing.T) {
+	l := newLab(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	stuck := make(chan error, 1)
+	go func() {
+		_, err := l.B.Dial(ctx, "10.77.0.99:80") // nobody has this address
+		stuck <- err
+	}()
+	pair(t, l)
+	cancel()
+	if err := <-stuck; err == nil {
+		t.Error("got a connection to nobody")
+	}
+	l.Close()
+	if _, err := l.B.Dial(t.Context(), "10.77.0.1:80"); err == nil {
+		t.Error("got a connection from a closed lab")
+	}
 }
