@@ -79,7 +79,12 @@ func (s *Server) Wait() {
 // serve makes a link of the connection and leaves it to a goroutine of its
 // own, whose stack has not grown in here.
 func (s *Server) serve(ctx context.Context, c net.Conn) {
-	ip := stream.RemoteIP(c)
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	ip := stream.RemoteIP(c) // waits for the PROXY header where one is due
+	if !stop() {
+		_ = c.Close()
+		return
+	}
 	release, refused := s.sessions.Admit(ip)
 	if refused != nil {
 		s.turnAway(c, refused)

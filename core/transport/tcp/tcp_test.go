@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"parley/core/session"
+	"parley/core/transport/proxy"
 	"parley/core/transport/stream"
 	"parley/core/transport/transporttest"
 )
@@ -31,6 +32,7 @@ type node struct {
 	sessions *session.Server
 	tcp      *Server
 	addr     string
+	stop     func() // ends Run
 }
 
 func start(t testing.TB, change func(*session.Config)) *node {
@@ -53,6 +55,7 @@ func serve(t testing.TB, sessions *session.Server, secure *tls.Config, more ...f
 	}
 	n.addr = ln.Addr().String()
 	ctx, stop := context.WithCancel(context.Background())
+	n.stop = stop
 	served := make(chan error, 1)
 	go func() { served <- n.tcp.Run(ctx, ln) }()
 	t.Cleanup(func() {
@@ -383,4 +386,30 @@ func TestServeOutlivesErrors(t *testing.T) {
 	if n := strings.Count(log.String(), "could not be accepted"); n != 2 {
 		t.Errorf("got %d lines in the log, want 2:\n%s", n, log.String())
 	}
+}
+
+// A proxy that has not said all of its header does not keep the server from
+// ending.
+func TestHalfAProxyHeaderEndsWithTheServer(t *testing.T) {
+	trusted, err := proxy.Parse([]string{"127.0.0.0/8"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sessions := transporttest.Node(t, func(c *session.Config) { c.HandshakeTimeout = 10 * time.Minute })
+	n := serve(t, sessions, nil, func(o *stream.Options) { o.Proxies = trusted })
+	half, whole := n.dial(), n.dial()
+	half.types("PROXY TCP4 203.0.113.9 ")
+	whole.types("PROXY UNKNOWN\r\n{\"type\":\"hello\",\"guest\":\"ann\"}\n")
+	whole.sees("welcome") // so that the first has been accepted
+	n.stop()
+	n.sessions.Abort()
+	done := make(chan struct{})
+	go func() { n.tcp.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(transporttest.Patience):
+		t.Error("the server waits for the rest of a PROXY header")
+	}
+	_ = half.Close()
+	<-done
 }
