@@ -53,8 +53,17 @@ func (b beating) Ping(seq uint32) {
 	_ = b.x.peer.Control(wire.ControlPing(binary.BigEndian.AppendUint32(nil, seq)))
 }
 
-// Look implements liveness.Peer.
-func (b beating) Look() (liveness.Evidence, error) { return b.x.look() }
+// Look implements liveness.Peer. While a command is carried out nothing behind
+// it is read: what the kernel gave us with it, perhaps the pong, is no longer
+// the kernel's to tell of. So the client's time begins again.
+func (b beating) Look() (liveness.Evidence, error) {
+	if b.x.busy.TryLock() {
+		b.x.busy.Unlock()
+	} else {
+		b.x.alive()
+	}
+	return b.x.look()
+}
 
 // look asks the kernel about the connection.
 func (x *Session) look() (liveness.Evidence, error) {
