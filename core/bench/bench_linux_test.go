@@ -140,6 +140,16 @@ func TestIdle(t *testing.T) {
 	if got := figure(t, s, "RSS per connection"); got <= 0 || got > 1000 {
 		t.Errorf("got %v KiB a connection, want a plausible figure", got)
 	}
+	whole := figure(t, s, "RSS per connection, collected")
+	for _, name := range []string{"- heap in use", "- heap free, kept", "- stacks", "- runtime", "- the rest"} {
+		whole -= figure(t, s, name)
+	}
+	if whole < -0.01 || whole > 0.01 {
+		t.Errorf("got parts that leave %v KiB unexplained, want none", whole)
+	}
+	if live, all := figure(t, s, "- of it objects"), figure(t, s, "- stacks"); live <= 0 || all <= 0 {
+		t.Errorf("got %v KiB of live heap and %v of stacks, want some of each", live, all)
+	}
 	if got := figure(t, s, "goroutines"); got <= 0 {
 		t.Errorf("got %v goroutines, want some", got)
 	}

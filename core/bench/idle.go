@@ -27,6 +27,7 @@ func (b *Bench) idle(ctx context.Context, l Load) (_ []report.Section, err error
 	if err != nil {
 		return nil, err
 	}
+	before := server.counters(ctx)
 	kernel, err := proc.ReadSockets()
 	if err != nil {
 		return nil, err
@@ -58,7 +59,7 @@ func (b *Bench) idle(ctx context.Context, l Load) (_ []report.Section, err error
 		return nil, err
 	}
 	counters := server.counters(ctx)
-	after := settled
+	after, consists := settled, counters
 	if collects {
 		if err := server.Collect(ctx); err != nil {
 			return nil, err
@@ -66,6 +67,7 @@ func (b *Bench) idle(ctx context.Context, l Load) (_ []report.Section, err error
 		if after, err = server.Usage(); err != nil {
 			return nil, err
 		}
+		consists = server.counters(ctx)
 	}
 	now, err := proc.ReadSockets()
 	if err != nil {
@@ -84,6 +86,9 @@ func (b *Bench) idle(ctx context.Context, l Load) (_ []report.Section, err error
 	if collects {
 		figures = append(figures, report.Figure{Name: "RSS per connection, collected", Value: per(after.RSS - base.RSS), Unit: "KiB", Note: "after one collection with scavenge"})
 	}
+	if consists != (Counters{}) {
+		figures = append(figures, parts(before, consists, after.RSS-base.RSS, n)...)
+	}
 	figures = append(figures, sockets(kernel, now, n)...)
 	figures = append(figures,
 		report.Figure{Name: "goroutines", Value: counters.Goroutines},
@@ -92,6 +97,24 @@ func (b *Bench) idle(ctx context.Context, l Load) (_ []report.Section, err error
 		report.Figure{Name: "connect p99", Value: ms(st.Connect.At(99)), Unit: "ms"},
 	)
 	return []report.Section{{Title: "idle connections", Text: Machine(), Figures: figures}}, nil
+}
+
+// parts divides what n connections have added to a server's RSS, as its
+// runtime accounts for it (runtime.MemStats). The rest is memory that the
+// runtime knows nothing of, such as mapped files and compiled plugins, less
+// what it has reserved and never touched.
+func parts(before, after Counters, rss int64, n float64) []report.Figure {
+	kib := func(bytes float64) float64 { return bytes / 1024 / n }
+	heap, free := after.HeapSpans-before.HeapSpans, after.HeapFree-before.HeapFree
+	stacks, runtime := after.Stacks-before.Stacks, after.Runtime-before.Runtime
+	return []report.Figure{
+		{Name: "- heap in use", Value: kib(heap), Unit: "KiB", Note: "pages that hold objects"},
+		{Name: "- of it objects", Value: kib(after.HeapLive - before.HeapLive), Unit: "KiB", Note: "the pages are not quite full"},
+		{Name: "- heap free, kept", Value: kib(free), Unit: "KiB", Note: "pages not given back"},
+		{Name: "- stacks", Value: kib(stacks), Unit: "KiB", Note: "of goroutines"},
+		{Name: "- runtime", Value: kib(runtime), Unit: "KiB", Note: "its own structures: spans, bitmaps, profiles"},
+		{Name: "- the rest", Value: kib(float64(rss) - heap - free - stacks - runtime), Unit: "KiB", Note: "mapped files, plugins; less what is reserved and untouched"},
+	}
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

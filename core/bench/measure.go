@@ -238,7 +238,11 @@ type Counters struct {
 	PauseS      float64 // seconds the program stood still for them
 	Allocated   float64 // bytes
 	Mallocs     float64 // objects
-	HeapLive    float64 // bytes in use at the moment
+	HeapLive    float64 // bytes of objects at the moment
+	HeapSpans   float64 // bytes of the pages that hold them
+	HeapFree    float64 // bytes of free pages that the process keeps
+	Stacks      float64 // bytes
+	Runtime     float64 // bytes of the runtime's own structures
 	Goroutines  float64
 	Messages    float64 // appended
 	Writes      float64 // of the pumps
@@ -252,7 +256,11 @@ func (s *Server) counters(ctx context.Context) Counters {
 	return Counters{
 		Collections: m["go_gc_duration_seconds_count"], PauseS: m["go_gc_duration_seconds_sum"],
 		Allocated: m["go_memstats_alloc_bytes_total"], Mallocs: m["go_memstats_mallocs_total"],
-		HeapLive: m["go_memstats_heap_alloc_bytes"], Goroutines: m["go_goroutines"],
-		Messages: m["parley_messages_total"], Writes: m["parley_pump_writes_total"],
+		HeapLive: m["go_memstats_heap_alloc_bytes"], HeapSpans: m["go_memstats_heap_inuse_bytes"],
+		HeapFree: m["go_memstats_heap_idle_bytes"] - m["go_memstats_heap_released_bytes"], Stacks: m["go_memstats_stack_inuse_bytes"],
+		Runtime: m["go_memstats_mspan_sys_bytes"] + m["go_memstats_mcache_sys_bytes"] + m["go_memstats_buck_hash_sys_bytes"] +
+			m["go_memstats_gc_sys_bytes"] + m["go_memstats_other_sys_bytes"],
+		Goroutines: m["go_goroutines"],
+		Messages:   m["parley_messages_total"], Writes: m["parley_pump_writes_total"],
 	}
 }
