@@ -17,9 +17,10 @@ type accepted struct {
 
 	// Set at construction.
 	ln      *Listener
-	born    time.Time
 	guard   *time.Timer // nil without a deadline
 	waiting bool        // a PROXY header comes first
+
+	born time.Time // when its time to begin began; zero after Rest. Its user's own.
 
 	header  sync.Once
 	remote  net.Addr // the client's; after header where waiting

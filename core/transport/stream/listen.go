@@ -113,11 +113,15 @@ func Handshake(ctx context.Context, c net.Conn, deadline time.Time) error {
 }
 
 // Settle ends the time that Options.Deadline gives c, whose user bounds the
-// wait from now on. It returns when limit is over, counted from Accept; the
-// zero time where limit is 0. It may be called again.
+// wait from now on. It returns when limit is over, counted from Accept, or from
+// the first Settle after Rest; the zero time where limit is 0. It may be called
+// again.
 func Settle(c net.Conn, limit time.Duration) (deadline time.Time) {
 	born := time.Now()
 	if a := acceptedOf(c); a != nil {
+		if a.born.IsZero() {
+			a.born = born
+		}
 		born = a.born
 		if a.guard != nil {
 			a.guard.Stop()
@@ -127,6 +131,14 @@ func Settle(c net.Conn, limit time.Duration) (deadline time.Time) {
 		return time.Time{}
 	}
 	return born.Add(limit)
+}
+
+// Rest says that c has served its user and may serve another: what comes next
+// has a time of its own. It and Settle belong to c's user, one call at a time.
+func Rest(c net.Conn) {
+	if a := acceptedOf(c); a != nil {
+		a.born = time.Time{}
+	}
 }
 
 // Release gives back what Options.Admit counted for c, for a user that counts

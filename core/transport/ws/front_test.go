@@ -150,6 +150,38 @@ func TestALongHeaderIsPassedOnWhole(t *testing.T) {
 	}
 }
 
+// TestAnUpgradeBehindARequestHasItsOwnTime: a reverse proxy sends an upgrade on
+// a connection that has served others for longer than a client has for hello.
+func TestAnUpgradeBehindARequestHasItsOwnTime(t *testing.T) {
+	ln, err := stream.Listen(t.Context(), "127.0.0.1:0", stream.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	client, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	c, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	accepted := stream.Settle(c, time.Hour)
+	State(c, http.StateNew)
+	State(c, http.StateActive)
+	if got := stream.Settle(c, time.Hour); !got.Equal(accepted) {
+		t.Errorf("got %v for the first request, want an hour from Accept, %v", got, accepted)
+	}
+	State(c, http.StateIdle)
+	asked := time.Now()
+	State(c, http.StateActive)
+	if got := stream.Settle(c, time.Hour); got.Before(asked.Add(time.Hour)) {
+		t.Errorf("got %v for the second, want an hour from its header, %v or later", got, asked.Add(time.Hour))
+	}
+}
+
 // TestCloseEndsTheSilent: connections that have said nothing end with the
 // front.
 func TestCloseEndsTheSilent(t *testing.T) {

@@ -22,10 +22,14 @@ func Context(ctx context.Context, c net.Conn) context.Context {
 }
 
 // State is for http.Server.ConnState: the header of a first request ends the
-// time in which a connection must have sent one.
+// time in which a connection must have sent one. Behind others, as reverse
+// proxies send them, an upgrade has its time from its own header on.
 func State(c net.Conn, s http.ConnState) {
-	if s == http.StateActive {
+	switch s {
+	case http.StateActive:
 		stream.Settle(c, 0)
+	case http.StateIdle:
+		stream.Rest(c)
 	}
 }
 
