@@ -88,16 +88,22 @@ func (l *Lab) timesDivided() string {
 	return "All times are real."
 }
 
-func (l *Lab) boxKeys(c *boxed) map[string]string {
+// livenessOf are the server's keys for a mode and a setting.
+func (l *Lab) livenessOf(mode string, s setting) map[string]string {
 	return map[string]string{
-		"liveness.mode":               c.mode,
-		"liveness.ping":               l.divided(c.setting.ping, time.Second).String(),
+		"liveness.mode":               mode,
+		"liveness.ping":               l.divided(s.ping, time.Second).String(),
 		"liveness.pong":               l.divided(3*time.Second, leastPong).String(),
 		"liveness.user_timeout":       l.divided(userTimeout, leastUserTimeout).String(),
-		"liveness.keepalive_idle":     l.divided(c.setting.idle, time.Second).Round(time.Second).String(),
-		"liveness.keepalive_interval": l.divided(c.setting.interval, time.Second).Round(time.Second).String(),
-		"liveness.keepalive_count":    strconv.Itoa(c.setting.count),
+		"liveness.keepalive_idle":     l.keepAlive(s.idle).String(),
+		"liveness.keepalive_interval": l.keepAlive(s.interval).String(),
+		"liveness.keepalive_count":    strconv.Itoa(s.count),
 	}
+}
+
+// keepAlive is a divided time of KeepAlive, which the kernel counts in seconds.
+func (l *Lab) keepAlive(d time.Duration) time.Duration {
+	return l.divided(d, time.Second).Round(time.Second)
 }
 
 // prepare makes the network and starts the server.
@@ -110,7 +116,7 @@ func (c *boxed) prepare(ctx context.Context, l *Lab, seed uint64) (err error) {
 	} else if err := c.link.B.NFT(ctx, filter); err != nil {
 		return err
 	}
-	c.at, err = bench.StartServer(ctx, bench.Settings{Exe: l.Bench.Exe, Keys: l.boxKeys(c),
+	c.at, err = bench.StartServer(ctx, bench.Settings{Exe: l.Bench.Exe, Keys: l.livenessOf(c.mode, c.setting),
 		Place: &bench.Place{Addr: c.link.A.Addr.String(), Start: c.link.A.Start, Dial: c.link.A.Dial}})
 	return err
 }

@@ -55,3 +55,41 @@ func TestJudgePairsLossesWithEnds(t *testing.T) {
 		t.Errorf("got row %q", row)
 	}
 }
+
+// TestSurvivalSentencesFollowTheFigures holds the texts to what was measured.
+func TestSurvivalSentencesFollowTheFigures(t *testing.T) {
+	c := func(name string, hurt, back int) *survived {
+		s := &survived{name: name, clients: 4, heard: 4 - hurt + back}
+		for _, part := range []*tally{&s.bad, &s.cut} {
+			part.hurt, part.disconnects = map[int]bool{}, hurt
+			for i := range hurt {
+				part.hurt[i] = true
+			}
+			for range back {
+				part.back(time.Now().Add(-time.Second), time.Time{}, true)
+			}
+		}
+		return s
+	}
+	for name, x := range map[string]struct {
+		cases    []*survived
+		bad, cut []string
+	}{
+		"nothing happened": {[]*survived{c(short, 0, 0), c(longer, 0, 0)},
+			[]string{"100 % survived at 60/10/3 and 100 % at 7200/75/9", "No row had a disconnect"}, []string{"no difference", "0 of 0 disconnects", "0 clients"}},
+		"against the claim": {[]*survived{c(short, 2, 1), c(longer, 0, 0)},
+			[]string{"50 % survived at 60/10/3 and 100 %", "Disconnects: " + short + " 2."}, []string{"the other way round", "1 of 2 disconnects", "1 clients"}},
+		"as claimed": {[]*survived{c(short, 0, 0), c(longer, 4, 4)}, []string{longer + " 4."}, []string{"in the direction", "4 of 4"}},
+	} {
+		for got, want := range map[string][]string{badLinkCompared(x.cases): x.bad, cutCompared(x.cases): x.cut} {
+			for _, w := range want {
+				if !strings.Contains(got, w) {
+					t.Errorf("%s: got %q, want %q in it", name, got, w)
+				}
+			}
+		}
+	}
+	if row := c(short, 2, 1).cut.cells(4); row[0] != "50 %" || row[2] != "1 of 2" || row[3] != "1" || row[4] != "1.0 s" {
+		t.Errorf("got row %q", row)
+	}
+}
