@@ -31,7 +31,7 @@ type Fleet struct {
 type process struct {
 	spec    Spec
 	pipe    Pipe
-	reports chan report // all but progress; closed at the end of the process
+	reports chan report // all but progress; closed when the process ends or has failed
 	failure error       // set before reports is closed
 	open    atomic.Int64
 	got     atomic.Uint64
@@ -67,7 +67,8 @@ func NewFleet(ctx context.Context, specs []Spec, start Start) (*Fleet, error) {
 	return f, nil
 }
 
-// follow reads a process's reports until it ends.
+// follow reads a process's reports until it ends or has failed: one that
+// failed stays until its orders end, which Close sees to.
 func (p *process) follow() {
 	defer close(p.reports)
 	in := json.NewDecoder(p.pipe.Reports)
@@ -90,6 +91,7 @@ func (p *process) follow() {
 		case "progress":
 		case "failed":
 			p.failure = errors.New(r.Error)
+			return
 		default:
 			p.reports <- r
 		}

@@ -17,10 +17,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // inProcess is a Start that runs Serve on a goroutine.
 func inProcess(ctx context.Context) (Pipe, error) {
 	orders, toOrders := io.Pipe()
+	return serveOrders(ctx, orders, toOrders)
+}
+
+// likeStdin is inProcess with orders whose pending read no Close ends, as a
+// blocking pipe on standard input.
+func likeStdin(ctx context.Context) (Pipe, error) {
+	orders, toOrders := io.Pipe()
+	return serveOrders(ctx, struct{ io.Reader }{orders}, toOrders)
+}
+
+func serveOrders(ctx context.Context, in io.Reader, toOrders io.WriteCloser) (Pipe, error) {
 	fromReports, reports := io.Pipe()
 	done := make(chan error, 1)
 	go func() { // ends when the orders do
-		err := Serve(ctx, orders, reports)
+		err := Serve(ctx, in, reports)
 		_ = reports.Close()
 		done <- err
 	}()
@@ -263,6 +274,24 @@ func TestServeSaysWhatIsWrong(t *testing.T) {
 				t.Errorf("got %v and %q, want an error about %q, reported", err, out.String(), c.want)
 			}
 		})
+	}
+}
+
+// TestFleetNeedNotWaitForAProcessThatFailed: it has said why, and ends only
+// when its orders do.
+func TestFleetNeedNotWaitForAProcessThatFailed(t *testing.T) {
+	ctx := within(t)
+	spec := specs(startTalker(t).addr)[0]
+	spec.Bind = "192.0.2.1" // TEST-NET-1, no address of this machine
+	f, err := NewFleet(ctx, []Spec{spec}, likeStdin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Connect(ctx); err == nil || !strings.Contains(err.Error(), "connection 0") {
+		t.Errorf("got %v, want what the process said", err)
+	}
+	if err := f.Close(); err == nil {
+		t.Error("got no error of the process that failed")
 	}
 }
 
