@@ -109,9 +109,38 @@ func defaultPlugins() string {
 	return dir
 }
 
+// check refuses loads that measure nothing, before a server is started for them.
+func (f *benchFlags) check() error {
+	for _, v := range []struct {
+		flag           string
+		n, least, most int
+	}{
+		{"members", f.members, 1, 1_000_000},
+		{"rooms", f.rooms, 1, 1_000_000},
+		{"publishers", f.publishers, 0, 100_000},
+		{"stalled", f.stalled, 0, 1_000_000},
+		{"parallel", f.parallel, 1, 1_000_000},
+		{"in-flight", f.inFlight, 1, 1_000_000},
+	} {
+		if v.n < v.least || v.n > v.most {
+			return fmt.Errorf("--%s %d: %d to %d are possible", v.flag, v.n, v.least, v.most)
+		}
+	}
+	switch {
+	case f.duration < 0 || f.warmup < 0:
+		return fmt.Errorf("--duration %v --warmup %v: a time cannot be negative", f.duration, f.warmup)
+	case f.Target == "" && (len(f.PIDs) > 0 || f.Admin != "" || f.tokenFile != ""):
+		return errors.New("--pid, --admin and --admin-token-file describe the server of --target, which is not set")
+	}
+	return nil
+}
+
 func (f *benchFlags) run(c *cobra.Command, m bench.Mode) (err error) {
 	if f.Exe, err = os.Executable(); err != nil {
 		return fmt.Errorf("find this program: %w", err)
+	}
+	if err := f.check(); err != nil {
+		return err
 	}
 	f.Keys = map[string]string{}
 	for _, kv := range f.keys {

@@ -182,3 +182,19 @@ func TestVersionAndCompletion(t *testing.T) {
 		t.Errorf("completion: got %d bytes, %v", len(out), err)
 	}
 }
+
+func TestBenchRefusesWhatMeasuresNothing(t *testing.T) {
+	for _, args := range [][]string{
+		{"idle", "--rooms", "0"},
+		{"idle", "--rooms", "-1"},
+		{"fanout", "--members", "0"},
+		{"connect", "--parallel", "0"},
+		{"rooms", "--duration", "-5s"},
+		{"idle", "--pid", "1"},
+		{"nonsense"},
+	} {
+		if out, err := command(t, append([]string{"bench"}, args...)...); err == nil {
+			t.Errorf("%v: got no error, %s", args, out)
+		}
+	}
+}
