@@ -35,6 +35,7 @@ type committer struct {
 	sweepAt   chat.RoomID // maintenance goes on behind this room
 	nextSweep time.Time
 	failures  int // writes that failed in a row
+	relapses  int // commits that failed since the last that did not
 	nextProbe time.Time
 	doubtful  []doubt // rooms whose last commit failed
 }
@@ -140,6 +141,7 @@ func (c *committer) commit(ps []*pending) {
 	var page *pageError
 	switch {
 	case err == nil:
+		c.relapses = 0
 		c.publish()
 		c.answer(ps)
 	case errors.As(err, &page) && len(ps) > 1:
@@ -449,6 +451,6 @@ func (c *committer) roomsOf() []doubt {
 	return ds
 }
 
-func unavailable(format string, err error) error {
-	return fmt.Errorf("%w: "+format+": %w", journal.ErrUnavailable, err)
+func unavailable(what string, err error) error {
+	return fmt.Errorf("%w: %s: %w", journal.ErrUnavailable, what, err)
 }

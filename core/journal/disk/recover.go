@@ -24,14 +24,16 @@ func probeAfter(failures int) time.Duration {
 
 // failed notes that a commit failed and returns what its callers are told.
 // From now on appends are refused at once and the committer probes, until a
-// write succeeds. Readers stay with what was published: if the commit did
+// write succeeds. A full disk often takes the probe and refuses the next
+// append, so without a commit in between the pause goes on growing. Readers stay with what was published: if the commit did
 // reach the file (the sync after the last write failed), it is not durable.
 func (c *committer) failed(err error) error {
 	c.j.counts.failures.Add(1)
-	c.failures = 1
+	c.relapses++
+	c.failures = c.relapses
 	c.nextProbe = time.Now().Add(probeAfter(c.failures))
 	c.doubtful = c.roomsOf()
-	fault := unavailable("write "+c.j.cfg.Path, err)
+	fault := unavailable("write the journal", err)
 	c.j.queue.setFault(fault)
 	c.j.pub.endRound()
 	c.j.damage.forget()
@@ -55,7 +57,7 @@ func (c *committer) probe() {
 	if err != nil {
 		c.failures++
 		c.nextProbe = time.Now().Add(probeAfter(c.failures))
-		c.j.queue.setFault(unavailable("write "+c.j.cfg.Path, err))
+		c.j.queue.setFault(unavailable("write the journal", err))
 		return
 	}
 	c.failures = 0
