@@ -27,6 +27,9 @@ func Parse(texts []string) (Networks, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%q is no network such as 10.0.0.0/8: %w", t, err)
 		}
+		if bits := p.Bits() - 96; p.Addr().Is4In6() && bits >= 0 {
+			p = netip.PrefixFrom(p.Addr().Unmap(), bits) // as Contain compares
+		}
 		n = append(n, p.Masked())
 	}
 	return n, nil

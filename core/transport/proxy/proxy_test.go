@@ -11,7 +11,7 @@ import (
 )
 
 func TestClientIsTheRightmostUntrusted(t *testing.T) {
-	n, err := Parse([]string{"10.0.0.0/8", "127.0.0.1", "fd00::/8", "192.0.2.77/24"})
+	n, err := Parse([]string{"10.0.0.0/8", "127.0.0.1", "fd00::/8", "192.0.2.77/24", "::ffff:198.51.100.0/120", "::ffff:198.18.0.1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,6 +29,8 @@ func TestClientIsTheRightmostUntrusted(t *testing.T) {
 		{"proxies all the way", "127.0.0.1", []string{"10.3.3.3, 10.2.2.2"}, "10.3.3.3"},
 		{"masked by the prefix", "192.0.2.1", []string{"203.0.113.9"}, "203.0.113.9"},
 		{"mapped", "::ffff:10.1.1.1", []string{"::ffff:203.0.113.9"}, "203.0.113.9"},
+		{"mapped network", "198.51.100.7", []string{"203.0.113.9"}, "203.0.113.9"},
+		{"mapped address", "198.18.0.1", []string{"203.0.113.9"}, "203.0.113.9"},
 		{"IPv6", "fd00::1", []string{"2001:db8::9"}, "2001:db8::9"},
 		{"with ports", "fd00::1", []string{"[2001:db8::9]:1234, 10.0.0.1:80"}, "2001:db8::9"},
 		{"in brackets", "fd00::1", []string{"[2001:db8::9]"}, "2001:db8::9"},
