@@ -167,6 +167,7 @@ func TestBadFile(t *testing.T) {
 		{"custom tag", "listen: !x 3\n", []string{`listen: is of an unknown type`}},
 		{"control characters", "data_dir: \"a\\nb\"\n", []string{`holds control characters`}},
 		{"secret is not repeated", "redis: {url: \"http://:hunter2@h\"}\n", []string{`redis.url: the value is not a Redis URL`}},
+		{"database is no number", "redis: {url: \"redis://h:6379/main\"}\n", []string{`redis.url: the value names a database that is no number`}},
 		{"malformed secret", "redis: {url: \"redis://:hunter2@h:%zz\"}\n", []string{`redis.url: the value is not a URL`}},
 		{"git option", "policy: {git: {url: --upload-pack=x}}\n", []string{`begins with a dash`}},
 		{"git scheme", "policy: {git: {url: \"ext::x://y\"}}\n", []string{`has a scheme that is not allowed`}},
@@ -185,6 +186,9 @@ func TestBadFile(t *testing.T) {
 		{"text above frame", "limits: {frame_bytes: 2KiB}\n", []string{`limits.frame_bytes: limits.text_bytes is larger`}},
 		{"burst below rate", "limits: {commands_per_second: 100}\n", []string{`limits.commands_per_second: limits.commands_burst is smaller`}},
 		{"pong after ping", "liveness: {ping: 2s}\n", []string{`liveness.ping: liveness.pong must be shorter`}},
+		{"heartbeats judged, none sent", "liveness: {mode: ping, ping: 0}\n", []string{`liveness.mode: liveness.mode ping closes on overdue heartbeats`}},
+		{"two witnesses, no heartbeat", "liveness: {mode: both, ping: 0}\n", []string{`liveness.mode: liveness.mode both closes on overdue heartbeats`}},
+		{"two witnesses, no KeepAlive", "liveness: {mode: both, keepalive_idle: 0}\n", []string{`liveness.mode: liveness.mode both waits for TCP KeepAlive`}},
 		{"same address", "tcp: {listen: \"127.0.0.1:8080\"}\n", []string{`tcp.listen: listen and tcp.listen are both 127.0.0.1:8080`}},
 		{"all at once", "listen: 1\nlog: {level: loud}\nfoo: 1\n", []string{`p.yaml:1:9: listen`, `p.yaml:2:14: log.level`, `p.yaml:3:1: foo`}},
 	}

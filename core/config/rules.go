@@ -3,6 +3,8 @@ package config
 import (
 	"net"
 	"reflect"
+
+	"parley/core/liveness"
 )
 
 // rule is a condition between keys. Its check returns what is wrong, "" for
@@ -58,6 +60,18 @@ var ruleset = []rule{
 	{[]string{"liveness.pong", "liveness.ping"}, func(c *Config) string {
 		if c.Liveness.Ping > 0 && c.Liveness.Pong >= c.Liveness.Ping {
 			return "liveness.pong must be shorter than liveness.ping, so that one heartbeat is judged before the next goes out"
+		}
+		return ""
+	}},
+	{[]string{"liveness.mode", "liveness.ping"}, func(c *Config) string {
+		if m := c.Liveness.Mode; c.Liveness.Ping == 0 && (m == liveness.ModePing || m == liveness.ModeBoth) {
+			return "liveness.mode " + string(m) + " closes on overdue heartbeats, and liveness.ping 0 sends none; choose ladder or keepalive"
+		}
+		return ""
+	}},
+	{[]string{"liveness.mode", "liveness.keepalive_idle"}, func(c *Config) string {
+		if c.Liveness.Mode == liveness.ModeBoth && c.Liveness.KeepAliveIdle == 0 {
+			return "liveness.mode both waits for TCP KeepAlive to fail, and liveness.keepalive_idle 0 switches it off"
 		}
 		return ""
 	}},

@@ -234,6 +234,11 @@ func checkRedisURL(s string) error {
 	case u.Scheme == "unix" && u.Path != "":
 		return nil
 	case (u.Scheme == "redis" || u.Scheme == "rediss") && u.Hostname() != "":
+		if db := strings.Trim(u.Path, "/"); db != "" {
+			if _, err := strconv.ParseUint(db, 10, 31); err != nil {
+				return errors.New("names a database that is no number")
+			}
+		}
 		return nil
 	}
 	return errors.New("is not a Redis URL")
