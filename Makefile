@@ -16,7 +16,7 @@ PKGS     ?= $(BENCHED)
 .PHONY: help run run-cluster build plugins test check vet fmt-check lint bench bench-compare experiments fuzz image setup clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/platform
 	@mkdir -p bin

@@ -16,7 +16,7 @@ const (
 	CloseRestart      CloseCode = 1012 // the node drains; reconnect after a random part of the announced jitter
 	CloseUnauthorized CloseCode = 4001 // token refused or expired: get a new one first
 	CloseDenied       CloseCode = 4003 // policy refuses the connection
-	CloseAbuse        CloseCode = 4008 // too many malformed commands
+	CloseAbuse        CloseCode = 4008 // too many malformed commands, or a flood of pings
 	CloseHandshake    CloseCode = 4009 // no hello in time
 	CloseSlow         CloseCode = 4501 // slow_consumer: resume from your position
 	CloseNoPong       CloseCode = 4502 // the heartbeat went unanswered
