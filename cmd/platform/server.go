@@ -219,7 +219,11 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 		return fmt.Errorf("proxy.trusted: %w", err)
 	}
 	front := stream.Options{Tune: tune, Deadline: s.cfg.Limits.HandshakeTimeout}
-	s.ws = ws.New(ws.Config{Origins: s.cfg.Origins, Proxies: proxies, Deflate: s.cfg.WebSocket.Deflate}, s.sessions, s.log)
+	forwarding := proxies
+	if s.cfg.Proxy.HTTP == "protocol" { // the PROXY header has named the client, whose own X-Forwarded-For counts for nothing
+		forwarding = nil
+	}
+	s.ws = ws.New(ws.Config{Origins: s.cfg.Origins, Proxies: forwarding, Deflate: s.cfg.WebSocket.Deflate}, s.sessions, s.log)
 	s.tcp = tcp.New(s.sessions, s.log)
 	mux := http.NewServeMux()
 	mux.Handle(wsPath, s.ws)

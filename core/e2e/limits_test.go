@@ -1,11 +1,14 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -181,6 +184,25 @@ func TestTheProxyProtocolNamesTheClient(t *testing.T) {
 	var closed *client.CloseError
 	if _, err := dial(tcps, one); !errors.As(err, &closed) || closed.Code != wire.CloseTooMany || closed.RetryAfter != 10*time.Second {
 		t.Errorf("a second connection over TCP: got %v, want %d and when to come again", err, wire.CloseTooMany)
+	}
+	// Who is a client by the PROXY header is one, wherever it is: what it says
+	// of itself counts for nothing.
+	const three = "PROXY TCP4 127.0.0.9 127.0.0.1 5000 80\r\n"
+	for i, want := range []string{"101", "503"} {
+		raw, err := through(three)(t.Context(), "tcp", n.http)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
+		_ = raw.SetDeadline(time.Now().Add(patience))
+		cfg := authority.Client().Clone()
+		cfg.ServerName = "127.0.0.1"
+		c := tls.Client(raw, cfg)
+		fmt.Fprintf(c, "GET /v1/ws HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Forwarded-For: 198.51.100.%d\r\n\r\n", n.http, i)
+		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 "+want) {
+			t.Errorf("connection %d of a client with a forged X-Forwarded-For: got %q, %v, want %s", i+1, line, err, want)
+		}
 	}
 	if _, err := dial(wss, ""); err == nil {
 		t.Error("a connection without a header was served")
