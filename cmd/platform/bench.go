@@ -36,6 +36,7 @@ type benchFlags struct {
 	parallel   int
 	perSecond  int
 	storm      bool
+	arrivals   int
 	tunings    []string
 }
 
@@ -95,6 +96,7 @@ func benchMode(m bench.Mode) *cobra.Command {
 	fl.IntVar(&f.parallel, "parallel", m.Load.Parallel, "connections being opened at once, by each client process")
 	fl.IntVar(&f.perSecond, "connect-rate", 0, "connections opened in a second; 0: as fast as it goes")
 	fl.BoolVar(&f.storm, "storm", false, "open all connections at the same moment")
+	fl.IntVar(&f.arrivals, "arrivals", m.Load.Arrivals, "storm: connections that arrive at the same moment")
 	fl.StringArrayVar(&f.tunings, "tuning", nil, `gc, gc-loop, gomaxprocs: a setting to measure, such as "GOGC=off GOMEMLIMIT=1GiB"; may be repeated`)
 	c.RunE = func(c *cobra.Command, _ []string) error { return f.run(c, m) }
 	return c
@@ -159,7 +161,7 @@ func (f *benchFlags) run(c *cobra.Command, m bench.Mode) (err error) {
 	}
 	f.Load = bench.Load{
 		Members: f.members * f.rooms, RoomSize: f.members, Stalled: f.stalled, Publishers: f.publishers, Rate: f.rate, TextBytes: f.textBytes,
-		Warmup: f.warmup, Duration: f.duration, Parallel: f.parallel, PerSecond: f.perSecond,
+		Warmup: f.warmup, Duration: f.duration, Parallel: f.parallel, PerSecond: f.perSecond, Arrivals: f.arrivals,
 	}
 	if f.closed {
 		f.Load.Rate, f.Load.InFlight = 0, f.inFlight

@@ -95,6 +95,8 @@ func Modes() []Mode {
 			Load: Load{Members: 5000, RoomSize: 10, Publishers: 16, Rate: 3000, TextBytes: 120, Warmup: 2 * time.Second, Duration: 10 * time.Second, Parallel: 64}},
 		{Name: "connect", Doc: "connects a second and what one costs", run: (*Bench).connectMode,
 			Load: Load{Members: 10_000, RoomSize: 50, Parallel: 64}},
+		{Name: "storm", Doc: "how a room fares while thousands connect at once, with and without a limit on new connections", run: (*Bench).storm,
+			Load: Load{Members: 200, RoomSize: 200, Publishers: 4, Rate: 20, TextBytes: 120, Warmup: 2 * time.Second, Duration: 15 * time.Second, Parallel: 64, Arrivals: 5000}},
 		{Name: "liveness", Doc: "the heartbeats of idle connections", run: (*Bench).liveness,
 			Load: Load{Members: 15_000, RoomSize: 50, Parallel: 64, Warmup: 5 * time.Second, Duration: time.Minute}},
 		{Name: "gc", Doc: "the same load under several settings of the garbage collector", run: (*Bench).collector, Load: chatting()},

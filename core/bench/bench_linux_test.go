@@ -169,6 +169,33 @@ func TestConnect(t *testing.T) {
 	}
 }
 
+func TestStorm(t *testing.T) {
+	l := tiny()
+	l.RoomSize, l.Arrivals = l.Members, 30
+	for name, keys := range map[string]map[string]string{"both": nil, "one limit": {acceptKey: "20"}} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(l)
+			cfg.Keys = keys
+			s := runMode(t, "storm", cfg)[0]
+			want := 4
+			if keys != nil {
+				want = 2
+			}
+			if len(s.Table.Rows) != want {
+				t.Fatalf("got rows %v, want %d: rest and storm for each limit", s.Table.Rows, want)
+			}
+			for i, row := range s.Table.Rows {
+				if len(row) != len(s.Table.Columns) || row[1] != []string{"rest", "storm"}[i%2] {
+					t.Errorf("got row %q below %q, want rest and storm in turns", row, s.Table.Columns)
+				}
+			}
+			if last := s.Table.Rows[want-1]; last[7] == "0" || last[9] == "" {
+				t.Errorf("got %q, want some who joined, and how many were told to come back", last)
+			}
+		})
+	}
+}
+
 func TestLiveness(t *testing.T) {
 	l := tiny()
 	l.Publishers, l.Duration = 0, 2500*time.Millisecond

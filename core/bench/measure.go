@@ -25,6 +25,8 @@ type Load struct {
 	Duration   time.Duration // measured
 	Parallel   int           // connections being opened at once
 	PerSecond  int           // connections opened in a second; 0: no limit
+	Arrivals   int           // mode storm: connections that arrive at once
+	Returns    bool          // connections that are refused come back when the server says
 
 	onMeasure func(context.Context) // called when measuring begins, on a goroutine of its own; may be nil
 	meet      *meeting              // where runs side by side wait for each other; may be nil
@@ -41,7 +43,7 @@ func (l Load) rooms() int { return (l.Members + l.RoomSize - 1) / max(l.RoomSize
 func (l Load) specs(server *Server, run string) (all []load.Spec) {
 	base := load.Spec{
 		Server: server.Addr, Path: server.Path, TLS: server.TLS, TCP: server.TCP, Run: run, RoomSize: l.RoomSize, Rooms: l.rooms(), TextBytes: l.TextBytes,
-		Parallel: max(l.Parallel, 1), ConnectPerSec: l.PerSecond,
+		Parallel: max(l.Parallel, 1), ConnectPerSec: l.PerSecond, Returns: l.Returns,
 	}
 	perProcess := max(load.MaxConnections/max(l.RoomSize, 1), 1) * l.RoomSize // whole rooms, where they fit
 	perProcess = min(perProcess, load.MaxConnections)

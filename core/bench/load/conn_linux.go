@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
+	"time"
 )
 
 type state uint8
@@ -109,7 +111,7 @@ func (e *engine) event(i int, event []byte, now int64) {
 	case "ack":
 		e.answered(i, event, now)
 	case "error":
-		e.refused(i, event)
+		e.refused(i, event, now)
 	case "welcome":
 		if c.room < 0 {
 			e.opened(c, now)
@@ -201,13 +203,17 @@ func (e *engine) opened(c *conn, now int64) {
 }
 
 // refused handles an error event: of the greeting, or of a message.
-func (e *engine) refused(i int, event []byte) {
+func (e *engine) refused(i int, event []byte, now int64) {
 	c := &e.conns[i]
 	var in struct {
 		ID, Code string
+		Retry    int64 `json:"retry_after_ms"`
 	}
 	if err := json.Unmarshal(event, &in); err != nil {
 		in.Code = "unreadable error"
+	}
+	if c.state == greeting && in.Retry > 0 && e.comesBack(i, time.Duration(min(in.Retry, math.MaxInt32))*time.Millisecond, now) {
+		return
 	}
 	e.stats.Errors[in.Code]++
 	if c.state == greeting {

@@ -26,9 +26,10 @@ type engine struct {
 	conns   []conn
 	rooms   []roomLog // of this process's members
 	started int       // connections begun
-	opening int       // begun and neither open nor gone
-	begun   int64     // when connecting began
-	news    int64     // when something last happened
+	again   []comeback
+	opening int   // begun and neither open nor gone
+	begun   int64 // when connecting began
+	news    int64 // when something last happened
 	plan    plan
 	stats   *Stats
 	seconds seconds
@@ -249,6 +250,9 @@ func (e *engine) consume(i int, b []byte, now int64) (rest []byte, err error) {
 			return b, nil
 		}
 		if !bytes.HasPrefix(head, []byte("HTTP/1.1 101 ")) {
+			if after, ok := retryAfter(head); ok && e.comesBack(i, after, now) {
+				return nil, nil
+			}
 			status, _, _ := bytes.Cut(head, []byte("\r\n"))
 			return nil, fmt.Errorf("upgrade refused: %.100s", status)
 		}
@@ -339,21 +343,29 @@ func (e *engine) dialMore() error {
 	if e.begun == 0 {
 		return nil
 	}
+	if err := e.dialAgain(); err != nil {
+		return err
+	}
 	for e.started < len(e.conns) && e.opening < e.spec.Parallel {
 		if now := e.clock.now(); e.spec.ConnectPerSec > 0 && float64(e.started) > float64(now-e.begun)/1e9*float64(e.spec.ConnectPerSec) {
 			return e.timer.set(now + int64(time.Second)/int64(e.spec.ConnectPerSec))
 		}
-		fd, err := dial(e.to, e.from, e.spec.ReceiveBuffer)
-		if err != nil {
-			return fmt.Errorf("open connection %d: %w", e.started, err)
-		}
-		c := &e.conns[e.started]
-		c.fd, c.state, c.waits, c.began = fd, dialing, true, e.clock.now()
-		if err := e.poll.watch(fd, int32(e.started), true); err != nil {
+		if err := e.dial(e.started); err != nil {
 			return err
 		}
 		e.started++
-		e.opening++
 	}
 	return nil
+}
+
+// dial begins connection i.
+func (e *engine) dial(i int) error {
+	fd, err := dial(e.to, e.from, e.spec.ReceiveBuffer)
+	if err != nil {
+		return fmt.Errorf("open connection %d: %w", i, err)
+	}
+	c := &e.conns[i]
+	c.fd, c.state, c.waits, c.began = fd, dialing, true, e.clock.now()
+	e.opening++
+	return e.poll.watch(fd, int32(i), true)
 }

@@ -197,7 +197,7 @@ func (s *server) connected(now int64) bool {
 	if e.stats.Open != s.opened {
 		s.opened, s.changed = e.stats.Open, now
 	}
-	all := e.started == len(e.conns) && e.opening == 0
+	all := e.started == len(e.conns) && e.opening == 0 && len(e.again) == 0
 	if !all && now-s.changed < int64(connectGivesUp) {
 		return false
 	}

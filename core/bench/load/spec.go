@@ -33,6 +33,8 @@ type Spec struct {
 
 	Stalls bool `json:"stalls"` // members read nothing once they have joined, and are not checked
 
+	Returns bool `json:"returns"` // a connection that is refused with a time to come back comes back then
+
 	Publishers int `json:"publishers"` // connections that send and join nothing: numbers 0 to Publishers-1
 	TextBytes  int `json:"text_bytes"` // of a message
 

@@ -86,6 +86,7 @@ type Second struct {
 type Stats struct {
 	Open      int               `json:"open"`
 	Refused   map[string]uint64 `json:"refused,omitempty"` // connections that did not come to be, by reason
+	Returned  uint64            `json:"returned"`          // refusals with a time to come back, which was kept
 	Closed    map[string]uint64 `json:"closed,omitempty"`  // connections the server ended, by close code or error
 	Errors    map[string]uint64 `json:"errors,omitempty"`  // commands refused, by error code
 	Faults    Faults            `json:"faults"`
@@ -117,6 +118,7 @@ func NewStats() *Stats {
 // Merge adds another process's.
 func (s *Stats) Merge(o *Stats) {
 	s.Open += o.Open
+	s.Returned += o.Returned
 	for _, m := range []struct{ to, from map[string]uint64 }{{s.Refused, o.Refused}, {s.Closed, o.Closed}, {s.Errors, o.Errors}} {
 		for k, n := range maps.All(m.from) {
 			m.to[k] += n

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -18,6 +19,7 @@ type talker struct {
 	fault func(member int, event []byte) [][]byte // what becomes of a member's delivery
 	reply func(c map[string]any) string           // an answer instead of the usual one; "" keeps it
 	begin string                                  // HTTP answer instead of 101
+	turns atomic.Int32                            // upgrades to refuse with a time to come back
 	lines bool                                    // the transport without frames
 
 	mu      sync.Mutex
@@ -67,12 +69,20 @@ func (s *talker) serve(c net.Conn) {
 	defer c.Close()
 	in := bufio.NewReader(c)
 	if s.lines {
+		if s.turns.Add(-1) >= 0 {
+			s.say(c, `{"type":"error","code":"overloaded","retryable":true,"retry_after_ms":1}`)
+			return
+		}
 		for lines := bufio.NewScanner(in); lines.Scan(); {
 			s.command(c, lines.Bytes())
 		}
 		return
 	}
 	if _, err := http.ReadRequest(in); err != nil {
+		return
+	}
+	if s.turns.Add(-1) >= 0 {
+		_, _ = c.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\n\r\n"))
 		return
 	}
 	if s.begin != "" {
