@@ -67,22 +67,45 @@ func gogc(ctx context.Context, l *Lab) ([]report.Section, error) {
 	settings := some(l, bench.Tunings("GOGC=10", "GOGC=50", "GOGC=100", "GOGC=200", "GOGC=off GOMEMLIMIT=1GiB"), 2)
 	t := &report.Table{Columns: []string{"setting", "GC/s of a process", "GC/s of all", "heap ± of a process", "GC share of CPU", "pause p99", "deliveries per CPU-s", "p99", "RSS of all"}}
 	line := report.Line{Name: "all six"}
+	var rows []sums
 	for i, s := range settings {
 		all, err := l.Bench.Crowd(ctx, l.scaled(servers, 2), c, s)
 		if err != nil {
 			return nil, err
 		}
 		row := summed(all)
+		rows = append(rows, row)
 		t.Rows = append(t.Rows, row.cells(s.Name))
 		line.X, line.Y = append(line.X, float64(i+1)), append(line.Y, row.rate)
 	}
 	text := paragraphs(
 		"Claimed: tuning takes a server from 8.2 to 1.7 collections a second, the swing of its heap from ±320 to ±65 MB, and the throughput lost to the collector from 23 to 4 %.",
-		"The three cannot all come from GOGC. The collector starts when the heap has grown by GOGC percent over what was alive: a larger GOGC means fewer collections and a LARGER swing, a smaller one the opposite. Both fall together only when the program allocates less, or keeps less alive. What GOGC trades is memory for CPU, in one direction at a time, as the table shows.",
+		"The three cannot all come from GOGC. The collector starts when the heap has grown by GOGC percent over what was alive: a larger GOGC means fewer collections and a LARGER swing, a smaller one the opposite. Both fall together only when the program allocates less, or keeps less alive.",
+		traded(settings, rows),
 		"GOGC=off with a memory limit collects only near the limit, which must be above what is alive: below it the collector runs without pause. The share of CPU is gctrace's own account, which counts a collector's thread by the wall clock: on a machine that is busy with the clients too, it says more than was used.",
 	)
 	plot := report.Plot{Title: "Collections a second, all processes", X: "row of the table", Y: "1/s", Lines: []report.Line{line}}
 	return []report.Section{{Title: "GOGC at 100,000 connections", Text: text, Table: t, Plots: []report.Plot{plot}}}, nil
+}
+
+// traded says what became of rate and swing between the first setting, the
+// smallest GOGC, and the largest that has no limit.
+func traded(settings []bench.Tuning, rows []sums) string {
+	last := len(rows) - 1
+	for last > 0 && settings[last].Env["GOMEMLIMIT"] != "" {
+		last--
+	}
+	if last < 1 {
+		return ""
+	}
+	a, b := rows[0], rows[last]
+	what := "the opposite of the claim's falling together"
+	if !(b.rate < a.rate && b.swing > a.swing) {
+		what = "which is not the trade that was to be expected"
+	}
+	return fmt.Sprintf("From %s to %s collections went from %s to %s a second for each process, the largest swing from %s to %s: %s. Deliveries for a second of CPU went from %s to %s.",
+		settings[0].Name, settings[last].Name, report.Number(a.rate/float64(a.n)), report.Number(b.rate/float64(b.n)), mib(a.swing), mib(b.swing), what,
+		report.Number(a.perCPU()), report.Number(b.perCPU()))
 }
 
 // sums is several servers taken together.
@@ -110,11 +133,14 @@ func summed(all []*bench.Tuned) sums {
 	return s
 }
 
+// perCPU is deliveries for a second of the servers' CPU.
+func (s sums) perCPU() float64 { return s.delivered / max(s.cpu.Seconds(), 1e-9) }
+
 func (s sums) cells(name string) []string {
 	return []string{
 		name, report.Number(s.rate / float64(s.n)), report.Number(s.rate), mib(s.swing),
 		report.Number(100*s.busy.Seconds()/max(s.cpu.Seconds(), 1e-9)) + " %", ms(s.pause),
-		report.Number(s.delivered / max(s.cpu.Seconds(), 1e-9)), ms(s.latency.At(99)), mib(s.rss),
+		report.Number(s.perCPU()), ms(s.latency.At(99)), mib(s.rss),
 	}
 }
 
@@ -143,7 +169,10 @@ func pauses(ctx context.Context, l *Lab) ([]report.Section, error) {
 	}
 	text := paragraphs(
 		"Claimed: the collector stops the world twice, and the pauses grow with the heap and the number of goroutines.",
-		fmt.Sprintf("Measured over %d collections with %d connections: the work that grows with the heap, marking, runs beside the program (Go has scanned stacks concurrently since 1.9). What the two pauses wait for is that every processor reaches a safe point and, on a machine with fewer processors than busy threads, gets the CPU to do so. Long pauses here are scheduling, not collecting.", whole.Cycles, c.Members),
+		fmt.Sprintf("Measured over %d collections with %d connections: at mark start the longest pause was %s and the p99 %s, at mark termination %s and %s.", whole.Cycles, c.Members,
+			ms(longest(m.Cycles, func(c gctrace.Cycle) time.Duration { return c.MarkStart })), ms(whole.StartP99),
+			ms(longest(m.Cycles, func(c gctrace.Cycle) time.Duration { return c.MarkEnd })), ms(whole.EndP99)),
+		"The work that grows with the heap, marking, runs beside the program (Go has scanned stacks concurrently since 1.9). In the two pauses the runtime waits until every processor has reached a safe point; where there are fewer CPUs than busy threads, reaching it takes the kernel's scheduler too.",
 	)
 	return []report.Section{{Title: "Mark start and mark termination", Text: text, Table: t,
 		Plots: []report.Plot{{Title: "Pauses of each collection", X: "collection", Y: "ms", Lines: []report.Line{start, end}}}}}, nil

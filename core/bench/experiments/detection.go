@@ -16,6 +16,7 @@ import (
 	"parley/core/bench"
 	"parley/core/bench/load"
 	"parley/core/bench/report"
+	"parley/core/liveness"
 	"parley/core/liveness/netlab"
 )
 
@@ -56,9 +57,41 @@ func detection(ctx context.Context, l *Lab) ([]report.Section, error) {
 	}
 	text := paragraphs(
 		"Claimed: TCP KeepAlive and application heartbeats together find dead connections best, when a connection is closed only once both agree.",
-		fmt.Sprintf("Taken literally, both never agree: a heartbeat that is not acknowledged keeps the kernel from probing (tcp(7): KeepAlive probes an idle connection), and a frozen program's kernel answers every probe. Each row is %d connections; time counts from the moment of the fault and so includes the wait for the next heartbeat. Rows below %d found had been watched for %v. TCP_USER_TIMEOUT is set in all of them: it ends what the kernel has sent in vain, whatever the mode.", crowdSize, crowdSize, l.watch()),
+		fmt.Sprintf("Each row is %d connections; time counts from the moment of the fault and so includes the wait for the next heartbeat. Rows below %d found had been watched for %v. TCP_USER_TIMEOUT is set in all of them: it ends what the kernel has sent in vain, whatever the mode.", crowdSize, crowdSize, l.watch()),
+		agreed(cases), unfound(cases),
+		"A heartbeat that is not acknowledged keeps the kernel from probing (tcp(7): KeepAlive probes an idle connection), and a frozen program's kernel answers every probe. A NAT that forgets is an experiment of its own, below.",
 	)
 	return []report.Section{{Title: "How long a dead connection goes unnoticed", Text: text, Table: t}}, nil
+}
+
+// agreed says what the rule of the claim came to, taken literally.
+func agreed(cases []*found) string {
+	by, ended, all := 0, 0, 0
+	for _, c := range cases {
+		if c.mode == string(liveness.ModeBoth) {
+			by += c.evidence[string(liveness.CauseKeepAlive)]
+			ended += len(c.after)
+			all += crowdSize
+		}
+	}
+	if all == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Taken literally (mode both), heartbeat and KeepAlive agreed about %d of %d dead connections; %d ended at all.", by, all, ended)
+}
+
+// unfound names the rows that did not find everything.
+func unfound(cases []*found) string {
+	var rows []string
+	for _, c := range cases {
+		if n := len(c.after); n < crowdSize {
+			rows = append(rows, fmt.Sprintf("%s with %s (%d)", c.fault, c.mode, n))
+		}
+	}
+	if rows == nil {
+		return "Every row found all."
+	}
+	return listed("Not all were found in: ", rows)
 }
 
 // found is one case and what came of it.

@@ -6,9 +6,9 @@
 // docs/experiments.md.
 //
 // Each experiment is one function that returns one or more sections: the
-// claim, what was measured here, and why the two agree or differ. Texts are
-// written for what can be known beforehand (how the runtime and the kernel
-// work); every figure in a table or a sentence is measured when it runs.
+// claim, what was measured here, and why the two agree or differ. Texts say
+// beforehand only what the runtime and the kernel document; every figure, and
+// every sentence about what was seen, is made from the measurement.
 package experiments
 
 import (
@@ -43,6 +43,7 @@ func All() []Experiment {
 		{Name: "gogc", Doc: "GOGC 10 to 200, and off with GOMEMLIMIT, at 100,000 connections", Run: gogc},
 		{Name: "trigger", Doc: "when the first collection comes: the minimum heap of 4 MB", Run: trigger},
 		{Name: "pauses", Doc: "how long mark start and mark termination stop the world", Run: pauses},
+		{Name: "gc-loop", Doc: "read gctrace, take profiles, name who allocates, propose, apply, measure again", Run: gcLoop},
 		{Name: "procs-chat", Doc: "GOMAXPROCS under chat with 2,000 connections", Run: procsChat},
 		{Name: "procs-http", Doc: "GOMAXPROCS under HTTP JSON with 2,000 connections", Run: procsHTTP},
 		{Name: "starvation", Doc: "fifty sleepers, fifty loops, fifty blocking calls", Run: starvation},

@@ -44,6 +44,7 @@ func procsChat(ctx context.Context, l *Lab) ([]report.Section, error) {
 	}
 	var all []*bench.Tuned
 	var plot report.Line
+	var tails []time.Duration // p99 of each row
 	for _, n := range procs(l) {
 		m, err := l.Bench.Tuned(ctx, c, bench.Tunings("GOMAXPROCS=" + strconv.Itoa(n))[0], nil)
 		if err != nil {
@@ -51,11 +52,13 @@ func procsChat(ctx context.Context, l *Lab) ([]report.Section, error) {
 		}
 		all = append(all, m)
 		plot.X, plot.Y = append(plot.X, float64(n)), append(plot.Y, float64(m.Delivered)/m.Took.Seconds())
+		tails = append(tails, m.Delivery.At(99))
 	}
 	s := bench.SweepSections("GOMAXPROCS under chat", all)[0]
 	s.Text = paragraphs(
 		"Claimed: throughput peaks at some GOMAXPROCS that must be found by hand.",
-		fmt.Sprintf("Measured in a closed loop with %d connections on %d CPUs: below the number of CPUs the server leaves some unused; above it the threads share the same CPUs, and what one wins in parallel the others wait for in the kernel's queue, which shows in the tail. The right value is what the machine, or its cgroup, gives; automaxprocs reads it.", c.Members, runtime.NumCPU()),
+		fmt.Sprintf("Measured in a closed loop with %d connections, the clients on the same %d CPUs. %s", c.Members, runtime.NumCPU(), peak(plot, "deliveries", tails)),
+		"Below the number of CPUs a server cannot use them all; above it threads share them, and wait for each other in the kernel's queue. automaxprocs sets what the machine, or its cgroup, gives.",
 	)
 	s.Plots = append(s.Plots, report.Plot{Title: "Deliveries a second", X: "GOMAXPROCS", Y: "1/s", Lines: []report.Line{plot}})
 	return []report.Section{s}, nil
@@ -65,6 +68,8 @@ func procsChat(ctx context.Context, l *Lab) ([]report.Section, error) {
 func procsHTTP(ctx context.Context, l *Lab) ([]report.Section, error) {
 	t := &report.Table{Columns: []string{"GOMAXPROCS", "requests/s", "p50", "p99", "GC/s", "GC pause p99", "goroutines created/s"}}
 	var plot report.Line
+	var tails []time.Duration // p99 of each row
+	var perRequest []float64  // goroutines created
 	conns, took := l.scaled(2000, 20), l.during(10*time.Second)
 	for _, n := range procs(l) {
 		r, err := l.httpRun(ctx, n, conns, took)
@@ -77,13 +82,32 @@ func procsHTTP(ctx context.Context, l *Lab) ([]report.Section, error) {
 			report.Number(float64(r.created) / r.Took.Seconds()),
 		})
 		plot.X, plot.Y = append(plot.X, float64(n)), append(plot.Y, rate)
+		tails = append(tails, r.P99)
+		perRequest = append(perRequest, float64(r.created)/float64(max(r.Requests, 1)))
 	}
 	text := paragraphs(
 		"Claimed: queries a second rise with GOMAXPROCS to a peak, and the creation of goroutines is what limits them.",
-		fmt.Sprintf("Measured with %d keep-alive connections, one request outstanding on each, and the clients on the same %d CPUs. net/http keeps one goroutine for a connection and starts another for each request, which watches for the client's hanging up; their number follows the requests and not GOMAXPROCS.", conns, runtime.NumCPU()),
+		fmt.Sprintf("Measured with %d keep-alive connections, one request outstanding on each, and the clients on the same %d CPUs. %s", conns, runtime.NumCPU(), peak(plot, "requests", tails)),
+		fmt.Sprintf("net/http keeps one goroutine for a connection and starts another for each request, which watches for the client's hanging up (startBackgroundRead in net/http/server.go). Measured, there were %s to %s goroutines created for a request, over all GOMAXPROCS.", report.Number(slices.Min(perRequest)), report.Number(slices.Max(perRequest))),
 	)
 	return []report.Section{{Title: "GOMAXPROCS under HTTP JSON", Text: text, Table: t,
 		Plots: []report.Plot{{Title: "Requests a second", X: "GOMAXPROCS", Y: "1/s", Lines: []report.Line{plot}}}}}, nil
+}
+
+// peak says where the most was done and how the number of CPUs compares.
+func peak(line report.Line, what string, tails []time.Duration) string {
+	best, own := 0, slices.Index(line.X, float64(runtime.NumCPU()))
+	for i, y := range line.Y {
+		if y > line.Y[best] {
+			best = i
+		}
+	}
+	last := len(line.X) - 1
+	text := fmt.Sprintf("The most %s a second came with GOMAXPROCS=%v; p99 was %s there and %s at %v.", what, line.X[best], ms(tails[best]), ms(tails[last]), line.X[last])
+	if own >= 0 && own != best {
+		text += fmt.Sprintf(" With as many as there are CPUs, %v, it was %s %% of that, and p99 %s.", line.X[own], report.Number(100*line.Y[own]/max(line.Y[best], 1e-9)), ms(tails[own]))
+	}
+	return text
 }
 
 type httpResult struct {

@@ -32,6 +32,7 @@ const (
 func starvation(ctx context.Context, l *Lab) ([]report.Section, error) {
 	t := &report.Table{Columns: []string{"50 goroutines", "GOMAXPROCS", "probe p50", "p99", "longest", "probes in time", "threads"}}
 	worst := map[string]time.Duration{} // p99 of the probe
+	threads := map[string]int{}         // most of them
 	for _, kind := range []string{asleep, looping, blocking, untold} {
 		for _, procs := range some(l, []int{1, 2, 4}, 1) {
 			var a starveAnswer
@@ -43,14 +44,26 @@ func starvation(ctx context.Context, l *Lab) ([]report.Section, error) {
 				kind, strconv.Itoa(procs), ms(a.P50), ms(a.P99), ms(a.Max), report.Number(100*a.InTime) + " %", strconv.Itoa(a.Threads),
 			})
 			worst[kind] = max(worst[kind], a.P99)
+			threads[kind] = max(threads[kind], a.Threads)
 		}
 	}
 	text := paragraphs(
 		"Claimed: with too small a GOMAXPROCS, fifty goroutines that sleep starve the others.",
-		fmt.Sprintf("A goroutine in time.Sleep holds no processor: it is a timer in a heap. Run literally, the program starves nobody: a probe that asks to be woken each millisecond is late by %s at p99 in the worst of its rows, on a machine of %d CPUs.", ms(worst[asleep]), runtime.NumCPU()),
-		fmt.Sprintf("What does starve others is to hold a processor. Fifty loops are preempted by a signal after 10 ms each (since Go 1.14), so the probe waits its turn behind them: p99 %s. A system call that blocks gives its processor to another thread when the monitor thread notices, 20 µs to 10 ms later; fifty of them cost a thread each and the probe %s at p99. The same call made so that the scheduler is not told, as RawSyscall or a long stretch of assembly does, keeps the processor until it returns: %s.", ms(worst[looping]), ms(worst[blocking]), ms(worst[untold])),
+		fmt.Sprintf("A goroutine in time.Sleep holds no processor: it is a timer in a heap. Run literally, the program %s: a probe that asks to be woken each millisecond is late by %s at p99 in the worst of its rows, on a machine of %d CPUs.", starved(worst[asleep]), ms(worst[asleep]), runtime.NumCPU()),
+		fmt.Sprintf("What takes a processor from others is to hold it. A loop is preempted by a signal after 10 ms (since Go 1.14), and fifty of them take turns with the probe: p99 %s. A system call that blocks gives its processor to another thread when the monitor thread notices, 20 µs to 10 ms later (sysmon in runtime/proc.go); with fifty of them the process had started %d threads, %d with the sleepers, and the probe was late by %s at p99. The same call made so that the scheduler is not told, as RawSyscall or a long stretch of assembly does, keeps the processor until it returns: %s.",
+			ms(worst[looping]), threads[blocking], threads[asleep], ms(worst[blocking]), ms(worst[untold])),
 	)
 	return []report.Section{{Title: "Fifty sleepers", Text: text, Table: t}}, nil
+}
+
+// starved says in words if the probe was kept waiting: for longer than a
+// goroutine may run before it is preempted.
+func starved(p99 time.Duration) string {
+	const slice = 10 * time.Millisecond // forcePreemptNS in runtime/proc.go
+	if p99 < slice {
+		return "starves nobody"
+	}
+	return "did keep others waiting here, which its sleepers cannot explain"
 }
 
 type starveOrders struct {

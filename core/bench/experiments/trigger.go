@@ -19,7 +19,9 @@ import (
 // nothing.
 func trigger(ctx context.Context, l *Lab) ([]report.Section, error) {
 	t := &report.Table{Columns: []string{"GOGC", "4 MB x GOGC/100", "goal of the first collection", "heap when it began", "collections for 64 MB of garbage"}}
-	for _, gogc := range []int{25, 50, 100, 200, 400} {
+	settings := []int{25, 50, 100, 200, 400}
+	var counts []int // of collections
+	for _, gogc := range settings {
 		var done struct{ Bytes int64 }
 		trace, err := l.child(ctx, "churn", []string{"GODEBUG=gctrace=1", "GOGC=" + strconv.Itoa(gogc)}, churnOrders{Bytes: 64 << 20, Block: 4 << 10}, &done)
 		if err != nil {
@@ -34,11 +36,13 @@ func trigger(ctx context.Context, l *Lab) ([]report.Section, error) {
 			row[2], row[3] = mib(cycles[0].Goal), mib(cycles[0].HeapStart)
 		}
 		t.Rows = append(t.Rows, row)
+		counts = append(counts, len(cycles))
 	}
 	text := paragraphs(
 		"Claimed: the collector starts when the heap has doubled (GOGC=100).",
 		"A heap that is nearly empty doubles all the time, so the runtime has a minimum: 4 MB times GOGC/100 (heapMinimum in runtime/mgcpacer.go). The program here makes 64 MB of garbage in blocks of 4 KB and keeps nothing of it. The collection begins somewhat before the goal, so that marking can end at it; gctrace rounds to whole MB.",
-		"A small GOGC therefore costs a small program many collections, and the minimum is no setting of its own: a ballast (a large allocation that is never touched) or GOMEMLIMIT with GOGC=off raises it.",
+		fmt.Sprintf("The same garbage took %d collections with GOGC=%d and %d with GOGC=%d.", counts[0], settings[0], counts[len(counts)-1], settings[len(settings)-1]),
+		"The minimum is no setting of its own: a ballast (a large allocation that is never touched) or GOMEMLIMIT with GOGC=off raises it.",
 	)
 	return []report.Section{{Title: "The first collection and the minimum heap", Text: text, Table: t}}, nil
 }
