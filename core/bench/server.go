@@ -182,8 +182,8 @@ func cleanEnv(set map[string]string) []string {
 	return env
 }
 
-func (s *Server) awaitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (s *Server) awaitReady(caller context.Context) error {
+	ctx, cancel := context.WithTimeout(caller, patience)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -197,6 +197,9 @@ func (s *Server) awaitReady(ctx context.Context) error {
 			log, _ := os.ReadFile(s.logFile())
 			return fmt.Errorf("the server ended before it was ready (%w): %s", s.err, tail(log))
 		case <-ctx.Done():
+			if err := caller.Err(); err != nil {
+				return err // interrupted
+			}
 			return fmt.Errorf("the server was not ready in %v", patience)
 		}
 	}
