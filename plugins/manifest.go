@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"parley/core/chat"
+	"parley/core/spelling"
 	"parley/sdk/abi"
 )
 
@@ -285,38 +286,8 @@ func suggest(key string, fields map[string]func() error) string {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	best, distance := "", 4 // further apart is no slip of a finger
-	for _, name := range names {
-		if n := editDistance(strings.ToLower(key), name, distance); n < distance {
-			best, distance = name, n
-		}
-	}
-	if best != "" {
+	if best := spelling.Nearest(key, names); best != "" {
 		return fmt.Sprintf("; did you mean %q?", best)
 	}
 	return "; known are " + strings.Join(names, ", ")
-}
-
-// editDistance is Levenshtein's, or limit if the lengths alone make it so.
-func editDistance(a, b string, limit int) int {
-	if max(len(a)-len(b), len(b)-len(a)) >= limit {
-		return limit
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

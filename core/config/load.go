@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"parley/core/spelling"
 )
 
 // MaxFileBytes bounds the configuration file; a real one has a few kilobytes.
@@ -133,7 +135,7 @@ func (l *loader) environment(env []string) {
 		case known:
 			l.text(f, value, at)
 		case !fromOrchestrator(name, value):
-			l.report(at, name, "no such variable%s", l.suggest(func() string { return nearest(name, names) }))
+			l.report(at, name, "no such variable%s", l.suggest(func() string { return spelling.Nearest(name, names) }))
 		}
 	}
 }

@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"strings"
+
+	"parley/core/spelling"
 )
 
 // Problem is one thing that is wrong with the configuration.
@@ -58,24 +60,6 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// nearest returns the candidate that text was most likely meant to be, or ""
-// when none is close: a third of its letters may differ, at least two.
-func nearest(text string, candidates []string) string {
-	if len(text) > 2*maxShown { // no key is that long; keep the cost bounded
-		return ""
-	}
-	best, bestDistance := "", max(2, len(text)/3)+1
-	for _, c := range candidates {
-		if c == "" {
-			continue
-		}
-		if d := levenshtein(strings.ToLower(text), strings.ToLower(c)); d < bestDistance {
-			best, bestDistance = c, d
-		}
-	}
-	return best
-}
-
 // nearestKey looks for a key: first one that ends as text does, so that a key
 // put in the wrong section is found, then the one spelt most alike.
 func nearestKey(text string, names []string) string {
@@ -93,25 +77,5 @@ func nearestKey(text string, names []string) string {
 	if found != "" {
 		return found
 	}
-	return nearest(text, names)
-}
-
-// levenshtein counts the bytes to insert, delete or replace to get from a to b.
-func levenshtein(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
+	return spelling.Nearest(text, names)
 }

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"parley/core/chat"
+	"parley/core/spelling"
 	"parley/core/state"
 )
 
@@ -65,7 +66,7 @@ func (f *field) checkText(text string) error {
 			return nil
 		}
 		err := fmt.Sprintf("%s is not among the choices", f.quote(text))
-		if near := nearest(text, f.enum); near != "" {
+		if near := spelling.Nearest(text, f.enum); near != "" {
 			err += fmt.Sprintf("; did you mean %q?", near)
 		}
 		return errors.New(err)
