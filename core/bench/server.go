@@ -321,7 +321,7 @@ func Take(ctx context.Context, target, admin, token string, pids []int) (*Server
 	}
 	how, ok := schemes[u.Scheme]
 	if !ok || u.Host == "" {
-		return nil, fmt.Errorf("target %q is not like ws://127.0.0.1:8080/v1/ws, wss://..., tcp://127.0.0.1:7070 or tls://...", target)
+		return nil, fmt.Errorf("target %q must begin with ws://, wss://, tcp:// or tls:// and name a host, like ws://127.0.0.1:8080/v1/ws", target)
 	}
 	if u.Port() == "" {
 		u.Host = net.JoinHostPort(u.Hostname(), how.port)
