@@ -29,6 +29,13 @@ func (s *server) metrics() []metrics.Metric {
 		{Name: "parley_closes_total", Help: "Sessions ended, by close code.", Read: func(e metrics.Emit) {
 			st.Closes(func(c wire.CloseCode, n uint64) { e(float64(n), "code", fmt.Sprint(int(c))) })
 		}},
+		metrics.Gauge("parley_parked_connections", "Connections that wait without a goroutine (transport.parking).", func() float64 {
+			n := 0
+			for _, in := range s.intakes {
+				n += in.Parked()
+			}
+			return float64(n)
+		}),
 		metrics.Gauge("parley_rooms", "Rooms in memory.", func() float64 { return float64(s.hub.Loaded()) }),
 		metrics.Counter("parley_pump_passes_total", "Passes of the shard pumps.", h.Passes.Load),
 		metrics.Counter("parley_pump_writes_total", "Writes to connections by the pumps.", h.Writes.Load),

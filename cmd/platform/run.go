@@ -139,6 +139,9 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	if err := s.firstRooms(inner); err != nil {
 		fail(err)
 	}
+	for _, in := range s.intakes {
+		g.start(inner, "parked connections", in.Run)
+	}
 	g.start(ctx, "chat listener", s.front.Run)
 	g.start(ctx, "web listener", func(context.Context) error { return ignoreClosed(s.http.Serve(s.front)) })
 	if s.tcpLn != nil {

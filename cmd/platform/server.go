@@ -26,6 +26,7 @@ import (
 	"parley/core/session"
 	"parley/core/state"
 	"parley/core/transport/certs"
+	"parley/core/transport/intake"
 	"parley/core/transport/proxy"
 	"parley/core/transport/stream"
 	"parley/core/transport/tcp"
@@ -67,6 +68,7 @@ type server struct {
 	tcp      *tcp.Server
 
 	http, adminHTTP        *http.Server
+	intakes                []*intake.Intake // of both transports
 	front                  *ws.Front        // between httpLn and http
 	httpLn, tcpLn, adminLn *stream.Listener // the latter two may be nil
 }
@@ -219,12 +221,21 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 		return fmt.Errorf("proxy.trusted: %w", err)
 	}
 	front := stream.Options{Tune: tune, Deadline: s.cfg.Limits.HandshakeTimeout}
+	wsIntake, err := intake.New(s.cfg.Transport.Parking)
+	if err != nil {
+		return err
+	}
+	tcpIntake, err := intake.New(s.cfg.Transport.Parking)
+	if err != nil {
+		return err
+	}
+	s.intakes = []*intake.Intake{wsIntake, tcpIntake}
 	forwarding := proxies
 	if s.cfg.Proxy.HTTP == "protocol" { // the PROXY header has named the client, whose own X-Forwarded-For counts for nothing
 		forwarding = nil
 	}
-	s.ws = ws.New(ws.Config{Origins: s.cfg.Origins, Proxies: forwarding, Deflate: s.cfg.WebSocket.Deflate}, s.sessions, s.log)
-	s.tcp = tcp.New(s.sessions, s.log)
+	s.ws = ws.New(ws.Config{Intake: wsIntake, Origins: s.cfg.Origins, Proxies: forwarding, Deflate: s.cfg.WebSocket.Deflate}, s.sessions, s.log)
+	s.tcp = tcp.New(tcpIntake, s.sessions, s.log)
 	mux := http.NewServeMux()
 	mux.Handle(wsPath, s.ws)
 	mux.Handle("/", web.Handler(web.Config{Rooms: publicRooms(s.cfg)}))

@@ -24,16 +24,17 @@ type Config struct {
 	Proxy     Proxy     `yaml:"proxy" doc:"Proxies in front of the server that say who the client is. Nobody else is believed."`
 	Rooms     []Room    `yaml:"rooms" zero:"none" doc:"Rooms created at start when they do not exist. An existing room keeps its settings."`
 
-	Auth     Auth     `yaml:"auth" doc:"Who may connect."`
-	Plugins  Plugins  `yaml:"plugins" doc:"Moderation plugins: WebAssembly modules that judge each message."`
-	Policy   Policy   `yaml:"policy" doc:"Rego rules that decide who may do what. Without dir and git.url the built-in policy decides."`
-	Redis    Redis    `yaml:"redis" doc:"The shared store of a cluster."`
-	Journal  Journal  `yaml:"journal" doc:"The log of each room: history, order and resume."`
-	Limits   Limits   `yaml:"limits" doc:"Bounds on what clients may ask of the server."`
-	Liveness Liveness `yaml:"liveness" doc:"How dead connections are found: heartbeats and TCP KeepAlive together."`
-	Runtime  Runtime  `yaml:"runtime" doc:"The Go runtime. Where GOMAXPROCS, GOGC or GOMEMLIMIT is set in the environment, that variable wins."`
-	Log      Log      `yaml:"log" doc:"The server's own log, on standard error."`
-	Shutdown Shutdown `yaml:"shutdown" doc:"What happens on SIGTERM."`
+	Auth      Auth      `yaml:"auth" doc:"Who may connect."`
+	Plugins   Plugins   `yaml:"plugins" doc:"Moderation plugins: WebAssembly modules that judge each message."`
+	Policy    Policy    `yaml:"policy" doc:"Rego rules that decide who may do what. Without dir and git.url the built-in policy decides."`
+	Redis     Redis     `yaml:"redis" doc:"The shared store of a cluster."`
+	Journal   Journal   `yaml:"journal" doc:"The log of each room: history, order and resume."`
+	Limits    Limits    `yaml:"limits" doc:"Bounds on what clients may ask of the server."`
+	Liveness  Liveness  `yaml:"liveness" doc:"How dead connections are found: heartbeats and TCP KeepAlive together."`
+	Runtime   Runtime   `yaml:"runtime" doc:"The Go runtime. Where GOMAXPROCS, GOGC or GOMEMLIMIT is set in the environment, that variable wins."`
+	Log       Log       `yaml:"log" doc:"The server's own log, on standard error."`
+	Transport Transport `yaml:"transport" doc:"How connections wait."`
+	Shutdown  Shutdown  `yaml:"shutdown" doc:"What happens on SIGTERM."`
 }
 
 // TCP configures the newline-delimited listener.
@@ -198,6 +199,11 @@ func (l Log) Handler(w io.Writer) slog.Handler {
 		return slog.NewJSONHandler(w, opts)
 	}
 	return slog.NewTextHandler(w, opts)
+}
+
+// Transport configures how connections wait.
+type Transport struct {
+	Parking bool `yaml:"parking" doc:"Whether a connection without anything to read gives its goroutine back and waits in epoll (Linux; TLS connections keep theirs)."`
 }
 
 // Shutdown configures the end of the process.

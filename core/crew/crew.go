@@ -30,6 +30,7 @@ const (
 type Crew struct {
 	mu   sync.Mutex
 	idle []*worker // the newest last
+	over bool      // Wait has begun: nobody rests any more
 	all  sync.WaitGroup
 }
 
@@ -45,6 +46,15 @@ func (c *Crew) Do(t Task) {
 	w.work <- t
 	<-w.done
 	c.put(w)
+}
+
+// Go runs t on a worker and does not wait for it.
+func (c *Crew) Go(t Task) { c.take().work <- alone{t, c} }
+
+// alone is a task that nobody waits for.
+type alone struct {
+	Task
+	crew *Crew
 }
 
 func (c *Crew) take() *worker {
@@ -64,6 +74,10 @@ func (c *Crew) take() *worker {
 func (w *worker) run() {
 	for t := range w.work {
 		t.Run()
+		if a, ok := t.(alone); ok {
+			a.crew.put(w)
+			continue
+		}
 		w.done <- struct{}{}
 	}
 }
@@ -74,6 +88,10 @@ func (c *Crew) put(w *worker) {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.over {
+		close(w.work)
+		return
+	}
 	w.idle = now
 	c.idle = append(c.idle, w)
 	n := 0
@@ -88,10 +106,11 @@ func (c *Crew) put(w *worker) {
 	}
 }
 
-// Wait ends the idle workers and returns when all have ended. Nothing may be
-// under way.
+// Wait ends the workers, each when it has done what is under way, and returns
+// when all have ended.
 func (c *Crew) Wait() {
 	c.mu.Lock()
+	c.over = true
 	for _, w := range c.idle {
 		close(w.work)
 	}

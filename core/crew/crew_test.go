@@ -72,6 +72,36 @@ func TestIdleWorkersGoHome(t *testing.T) {
 	})
 }
 
+func TestGoDoesNotWait(t *testing.T) {
+	var c crew.Crew
+	gate := make(chan struct{})
+	var done sync.WaitGroup
+	for range 300 {
+		done.Add(1)
+		c.Go(task(func() { <-gate; done.Done() }))
+	}
+	close(gate) // all were taken before any could end
+	done.Wait()
+	for range 300 { // and the workers are back, or new ones are
+		c.Do(task(func() {}))
+	}
+	c.Wait()
+}
+
+// Wait may come while the last tasks are just ending.
+func TestWaitWhileTasksEnd(t *testing.T) {
+	for range 200 {
+		var c crew.Crew
+		var told sync.WaitGroup
+		told.Add(8)
+		for range 8 {
+			c.Go(task(told.Done))
+		}
+		told.Wait()
+		c.Wait()
+	}
+}
+
 func BenchmarkDo(b *testing.B) {
 	var c crew.Crew
 	defer c.Wait()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"parley/core/transport/proxy"
@@ -163,6 +164,17 @@ func Bare(c net.Conn) net.Conn {
 		return a.TCPConn
 	}
 	return c
+}
+
+// Descriptor returns the file descriptor of c where all its unread bytes lie in
+// the socket below it: of plain TCP, as Bare returns it. Else nil.
+func Descriptor(c net.Conn) syscall.RawConn {
+	if tc, ok := c.(*net.TCPConn); ok {
+		if raw, err := tc.SyscallConn(); err == nil {
+			return raw
+		}
+	}
+	return nil
 }
 
 // Unread puts bytes back that its reader has read from c, a Plain connection:

@@ -51,6 +51,27 @@ func New(conn net.Conn) Socket {
 	return newPlain(conn)
 }
 
+// Waking returns s with a hook: wake is called after Shutdown and Abort, under
+// whatever lock their caller holds.
+func Waking(s Socket, wake func()) Socket { return &waking{s, wake} }
+
+type waking struct {
+	Socket
+	wake func()
+}
+
+// Shutdown implements Socket.
+func (s *waking) Shutdown() {
+	s.Socket.Shutdown()
+	s.wake()
+}
+
+// Abort implements Socket.
+func (s *waking) Abort() {
+	s.Socket.Abort()
+	s.wake()
+}
+
 // plain implements Socket on a net.Conn without TLS.
 type plain struct {
 	conn net.Conn

@@ -10,14 +10,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"parley/core/chat"
-	"parley/core/crew"
 	"parley/core/session"
+	"parley/core/transport/intake"
 	"parley/core/transport/stream"
 	"parley/core/wire"
 )
@@ -29,9 +28,8 @@ const readBuffer = 256
 type Server struct {
 	sessions *session.Server
 	log      *slog.Logger
-	readers  sync.WaitGroup
-	crew     crew.Crew
-	refusing atomic.Int32 // connections that are being turned away
+	intake   *intake.Intake // of the connections
+	refusing atomic.Int32   // connections that are being turned away
 }
 
 // A refused client is given refusalTime to read why; beyond maxRefusing at
@@ -41,16 +39,19 @@ const (
 	maxRefusing = 256
 )
 
-// New returns a server; see Serve.
-func New(sessions *session.Server, log *slog.Logger) *Server {
-	return &Server{sessions: sessions, log: log}
+// New returns a server; see Serve. in reads the connections; nil: an intake
+// that does not park.
+func New(in *intake.Intake, sessions *session.Server, log *slog.Logger) *Server {
+	if in == nil {
+		in = new(intake.Intake)
+	}
+	return &Server{intake: in, sessions: sessions, log: log}
 }
 
 // Serve accepts connections until ln is closed, which is no error. The
 // connections live on; see Wait.
 func (s *Server) Serve(ln net.Listener) error {
-	s.readers.Add(1) // so that Wait waits for Serve, and nothing is added to none
-	defer s.readers.Done()
+	defer s.intake.Hold()()                               // so that Wait waits for Serve, and nothing is added to none
 	ctx, stop := context.WithCancel(context.Background()) // handshakes end with the listener
 	defer stop()
 	pause := 5 * time.Millisecond // after an error, doubled to 1 s: file descriptors may be short
@@ -66,18 +67,14 @@ func (s *Server) Serve(ln net.Listener) error {
 			continue
 		}
 		pause = 5 * time.Millisecond
-		s.readers.Go(func() { s.serve(ctx, c) })
+		s.intake.Go(func() { s.serve(ctx, c) })
 	}
 }
 
 // Wait returns when Serve has, and every connection has ended.
-func (s *Server) Wait() {
-	s.readers.Wait()
-	s.crew.Wait()
-}
+func (s *Server) Wait() { s.intake.Wait() }
 
-// serve makes a link of the connection and leaves it to a goroutine of its
-// own, whose stack has not grown in here.
+// serve makes a link of the connection and leaves it to the intake.
 func (s *Server) serve(ctx context.Context, c net.Conn) {
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	ip := stream.RemoteIP(c) // waits for the PROXY header where one is due
@@ -99,10 +96,10 @@ func (s *Server) serve(ctx context.Context, c net.Conn) {
 		return
 	}
 	c = stream.Bare(c)
-	l := &link{s: s, c: c, in: lines{r: bufio.NewReaderSize(c, readBuffer), limit: s.sessions.Config().FrameBytes}, release: release}
-	l.x = s.sessions.Start(session.Conn{Transport: "tcp", Remote: ip, Socket: stream.New(c)})
-	_ = c.SetReadDeadline(hello)
-	s.readers.Go(l.serve)
+	l := &link{c: c, in: lines{r: bufio.NewReaderSize(c, readBuffer), limit: s.sessions.Config().FrameBytes}, release: release}
+	_ = c.SetReadDeadline(hello) // before there is a session, whose end sets a nearer one
+	l.x = s.sessions.Start(session.Conn{Transport: "tcp", Remote: ip, Socket: stream.Waking(stream.New(c), l.Wake)})
+	s.intake.Start(&l.Reader, l, stream.Descriptor(c))
 }
 
 // turnAway tells a client above the limits why it is not served.
@@ -124,10 +121,9 @@ func (s *Server) turnAway(c net.Conn, e *chat.Error) {
 	}
 }
 
-// link is one connection. Its goroutine only waits for bytes, so that it gets
-// by with the smallest stack; what they say is carried out by the crew.
+// link is one connection, read by the server's intake.
 type link struct {
-	s       *Server
+	intake.Reader
 	c       net.Conn
 	in      lines
 	x       *session.Session
@@ -138,12 +134,21 @@ type link struct {
 	held    bool // answers are held back
 }
 
-// serve reads until the connection ends. hello must have come by then.
-func (l *link) serve() {
-	for !l.ended {
-		_, l.err = l.in.r.Peek(1) // the kernel says why a connection ended only once
-		l.s.crew.Do(l)
-	}
+// Fill implements intake.Connection. The kernel says why a connection ended
+// only once.
+func (l *link) Fill() { _, l.err = l.in.r.Peek(1) }
+
+// Over implements intake.Connection.
+func (l *link) Over() bool { return l.ended }
+
+// Drained implements intake.Connection. Up to hello there is a deadline.
+func (l *link) Drained() bool { return l.greeted && l.in.r.Buffered() == 0 }
+
+// Closed implements intake.Connection.
+func (l *link) Closed() bool { return l.x.Closed() }
+
+// Finish implements intake.Connection.
+func (l *link) Finish() {
 	l.x.End()
 	stream.Linger(l.c, stream.LingerTime)
 	_ = l.c.Close()

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"parley/core/session"
+	"parley/core/transport/intake"
 	"parley/core/transport/proxy"
 	"parley/core/transport/stream"
 	"parley/core/transport/transporttest"
@@ -43,8 +44,13 @@ func start(t testing.TB, change func(*session.Config)) *node {
 // serve serves sessions, over TLS where secure is not nil.
 func serve(t testing.TB, sessions *session.Server, secure *tls.Config, more ...func(*stream.Options)) *node {
 	t.Helper()
+	return serveFrom(t, transporttest.Intake(t, true), sessions, secure, more...)
+}
+
+func serveFrom(t testing.TB, in *intake.Intake, sessions *session.Server, secure *tls.Config, more ...func(*stream.Options)) *node {
+	t.Helper()
 	n := &node{t: t, sessions: sessions}
-	n.tcp = New(n.sessions, slog.New(slog.DiscardHandler))
+	n.tcp = New(in, n.sessions, slog.New(slog.DiscardHandler))
 	opt := stream.Options{Tune: func(c *net.TCPConn) { _ = c.SetWriteBuffer(16 << 10) }, TLS: secure, Deadline: sessions.Config().HandshakeTimeout}
 	for _, change := range more {
 		change(&opt)
@@ -70,8 +76,14 @@ func serve(t testing.TB, sessions *session.Server, secure *tls.Config, more ...f
 }
 
 func TestSuite(t *testing.T) {
+	for _, park := range []bool{false, true} {
+		t.Run(map[bool]string{false: "goroutines", true: "parked"}[park], func(t *testing.T) { suite(t, park) })
+	}
+}
+
+func suite(t *testing.T, park bool) {
 	transporttest.Suite(t, func(t testing.TB, sessions *session.Server, secure *tls.Config) string {
-		n := serve(t, sessions, secure)
+		n := serveFrom(t, transporttest.Intake(t, park), sessions, secure)
 		if secure != nil {
 			return "tls://" + n.addr
 		}
@@ -366,7 +378,7 @@ func (m *moody) Accept() (net.Conn, error) {
 func TestServeOutlivesErrors(t *testing.T) {
 	sessions := transporttest.Node(t, nil)
 	var log bytes.Buffer
-	s := New(sessions, slog.New(slog.NewTextHandler(&log, nil)))
+	s := New(nil, sessions, slog.New(slog.NewTextHandler(&log, nil)))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

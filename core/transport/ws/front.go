@@ -78,8 +78,7 @@ func (f *Front) Close() (err error) {
 func (f *Front) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = f.Close() })
 	defer stop()
-	f.h.readers.Add(1) // so that Wait waits for Run, and nothing is added to none
-	defer f.h.readers.Done()
+	defer f.h.intake.Hold()()     // so that Wait waits for Run, and nothing is added to none
 	pause := 5 * time.Millisecond // after an error, doubled to 1 s: file descriptors may be short
 	for {
 		c, err := f.ln.Accept()
@@ -93,7 +92,7 @@ func (f *Front) Run(ctx context.Context) error {
 			continue
 		}
 		pause = 5 * time.Millisecond
-		f.h.readers.Go(func() { f.greet(c) })
+		f.h.intake.Go(func() { f.greet(c) })
 	}
 }
 
@@ -113,7 +112,7 @@ func (f *Front) greet(c net.Conn) {
 		return
 	}
 	if l := f.open(c); l != nil {
-		f.h.readers.Go(l.serve)
+		l.start()
 	}
 }
 
@@ -128,7 +127,7 @@ func (f *Front) open(c net.Conn) *link {
 		_ = c.Close()
 		return nil
 	}
-	f.h.crew.Do(o)
+	f.h.intake.Do(o)
 	return o.link
 }
 

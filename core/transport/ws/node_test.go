@@ -51,6 +51,9 @@ func serve(t testing.TB, sessions *session.Server, secure *tls.Config, cfg Confi
 func serveHTTP(t testing.TB, sessions *session.Server, secure *tls.Config, cfg Config, bare bool, more ...func(*stream.Options)) *node {
 	t.Helper()
 	n := &node{t: t, sessions: sessions}
+	if cfg.Intake == nil {
+		cfg.Intake = transporttest.Intake(t, true)
+	}
 	n.ws = New(cfg, n.sessions, slog.New(slog.DiscardHandler))
 	mux := http.NewServeMux()
 	mux.Handle("/v1/ws", n.ws)
@@ -102,7 +105,7 @@ func TestSuite(t *testing.T) {
 
 func TestSuiteBehindNetHTTP(t *testing.T) {
 	transporttest.Suite(t, func(t testing.TB, sessions *session.Server, secure *tls.Config) string {
-		n := serveHTTP(t, sessions, secure, Config{}, true)
+		n := serveHTTP(t, sessions, secure, Config{Intake: transporttest.Intake(t, false)}, true)
 		if secure != nil {
 			return "wss://" + n.addr + "/v1/ws"
 		}

@@ -1,8 +1,8 @@
 // Package ws carries sessions over WebSocket (RFC 6455) with gorilla.
 //
 // The HTTP handler upgrades and returns, so net/http keeps neither its
-// buffers nor its goroutine. One goroutine a connection remains, which waits
-// for bytes and has a crew (package crew) carry out what they say.
+// buffers nor its goroutine. What remains is a connection of an intake (package
+// intake), which waits for bytes and has a crew carry out what they say.
 // gorilla only reads: answers to pings and close frames go through the
 // connection's room.Peer like every other byte, because a frame of ours may be
 // half out, and what gorilla would write by itself is dropped.
@@ -28,8 +28,8 @@ import (
 	"github.com/gorilla/websocket"
 
 	"parley/core/chat"
-	"parley/core/crew"
 	"parley/core/session"
+	"parley/core/transport/intake"
 	"parley/core/transport/proxy"
 	"parley/core/transport/stream"
 	"parley/core/wire"
@@ -53,8 +53,7 @@ type Handler struct {
 	compress bool
 	log      *slog.Logger
 	upgrader websocket.Upgrader
-	readers  sync.WaitGroup
-	crew     crew.Crew
+	intake   *intake.Intake // of the connections
 	refused  atomic.Uint64
 }
 
@@ -63,11 +62,15 @@ type Config struct {
 	Origins []string       // web origins allowed besides the server's own host, as "https://chat.example"
 	Proxies proxy.Networks // whose X-Forwarded-For is believed
 	Deflate bool           // agree to permessage-deflate (RFC 7692)
+	Intake  *intake.Intake // reads the connections; nil: one that does not park
 }
 
 // New returns a handler.
 func New(cfg Config, sessions *session.Server, log *slog.Logger) *Handler {
 	h := &Handler{sessions: sessions, origins: make(map[string]struct{}), proxies: cfg.Proxies, compress: cfg.Deflate, log: log}
+	if h.intake = cfg.Intake; h.intake == nil {
+		h.intake = new(intake.Intake)
+	}
 	for _, o := range cfg.Origins {
 		h.origins[strings.ToLower(o)] = struct{}{}
 	}
@@ -87,10 +90,7 @@ func (h *Handler) RefusedOrigins() uint64 { return h.refused.Load() }
 
 // Wait returns when every connection has ended. Call it when no request can
 // come any more: after http.Server.Shutdown.
-func (h *Handler) Wait() {
-	h.readers.Wait()
-	h.crew.Wait()
-}
+func (h *Handler) Wait() { h.intake.Wait() }
 
 // allowed checks the Origin (RFC 6455 §10.2): browsers always send it, other
 // clients need not.
@@ -137,10 +137,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusInternalServerError, chat.Errorf(chat.CodeInternal, "the server lost track of this connection"))
 		return
 	}
-	h.readers.Add(1) // while http.Server.Shutdown still waits for the request: it forgets what is taken over
-	defer h.readers.Done()
+	defer h.intake.Hold()() // while http.Server.Shutdown still waits for the request: it forgets what is taken over
 	if l := h.upgrade(w, r, conn); l != nil {
-		h.readers.Go(l.serve)
+		l.start()
 	}
 }
 
@@ -164,7 +163,8 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, conn net.Conn)
 	l := &link{h: h, g: g, in: t.in, release: release}
 	hello := stream.Settle(conn, h.sessions.Config().HandshakeTimeout)
 	t.conn.Conn = stream.Bare(t.conn.Conn)
-	l.x = h.sessions.Start(session.Conn{Transport: "ws", Remote: ip, Socket: stream.New(t.conn.Conn), Deflate: t.conn.deflate})
+	_ = g.SetReadDeadline(hello) // before there is a session, whose end sets a nearer one
+	l.x = h.sessions.Start(session.Conn{Transport: "ws", Remote: ip, Socket: stream.Waking(stream.New(t.conn.Conn), l.Wake), Deflate: t.conn.deflate})
 	if limit := h.sessions.Config().FrameBytes; t.conn.deflate && limit > 0 {
 		g.SetReadLimit(int64(limit)) // of compressed bytes, which might inflate to nothing for ever
 		l.limited = true
@@ -173,13 +173,12 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, conn net.Conn)
 	g.SetPingHandler(func(data string) error { l.x.Ping([]byte(data)); return nil })
 	g.SetPongHandler(func(data string) error { l.x.Pong([]byte(data)); return nil })
 	g.SetCloseHandler(func(int, string) error { return nil }) // NextReader returns it; see ended
-	_ = g.SetReadDeadline(hello)
 	return l
 }
 
-// link is one connection. Its goroutine only waits for bytes, so that it gets
-// by with the smallest stack; what they say is carried out by the crew.
+// link is one connection, read by the handler's intake.
 type link struct {
+	intake.Reader
 	h       *Handler
 	g       *websocket.Conn
 	in      *bufio.Reader // what g reads from
@@ -192,28 +191,35 @@ type link struct {
 	limited bool // gorilla counts compressed bytes
 }
 
-// serve reads until the connection ends. It needs a goroutine of its own, whose
-// stack has not grown by anything else.
-func (l *link) serve() {
-	for !l.ended {
-		_, l.err = l.in.Peek(1)
-		l.h.crew.Do(l)
-	}
-	l.linger()
-	_ = l.g.Close()
-	l.release()
+// start begins to read.
+func (l *link) start() {
+	l.h.intake.Start(&l.Reader, l, stream.Descriptor(l.g.NetConn().(*tapConn).Conn))
 }
 
-// linger ends the session. The peer was told why; its answer may arrive so
-// that ours is not reset.
-func (l *link) linger() {
+// Fill implements intake.Connection.
+func (l *link) Fill() { _, l.err = l.in.Peek(1) }
+
+// Over implements intake.Connection.
+func (l *link) Over() bool { return l.ended }
+
+// Drained implements intake.Connection. Up to hello there is a deadline.
+func (l *link) Drained() bool { return l.greeted && l.in.Buffered() == 0 }
+
+// Closed implements intake.Connection.
+func (l *link) Closed() bool { return l.x.Closed() }
+
+// Finish implements intake.Connection. The peer was told why; its answer may
+// arrive so that ours is not reset.
+func (l *link) Finish() {
 	l.x.End()
 	_ = l.g.SetReadDeadline(time.Now().Add(stream.LingerTime))
 	for {
 		if _, _, err := l.g.NextReader(); err != nil { // passes over the message before it, and inflates nothing
-			return
+			break
 		}
 	}
+	_ = l.g.Close()
+	l.release()
 }
 
 // Run implements crew.Task: it carries out what has arrived, and what is on
