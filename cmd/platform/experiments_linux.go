@@ -21,6 +21,7 @@ type experimentsFlags struct {
 	docs  string
 	only  []string
 	scale float64
+	runs  int
 }
 
 // experimentsCommands are what `platform` has on Linux alone: the experiments
@@ -39,6 +40,7 @@ func experimentsCommands() []*cobra.Command {
 	fl.StringVar(&f.docs, "docs", "", "folder for experiments.md and its plots; empty: results are printed only")
 	fl.StringSliceVar(&f.only, "only", nil, "names of experiments; empty: all")
 	fl.Float64Var(&f.scale, "scale", 1, "below 1: fewer connections for a shorter time, to test the experiments and not to learn from")
+	fl.IntVar(&f.runs, "runs", 3, "how often each setting is measured; the page has the median")
 	c.RunE = func(c *cobra.Command, _ []string) error { return f.run(c.Context(), c.OutOrStdout()) }
 	c.AddCommand(&cobra.Command{
 		Use: experiments.ChildCommand, Hidden: true, Args: cobra.ExactArgs(1),
@@ -57,6 +59,9 @@ func (f *experimentsFlags) run(ctx context.Context, out io.Writer) (err error) {
 	if f.scale <= 0 || f.scale > 1 {
 		return fmt.Errorf("--scale %v is not within 0 and 1", f.scale)
 	}
+	if f.runs < 1 || f.runs > 99 {
+		return fmt.Errorf("--runs %d is not within 1 and 99", f.runs)
+	}
 	chosen, err := experiments.Find(f.only)
 	if err != nil {
 		return err
@@ -67,7 +72,7 @@ func (f *experimentsFlags) run(ctx context.Context, out io.Writer) (err error) {
 	if isTerminal(os.Stderr) {
 		f.Progress = os.Stderr
 	}
-	lab := &experiments.Lab{Bench: bench.New(f.Config), Scale: f.scale}
+	lab := &experiments.Lab{Bench: bench.New(f.Config), Scale: f.scale, Runs: f.runs}
 	var failed error
 	for _, e := range chosen {
 		if err := f.one(ctx, lab, e, out); err != nil { // the others may go well

@@ -228,6 +228,7 @@ func TestBadEnvironmentAndFlags(t *testing.T) {
 		{"bad flag", nil, map[string]string{"log.level": "x"}, []string{`flag: --log.level: "x" is not among the choices; allowed: debug, info, warn, error`}},
 		{"rooms flag with a bad item", nil, map[string]string{"rooms": "[{id: x, mode: opn}]"}, []string{`flag: --rooms rooms[0].mode: "opn" is not among the choices; did you mean "open"?`}},
 		{"rooms flag is not YAML", nil, map[string]string{"rooms": "[{"}, []string{`flag: --rooms: not valid YAML`}},
+		{"user timeout below lag", nil, map[string]string{"liveness.user_timeout": "30s"}, []string{`flag: --liveness.user_timeout: liveness.user_timeout must be longer than limits.lag_seconds`}},
 		{"rule blames the flag", nil, map[string]string{"liveness.ping": "1s"}, []string{`flag: --liveness.ping: liveness.pong must be shorter`}},
 	}
 	for _, tt := range tests {

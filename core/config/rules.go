@@ -3,6 +3,7 @@ package config
 import (
 	"net"
 	"reflect"
+	"time"
 
 	"parley/core/liveness"
 )
@@ -72,6 +73,12 @@ var ruleset = []rule{
 	{[]string{"liveness.mode", "liveness.keepalive_idle"}, func(c *Config) string {
 		if c.Liveness.Mode == liveness.ModeBoth && c.Liveness.KeepAliveIdle == 0 {
 			return "liveness.mode both waits for TCP KeepAlive to fail, and liveness.keepalive_idle 0 switches it off"
+		}
+		return ""
+	}},
+	{[]string{"liveness.user_timeout", "limits.lag_seconds"}, func(c *Config) string {
+		if u := c.Liveness.UserTimeout; u > 0 && u <= time.Duration(c.Limits.LagSeconds)*time.Second {
+			return "liveness.user_timeout must be longer than limits.lag_seconds: the kernel would end slow readers before they are told why, and however alive they are"
 		}
 		return ""
 	}},

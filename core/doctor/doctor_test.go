@@ -24,7 +24,7 @@ var update = flag.Bool("update", false, "write deploy/sysctl.d/60-parley.conf")
 
 const sysctlFile = "../../deploy/sysctl.d/60-parley.conf"
 
-var sound = liveness.Config{Ping: 15 * time.Second, KeepAliveIdle: time.Minute, KeepAliveInterval: 10 * time.Second, KeepAliveCount: 3, UserTimeout: 12 * time.Second}
+var sound = liveness.Config{Ping: 15 * time.Second, KeepAliveIdle: time.Minute, KeepAliveInterval: 10 * time.Second, KeepAliveCount: 3, UserTimeout: 45 * time.Second}
 
 // healthy is a machine with nothing to complain of: what its files say.
 func healthy() map[string]string {
@@ -171,8 +171,8 @@ func TestKeepAliveIsReadBackFromASocket(t *testing.T) {
 		state doctor.State
 		says  string
 	}{
-		{"as by default", sound, doctor.OK, "first probe after 1m0s, then every 10s, 3 of them, user timeout 12s (which decides, not the number of probes); the kernel gives a silent peer up 1m10s after"},
-		{"heartbeats alone", off, doctor.OK, "KeepAlive off, user timeout 12s; heartbeats find dead peers"},
+		{"as by default", sound, doctor.OK, "first probe after 1m0s, then every 10s, 3 of them, user timeout 45s (which decides, not the number of probes); the kernel gives a silent peer up 1m10s after"},
+		{"heartbeats alone", off, doctor.OK, "KeepAlive off, user timeout 45s; heartbeats find dead peers"},
 		{"nothing at all", neither, doctor.Bad, "for ever"},
 		{"more than the kernel takes", liveness.Config{Ping: 1, KeepAliveIdle: 90 * time.Second, KeepAliveInterval: 1500 * time.Millisecond, KeepAliveCount: 3}, doctor.Warn, "does not hold"},
 		{"refused by the kernel", liveness.Config{KeepAliveIdle: time.Second, KeepAliveInterval: time.Second, KeepAliveCount: 1000}, doctor.Unknown, "invalid argument"},

@@ -2,10 +2,12 @@ package liveness_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -100,5 +102,38 @@ func TestReadBackIsWhatApplySet(t *testing.T) {
 	s.Close()
 	if got, err := liveness.ReadBack(rc); err == nil {
 		t.Errorf("closed: got %+v, want an error", got)
+	}
+}
+
+// TestUserTimeoutEndsSlowReaders is why the configuration wants a user timeout
+// above limits.lag_seconds: the kernel ends a reader that takes nothing for that
+// long, although it answers every probe of its closed window.
+func TestUserTimeoutEndsSlowReaders(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	reader, err := net.Dial("tcp", l.Addr().String()) // and never reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := liveness.Apply(s.(*net.TCPConn), liveness.Config{UserTimeout: time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetWriteDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	for b := make([]byte, 64<<10); err == nil; {
+		_, err = s.Write(b)
+	}
+	if !errors.Is(err, syscall.ETIMEDOUT) {
+		t.Errorf("writing to a reader that stands still ended with %v, want %v", err, syscall.ETIMEDOUT)
 	}
 }

@@ -68,7 +68,7 @@ func (l *Lab) boxCrowd() int { return l.scaled(10, 4) }
 const division = 30
 
 const (
-	userTimeout      = 12 * time.Second
+	userTimeout      = 45 * time.Second // as by default
 	leastUserTimeout = 3 * time.Second // the kernel sends lost packets again at its own pace, which no setting divides
 	leastPong        = 500 * time.Millisecond
 )
@@ -95,6 +95,7 @@ func (l *Lab) livenessOf(mode string, s setting) map[string]string {
 		"liveness.ping":               l.divided(s.ping, time.Second).String(),
 		"liveness.pong":               l.divided(3*time.Second, leastPong).String(),
 		"liveness.user_timeout":       l.divided(userTimeout, leastUserTimeout).String(),
+		"limits.lag_seconds":          strconv.Itoa(int(l.divided(30*time.Second, time.Second).Seconds())), // below it
 		"liveness.keepalive_idle":     l.keepAlive(s.idle).String(),
 		"liveness.keepalive_interval": l.keepAlive(s.interval).String(),
 		"liveness.keepalive_count":    strconv.Itoa(s.count),

@@ -27,7 +27,8 @@ func (l *Lab) crowd() bench.Load {
 func memory(ctx context.Context, l *Lab) ([]report.Section, error) {
 	c := l.crowd()
 	c.Duration = l.during(10 * time.Second)
-	all, err := l.Bench.IdleCrowd(ctx, l.scaled(servers, 2), c)
+	rss := func(all []report.Section) float64 { return total(all, "RSS per connection, collected") }
+	all, err := median(l, rss, func() ([]report.Section, error) { return l.Bench.IdleCrowd(ctx, l.scaled(servers, 2), c) })
 	if err != nil {
 		return nil, err
 	}
@@ -53,10 +54,22 @@ func memory(ctx context.Context, l *Lab) ([]report.Section, error) {
 	slab, buffers := sum["kernel slab"]/n/n, sum["kernel socket buffers"]/n/n
 	text := paragraphs(
 		"Claimed: a connection costs a goroutine of 2 KB, so 100,000 of them fit anywhere.",
-		fmt.Sprintf("Measured: the stack is one part of several. A process holds %s KiB for each connection after a collection: the session, its name, its place in a room, and buffers, beside a stack where it has one. The kernel holds another %s KiB of its own objects, for both ends together, since the clients run on the same machine (SUnreclaim of /proc/meminfo), and %s KiB in queues.",
-			report.Number(sum["RSS per connection, collected"]/n), report.Number(slab), report.Number(buffers)),
+		fmt.Sprintf("Measured: the stack is one part of several. A process holds %s KiB for each connection after a collection: the session, its name, its place in a room, and buffers, beside a stack where it has one. The kernel holds another %s KiB of its own objects, for both ends together, since the clients run on the same machine (SUnreclaim of /proc/meminfo), and %s KiB in queues. %s",
+			report.Number(sum["RSS per connection, collected"]/n), report.Number(slab), report.Number(buffers), l.medianOf("memory after a collection, all six processes together")),
 	)
 	return []report.Section{{Title: "100,000 connections over six processes", Text: text, Table: t}}, nil
+}
+
+// total adds up the figures of one name.
+func total(all []report.Section, name string) (sum float64) {
+	for _, s := range all {
+		for _, f := range s.Figures {
+			if f.Name == name {
+				sum += f.Value
+			}
+		}
+	}
+	return sum
 }
 
 // gogc compares settings of the collector at 100,000 connections.
@@ -69,11 +82,13 @@ func gogc(ctx context.Context, l *Lab) ([]report.Section, error) {
 	line := report.Line{Name: "all six"}
 	var rows []sums
 	for i, s := range settings {
-		all, err := l.Bench.Crowd(ctx, l.scaled(servers, 2), c, s)
+		row, err := median(l, sums.perCPU, func() (sums, error) {
+			all, err := l.Bench.Crowd(ctx, l.scaled(servers, 2), c, s)
+			return summed(all), err
+		})
 		if err != nil {
 			return nil, err
 		}
-		row := summed(all)
 		rows = append(rows, row)
 		t.Rows = append(t.Rows, row.cells(s.Name))
 		line.X, line.Y = append(line.X, float64(i+1)), append(line.Y, row.rate)
@@ -83,6 +98,7 @@ func gogc(ctx context.Context, l *Lab) ([]report.Section, error) {
 		"The three cannot all come from GOGC. The collector starts when the heap has grown by GOGC percent over what was alive: a larger GOGC means fewer collections and a LARGER swing, a smaller one the opposite. Both fall together only when the program allocates less, or keeps less alive.",
 		traded(settings, rows),
 		"GOGC=off with a memory limit collects only near the limit, which must be above what is alive: below it the collector runs without pause. The share of CPU is gctrace's own account, which counts a collector's thread by the wall clock: on a machine that is busy with the clients too, it says more than was used.",
+		l.medianOf("deliveries for a second of CPU"),
 	)
 	plot := report.Plot{Title: "Collections a second, all processes", X: "row of the table", Y: "1/s", Lines: []report.Line{line}}
 	return []report.Section{{Title: "GOGC at 100,000 connections", Text: text, Table: t, Plots: []report.Plot{plot}}}, nil
@@ -150,16 +166,19 @@ func pauses(ctx context.Context, l *Lab) ([]report.Section, error) {
 		Members: max(l.scaled(10_000, 20)/10*10, 10), RoomSize: 10, Publishers: 16, Rate: float64(l.scaled(1000, 100)), TextBytes: 120, Parallel: 64,
 		Warmup: l.during(5 * time.Second), Duration: l.during(time.Minute),
 	}
-	m, err := l.Bench.Tuned(ctx, c, bench.Tunings("GOGC=50")[0], nil) // more collections to look at than by default
+	whole := func(m *bench.Tuned) gctrace.Summary { return gctrace.Summarize(m.Cycles, 0, 24*time.Hour) } // with the start: a pause is a pause
+	p99 := func(m *bench.Tuned) float64 { return float64(whole(m).PauseP99) }
+	m, err := median(l, p99, func() (*bench.Tuned, error) {
+		return l.Bench.Tuned(ctx, c, bench.Tunings("GOGC=50")[0], nil) // more collections to look at than by default
+	})
 	if err != nil {
 		return nil, err
 	}
-	from := time.Duration(0) // with the start: a pause is a pause
-	whole := gctrace.Summarize(m.Cycles, from, 24*time.Hour)
+	seen := whole(m)
 	t := &report.Table{Columns: []string{"pause", "p99", "longest"}, Rows: [][]string{
-		{"mark start (sweep termination)", ms(whole.StartP99), ms(longest(m.Cycles, func(c gctrace.Cycle) time.Duration { return c.MarkStart }))},
-		{"mark termination", ms(whole.EndP99), ms(longest(m.Cycles, func(c gctrace.Cycle) time.Duration { return c.MarkEnd }))},
-		{"both", ms(whole.PauseP99), ms(whole.PauseMax)},
+		{"mark start (sweep termination)", ms(seen.StartP99), ms(longest(m.Cycles, func(c gctrace.Cycle) time.Duration { return c.MarkStart }))},
+		{"mark termination", ms(seen.EndP99), ms(longest(m.Cycles, func(c gctrace.Cycle) time.Duration { return c.MarkEnd }))},
+		{"both", ms(seen.PauseP99), ms(seen.PauseMax)},
 	}}
 	var start, end report.Line
 	start.Name, end.Name = "mark start", "mark termination"
@@ -169,10 +188,11 @@ func pauses(ctx context.Context, l *Lab) ([]report.Section, error) {
 	}
 	text := paragraphs(
 		"Claimed: the collector stops the world twice, and the pauses grow with the heap and the number of goroutines.",
-		fmt.Sprintf("Measured over %d collections with %d connections: at mark start the longest pause was %s and the p99 %s, at mark termination %s and %s.", whole.Cycles, c.Members,
-			ms(longest(m.Cycles, func(c gctrace.Cycle) time.Duration { return c.MarkStart })), ms(whole.StartP99),
-			ms(longest(m.Cycles, func(c gctrace.Cycle) time.Duration { return c.MarkEnd })), ms(whole.EndP99)),
+		fmt.Sprintf("Measured over %d collections with %d connections: at mark start the longest pause was %s and the p99 %s, at mark termination %s and %s.", seen.Cycles, c.Members,
+			ms(longest(m.Cycles, func(c gctrace.Cycle) time.Duration { return c.MarkStart })), ms(seen.StartP99),
+			ms(longest(m.Cycles, func(c gctrace.Cycle) time.Duration { return c.MarkEnd })), ms(seen.EndP99)),
 		"The work that grows with the heap, marking, runs beside the program (Go has scanned stacks concurrently since 1.9). In the two pauses the runtime waits until every processor has reached a safe point; where there are fewer CPUs than busy threads, reaching it takes the kernel's scheduler too.",
+		l.medianOf("the p99 of both pauses"),
 	)
 	return []report.Section{{Title: "Mark start and mark termination", Text: text, Table: t,
 		Plots: []report.Plot{{Title: "Pauses of each collection", X: "collection", Y: "ms", Lines: []report.Line{start, end}}}}}, nil

@@ -42,14 +42,16 @@ func detection(ctx context.Context, l *Lab) ([]report.Section, error) {
 			cases = append(cases, &found{fault: fault, mode: mode})
 		}
 	}
-	errs := make([]error, len(cases))
-	var running sync.WaitGroup
-	for i, c := range cases { // they only wait, each in namespaces of its own
-		running.Go(func() { errs[i] = l.detect(ctx, uint64(i), c) })
-	}
-	running.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
+	for round := range max(l.Runs, 1) {
+		errs := make([]error, len(cases))
+		var running sync.WaitGroup
+		for i, c := range cases { // they only wait, each in namespaces of its own
+			running.Go(func() { errs[i] = l.detect(ctx, uint64(round*len(cases)+i), c) })
+		}
+		running.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return nil, err
+		}
 	}
 	t := &report.Table{Columns: []string{"what happened", "liveness.mode", "found", "median", "longest", "evidence"}}
 	for _, c := range cases {
@@ -57,7 +59,7 @@ func detection(ctx context.Context, l *Lab) ([]report.Section, error) {
 	}
 	text := paragraphs(
 		"Claimed: TCP KeepAlive and application heartbeats together find dead connections best, when a connection is closed only once both agree.",
-		fmt.Sprintf("Each row is %d connections; time counts from the moment of the fault and so includes the wait for the next heartbeat. Rows below %d found had been watched for %v. TCP_USER_TIMEOUT is set in all of them: it ends what the kernel has sent in vain, whatever the mode.", crowdSize, crowdSize, l.watch()),
+		fmt.Sprintf("Each row is %d connections in each of %d runs; time counts from the moment of the fault and so includes the wait for the next heartbeat. Where not all were found, they had been watched for %v. TCP_USER_TIMEOUT is set in all of them: it ends what the kernel has sent in vain, whatever the mode.", crowdSize, max(l.Runs, 1), l.watch()),
 		agreed(cases), unfound(cases),
 		"A heartbeat that is not acknowledged keeps the kernel from probing (tcp(7): KeepAlive probes an idle connection), and a frozen program's kernel answers every probe. A NAT that forgets is an experiment of its own, below.",
 	)
@@ -71,7 +73,7 @@ func agreed(cases []*found) string {
 		if c.mode == string(liveness.ModeBoth) {
 			by += c.evidence[string(liveness.CauseKeepAlive)]
 			ended += len(c.after)
-			all += crowdSize
+			all += c.all
 		}
 	}
 	if all == 0 {
@@ -84,7 +86,7 @@ func agreed(cases []*found) string {
 func unfound(cases []*found) string {
 	var rows []string
 	for _, c := range cases {
-		if n := len(c.after); n < crowdSize {
+		if n := len(c.after); n < c.all {
 			rows = append(rows, fmt.Sprintf("%s with %s (%d)", c.fault, c.mode, n))
 		}
 	}
@@ -97,14 +99,16 @@ func unfound(cases []*found) string {
 // found is one case and what came of it.
 type found struct {
 	fault, mode string
-	after       []time.Duration // how long each connection lived on, rising
+	all         int             // connections
+	after       []time.Duration // how long each of those found lived on
 	evidence    map[string]int  // of the closes
 }
 
 func (f *found) cells() []string {
-	row := []string{f.fault, f.mode, fmt.Sprintf("%d of %d", len(f.after), crowdSize), "", "", ""}
+	row := []string{f.fault, f.mode, fmt.Sprintf("%d of %d", len(f.after), f.all), "", "", ""}
 	if n := len(f.after); n > 0 {
-		row[3], row[4] = seconds(f.after[n/2]), seconds(f.after[n-1])
+		times := slices.Sorted(slices.Values(f.after))
+		row[3], row[4] = seconds(times[n/2]), seconds(times[n-1])
 	}
 	row[5] = reasons(f.evidence)
 	return row
@@ -138,7 +142,7 @@ func (l *Lab) livenessKeys(mode string) map[string]string {
 	keys := map[string]string{"liveness.mode": mode}
 	if l.Scale < 1 {
 		maps.Copy(keys, map[string]string{
-			"liveness.ping": "1s", "liveness.pong": "500ms", "liveness.user_timeout": "3s",
+			"liveness.ping": "1s", "liveness.pong": "500ms", "liveness.user_timeout": "3s", "limits.lag_seconds": "2",
 			"liveness.keepalive_idle": "2s", "liveness.keepalive_interval": "1s", "liveness.keepalive_count": "2",
 		})
 	}
@@ -214,18 +218,24 @@ func (l *Lab) count(ctx context.Context, server *bench.Server, f *found) error {
 	const every = 100 * time.Millisecond
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	began := time.Now()
+	began, found := time.Now(), 0
+	f.all += crowdSize
 	for {
 		m, err := server.Metrics(ctx)
 		if err != nil {
 			return err
 		}
 		gone := time.Since(began)
-		for len(f.after) < crowdSize-int(m["parley_connections"]) {
+		for ; found < crowdSize-int(m["parley_connections"]); found++ {
 			f.after = append(f.after, gone)
 		}
-		if len(f.after) == crowdSize || gone > l.watch() {
-			f.evidence = evidence(m)
+		if found == crowdSize || gone > l.watch() {
+			if f.evidence == nil {
+				f.evidence = map[string]int{}
+			}
+			for name, n := range evidence(m) {
+				f.evidence[name] += n
+			}
 			return nil
 		}
 		select {

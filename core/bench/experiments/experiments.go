@@ -12,6 +12,7 @@
 package experiments
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -27,6 +28,7 @@ import (
 type Lab struct {
 	Bench *bench.Bench // starts servers, loads, and the children: see Children
 	Scale float64      // 1: as on the page; less: fewer connections for a shorter time, to test the experiment and not to learn from
+	Runs  int          // how often what is measured is measured; below 1: once
 }
 
 // Experiment is one of them.
@@ -89,6 +91,29 @@ const leastTime = time.Second
 func some[T any](l *Lab, all []T, n int) []T {
 	share := int(math.Round(l.Scale * float64(len(all))))
 	return all[:min(max(n, share), len(all))]
+}
+
+// median measures as often as Runs says and returns the run that is in the
+// middle by key, whole: its figures belong together.
+func median[T any](l *Lab, key func(T) float64, measure func() (T, error)) (middle T, err error) {
+	var runs []T
+	for range max(l.Runs, 1) {
+		m, err := measure()
+		if err != nil {
+			return middle, err
+		}
+		runs = append(runs, m)
+	}
+	slices.SortStableFunc(runs, func(a, b T) int { return cmp.Compare(key(a), key(b)) })
+	return runs[len(runs)/2], nil
+}
+
+// medianOf says what a row of a table is.
+func (l *Lab) medianOf(by string) string {
+	if l.Runs <= 1 {
+		return "One run a row."
+	}
+	return fmt.Sprintf("Each row is the median of %d runs by %s.", l.Runs, by)
 }
 
 // paragraphs joins the parts of a section's text, empty ones left out.

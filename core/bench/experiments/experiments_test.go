@@ -5,6 +5,7 @@ package experiments
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -250,13 +251,47 @@ func TestPageRefusesBrokenResults(t *testing.T) {
 	}
 }
 
+// TestMedianIsOneRun takes the middle run and not a mixture.
+func TestMedianIsOneRun(t *testing.T) {
+	for _, x := range []struct {
+		runs []float64
+		want float64
+	}{{[]float64{3, 1, 2}, 2}, {[]float64{1}, 1}, {[]float64{5, 5, 1, 9, 0}, 5}} {
+		next := 0
+		got, err := median(&Lab{Runs: len(x.runs)}, func(v float64) float64 { return v }, func() (float64, error) { next++; return x.runs[next-1], nil })
+		if err != nil || got != x.want || next != len(x.runs) {
+			t.Errorf("median of %v: got %v (%v) after %d runs, want %v", x.runs, got, err, next, x.want)
+		}
+	}
+	broken := errors.New("broken")
+	if _, err := median(&Lab{}, func(v float64) float64 { return v }, func() (float64, error) { return 0, broken }); !errors.Is(err, broken) {
+		t.Errorf("got %v, want %v", err, broken)
+	}
+}
+
+// TestRunsAddUp adds two runs of a link that was survived in part.
+func TestRunsAddUp(t *testing.T) {
+	once := func() *survived {
+		s := &survived{clients: 4, heard: 3, evidence: map[string]int{"path_dead": 1}}
+		s.bad = tally{hurt: map[int]bool{0: true}, disconnects: 2, resumed: []time.Duration{time.Second}, gapless: 1}
+		s.cut = tally{hurt: map[int]bool{1: true, 2: true}, disconnects: 2}
+		return s
+	}
+	var both survived
+	both.add(once())
+	both.add(once())
+	if both.clients != 8 || both.heard != 6 || both.bad.share(8) != "75 %" || both.cut.share(8) != "50 %" || both.bad.disconnects != 4 || len(both.bad.resumed) != 2 || both.bad.gapless != 2 || both.evidence["path_dead"] != 2 {
+		t.Errorf("got %+v", &both)
+	}
+}
+
 // TestSentencesFollowTheFigures holds the other texts to what was measured.
 func TestSentencesFollowTheFigures(t *testing.T) {
 	cpus := float64(runtime.NumCPU())
 	settings := bench.Tunings("GOGC=10", "GOGC=200", "GOGC=off GOMEMLIMIT=1GiB")
 	tails := []time.Duration{time.Millisecond, 2 * time.Millisecond}
 	all := func(fault, mode string, n int) *found {
-		return &found{fault: fault, mode: mode, after: make([]time.Duration, n), evidence: map[string]int{"keepalive": n / 2}}
+		return &found{fault: fault, mode: mode, all: crowdSize, after: make([]time.Duration, n), evidence: map[string]int{"keepalive": n / 2}}
 	}
 	for name, x := range map[string]struct{ got, want string }{
 		"starved":          {starved(time.Second), "did keep"},

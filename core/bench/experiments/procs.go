@@ -46,12 +46,14 @@ func procsChat(ctx context.Context, l *Lab) ([]report.Section, error) {
 	var plot report.Line
 	var tails []time.Duration // p99 of each row
 	for _, n := range procs(l) {
-		m, err := l.Bench.Tuned(ctx, c, bench.Tunings("GOMAXPROCS=" + strconv.Itoa(n))[0], nil)
+		m, err := median(l, deliveryRate, func() (*bench.Tuned, error) {
+			return l.Bench.Tuned(ctx, c, bench.Tunings("GOMAXPROCS=" + strconv.Itoa(n))[0], nil)
+		})
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, m)
-		plot.X, plot.Y = append(plot.X, float64(n)), append(plot.Y, float64(m.Delivered)/m.Took.Seconds())
+		plot.X, plot.Y = append(plot.X, float64(n)), append(plot.Y, deliveryRate(m))
 		tails = append(tails, m.Delivery.At(99))
 	}
 	s := bench.SweepSections("GOMAXPROCS under chat", all)[0]
@@ -59,10 +61,13 @@ func procsChat(ctx context.Context, l *Lab) ([]report.Section, error) {
 		"Claimed: throughput peaks at some GOMAXPROCS that must be found by hand.",
 		fmt.Sprintf("Measured in a closed loop with %d connections, the clients on the same %d CPUs. %s", c.Members, runtime.NumCPU(), peak(plot, "deliveries", tails)),
 		"Below the number of CPUs a server cannot use them all; above it threads share them, and wait for each other in the kernel's queue. automaxprocs sets what the machine, or its cgroup, gives.",
+		l.medianOf("deliveries a second"),
 	)
 	s.Plots = append(s.Plots, report.Plot{Title: "Deliveries a second", X: "GOMAXPROCS", Y: "1/s", Lines: []report.Line{plot}})
 	return []report.Section{s}, nil
 }
+
+func deliveryRate(m *bench.Tuned) float64 { return float64(m.Delivered) / m.Took.Seconds() }
 
 // procsHTTP compares GOMAXPROCS under HTTP with JSON bodies.
 func procsHTTP(ctx context.Context, l *Lab) ([]report.Section, error) {
@@ -72,16 +77,15 @@ func procsHTTP(ctx context.Context, l *Lab) ([]report.Section, error) {
 	var perRequest []float64  // goroutines created
 	conns, took := l.scaled(2000, 20), l.during(10*time.Second)
 	for _, n := range procs(l) {
-		r, err := l.httpRun(ctx, n, conns, took)
+		r, err := median(l, (*httpResult).rate, func() (*httpResult, error) { return l.httpRun(ctx, n, conns, took) })
 		if err != nil {
 			return nil, err
 		}
-		rate := float64(r.Requests) / r.Took.Seconds()
 		t.Rows = append(t.Rows, []string{
-			strconv.Itoa(n), report.Number(rate), ms(r.P50), ms(r.P99), report.Number(r.gc.Rate), ms(r.gc.PauseP99),
+			strconv.Itoa(n), report.Number(r.rate()), ms(r.P50), ms(r.P99), report.Number(r.gc.Rate), ms(r.gc.PauseP99),
 			report.Number(float64(r.created) / r.Took.Seconds()),
 		})
-		plot.X, plot.Y = append(plot.X, float64(n)), append(plot.Y, rate)
+		plot.X, plot.Y = append(plot.X, float64(n)), append(plot.Y, r.rate())
 		tails = append(tails, r.P99)
 		perRequest = append(perRequest, float64(r.created)/float64(max(r.Requests, 1)))
 	}
@@ -89,6 +93,7 @@ func procsHTTP(ctx context.Context, l *Lab) ([]report.Section, error) {
 		"Claimed: queries a second rise with GOMAXPROCS to a peak, and the creation of goroutines is what limits them.",
 		fmt.Sprintf("Measured with %d keep-alive connections, one request outstanding on each, and the clients on the same %d CPUs. %s", conns, runtime.NumCPU(), peak(plot, "requests", tails)),
 		fmt.Sprintf("net/http keeps one goroutine for a connection and starts another for each request, which watches for the client's hanging up (startBackgroundRead in net/http/server.go). Measured, there were %s to %s goroutines created for a request, over all GOMAXPROCS.", report.Number(slices.Min(perRequest)), report.Number(slices.Max(perRequest))),
+		l.medianOf("requests a second"),
 	)
 	return []report.Section{{Title: "GOMAXPROCS under HTTP JSON", Text: text, Table: t,
 		Plots: []report.Plot{{Title: "Requests a second", X: "GOMAXPROCS", Y: "1/s", Lines: []report.Line{plot}}}}}, nil
@@ -115,6 +120,8 @@ type httpResult struct {
 	created uint64
 	gc      gctrace.Summary
 }
+
+func (r *httpResult) rate() float64 { return float64(r.Requests) / r.Took.Seconds() }
 
 // httpRun starts a server with GOMAXPROCS and a client beside it.
 func (l *Lab) httpRun(ctx context.Context, procs, conns int, took time.Duration) (_ *httpResult, err error) {

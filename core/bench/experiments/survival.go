@@ -31,16 +31,23 @@ func survival(ctx context.Context, l *Lab) ([]report.Section, error) {
 		{"60/10/3, keepalive", "keepalive", beats(claimed)},
 		{"7200/75/9, keepalive", "keepalive", beats(long)},
 	}, 3) {
-		cases = append(cases, &survived{name: c.name, mode: c.mode, setting: c.setting, clients: l.scaled(100, 4)})
+		cases = append(cases, &survived{name: c.name, mode: c.mode, setting: c.setting})
 	}
-	errs := make([]error, len(cases))
-	var running sync.WaitGroup
-	for i, c := range cases {
-		running.Go(func() { errs[i] = c.run(ctx, l, uint64(100+i)) })
-	}
-	running.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
+	for round := range max(l.Runs, 1) {
+		errs := make([]error, len(cases))
+		rounds := make([]*survived, len(cases))
+		var running sync.WaitGroup
+		for i, c := range cases {
+			rounds[i] = &survived{name: c.name, mode: c.mode, setting: c.setting, clients: l.scaled(100, 4)}
+			running.Go(func() { errs[i] = rounds[i].run(ctx, l, uint64(100+round*len(cases)+i)) })
+		}
+		running.Wait()
+		if err := errors.Join(errs...); err != nil {
+			return nil, err
+		}
+		for i, c := range cases {
+			c.add(rounds[i])
+		}
 	}
 	return []report.Section{badLinkSection(l, cases), cutSection(l, cases)}, nil
 }
@@ -75,7 +82,7 @@ func badLinkSection(l *Lab, cases []*survived) report.Section {
 	}
 	return report.Section{Title: "Survival on a bad link", Table: t, Text: paragraphs(
 		"Claimed: on a mobile network 92.7 % of connections survive with KeepAlive at 60/10/3 and 68.3 % at 7200/75/9.",
-		fmt.Sprintf("Here the link loses 5 %% of the packets in each direction and holds 2 %% back by 0.8 to 1.2 s, for %s, with %d clients a row that reconnect and resume by themselves. Both ends have the row's KeepAlive. Resuming counts from the end of a connection to the rooms joined again.", span(l.badLink()), cases[0].clients),
+		fmt.Sprintf("Here the link loses 5 %% of the packets in each direction and holds 2 %% back by 0.8 to 1.2 s, for %s, with %d clients in each of %d runs that reconnect and resume by themselves. Both ends have the row's KeepAlive. Resuming counts from the end of a connection to the rooms joined again.", span(l.badLink()), l.scaled(100, 4), max(l.Runs, 1)),
 		badLinkCompared(cases),
 		"Loss and spikes cannot favour the shorter setting. KeepAlive repairs nothing: lost segments are sent again by TCP without it, and its probes begin after the idle time without a packet (tcp(7)), so at 7200/75/9 none is sent within two hours. All that a probe can do is to end a connection, or to keep a state on the way from ageing. So where no box on the way forgets, the shorter setting cannot survive more; where one does, what counts is its age against the time between packets, as the experiment on NATs shows.",
 		l.timesDivided(), l.spikesNotDivided(),

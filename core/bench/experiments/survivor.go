@@ -46,6 +46,33 @@ type tally struct {
 	gapless     int
 }
 
+// add adds what another run came to: its clients, then its tallies.
+func (s *survived) add(o *survived) {
+	s.bad.add(&o.bad, s.clients)
+	s.cut.add(&o.cut, s.clients)
+	s.clients += o.clients
+	s.heard += o.heard
+	if s.evidence == nil {
+		s.evidence = map[string]int{}
+	}
+	for name, n := range o.evidence {
+		s.evidence[name] += n
+	}
+}
+
+// add adds a tally whose clients are numbered from first on here.
+func (t *tally) add(o *tally, first int) {
+	if t.hurt == nil {
+		t.hurt = map[int]bool{}
+	}
+	for i := range o.hurt {
+		t.hurt[first+i] = true
+	}
+	t.disconnects += o.disconnects
+	t.resumed = append(t.resumed, o.resumed...)
+	t.gapless += o.gapless
+}
+
 func (t *tally) share(clients int) string {
 	return report.Number(100*float64(clients-len(t.hurt))/float64(clients)) + " %"
 }

@@ -22,12 +22,15 @@ func trigger(ctx context.Context, l *Lab) ([]report.Section, error) {
 	settings := []int{25, 50, 100, 200, 400}
 	var counts []int // of collections
 	for _, gogc := range settings {
-		var done struct{ Bytes int64 }
-		trace, err := l.child(ctx, "churn", []string{"GODEBUG=gctrace=1", "GOGC=" + strconv.Itoa(gogc)}, churnOrders{Bytes: 64 << 20, Block: 4 << 10}, &done)
-		if err != nil {
-			return nil, err
-		}
-		cycles, err := gctrace.Read(bytes.NewReader(trace))
+		count := func(c []gctrace.Cycle) float64 { return float64(len(c)) }
+		cycles, err := median(l, count, func() ([]gctrace.Cycle, error) {
+			var done struct{ Bytes int64 }
+			trace, err := l.child(ctx, "churn", []string{"GODEBUG=gctrace=1", "GOGC=" + strconv.Itoa(gogc)}, churnOrders{Bytes: 64 << 20, Block: 4 << 10}, &done)
+			if err != nil {
+				return nil, err
+			}
+			return gctrace.Read(bytes.NewReader(trace))
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -43,6 +46,7 @@ func trigger(ctx context.Context, l *Lab) ([]report.Section, error) {
 		"A heap that is nearly empty doubles all the time, so the runtime has a minimum: 4 MB times GOGC/100 (heapMinimum in runtime/mgcpacer.go). The program here makes 64 MB of garbage in blocks of 4 KB and keeps nothing of it. The collection begins somewhat before the goal, so that marking can end at it; gctrace rounds to whole MB.",
 		fmt.Sprintf("The same garbage took %d collections with GOGC=%d and %d with GOGC=%d.", counts[0], settings[0], counts[len(counts)-1], settings[len(settings)-1]),
 		"The minimum is no setting of its own: a ballast (a large allocation that is never touched) or GOMEMLIMIT with GOGC=off raises it.",
+		l.medianOf("the number of collections"),
 	)
 	return []report.Section{{Title: "The first collection and the minimum heap", Text: text, Table: t}}, nil
 }

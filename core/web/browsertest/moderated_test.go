@@ -21,6 +21,7 @@ func TestRefused(t *testing.T) {
 	if role := value[string](ann, `document.getElementById("notice").getAttribute("role")`); role != "alert" {
 		t.Errorf("the notice has role %q", role)
 	}
+	ann.wait("the message's own reason", `document.querySelector("#log .failed .foot")?.textContent`) // the log is drawn a moment later
 	if foot := ann.text("#log .failed .foot"); !strings.Contains(foot, "Not posted") || !strings.Contains(strings.ToLower(foot), "moderator") {
 		t.Errorf("the message says %q", foot)
 	}
