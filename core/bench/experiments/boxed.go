@@ -69,7 +69,7 @@ const division = 30
 
 const (
 	userTimeout      = 45 * time.Second // as by default
-	leastUserTimeout = 3 * time.Second // the kernel sends lost packets again at its own pace, which no setting divides
+	leastUserTimeout = 3 * time.Second  // the kernel sends lost packets again at its own pace, which no setting divides
 	leastPong        = 500 * time.Millisecond
 )
 
