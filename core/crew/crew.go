@@ -26,7 +26,7 @@ const (
 )
 
 // Crew is a set of workers. The zero Crew is ready to use. Its methods may be
-// called from any goroutine; Do not after Wait.
+// called from any goroutine; Do and Go not after Wait.
 type Crew struct {
 	mu   sync.Mutex
 	idle []*worker // the newest last
@@ -35,27 +35,27 @@ type Crew struct {
 }
 
 type worker struct {
-	work chan Task     // closed when the worker is to end
+	work chan job      // closed when the worker is to end
 	done chan struct{} // capacity 1: the worker never waits for who asked
 	idle time.Time     // since when
+}
+
+// job is a task for one worker.
+type job struct {
+	task  Task
+	alone bool // nobody waits for it: the worker puts itself back
 }
 
 // Do runs t on a worker and returns when it is done.
 func (c *Crew) Do(t Task) {
 	w := c.take()
-	w.work <- t
+	w.work <- job{task: t}
 	<-w.done
 	c.put(w)
 }
 
 // Go runs t on a worker and does not wait for it.
-func (c *Crew) Go(t Task) { c.take().work <- alone{t, c} }
-
-// alone is a task that nobody waits for.
-type alone struct {
-	Task
-	crew *Crew
-}
+func (c *Crew) Go(t Task) { c.take().work <- job{t, true} }
 
 func (c *Crew) take() *worker {
 	c.mu.Lock()
@@ -66,19 +66,19 @@ func (c *Crew) take() *worker {
 		c.idle = c.idle[:n-1]
 		return w
 	}
-	w := &worker{work: make(chan Task), done: make(chan struct{}, 1)}
-	c.all.Go(w.run)
+	w := &worker{work: make(chan job), done: make(chan struct{}, 1)}
+	c.all.Go(func() { w.run(c) })
 	return w
 }
 
-func (w *worker) run() {
-	for t := range w.work {
-		t.Run()
-		if a, ok := t.(alone); ok {
-			a.crew.put(w)
-			continue
+func (w *worker) run(c *Crew) {
+	for j := range w.work {
+		j.task.Run()
+		if j.alone {
+			c.put(w)
+		} else {
+			w.done <- struct{}{}
 		}
-		w.done <- struct{}{}
 	}
 }
 

@@ -9,7 +9,8 @@
 // hold some above it, waits as a goroutine.
 //
 // A parked connection is woken by bytes, by its end, and by Wake, which
-// whoever closes it from this side must call: a deadline does not reach it.
+// whoever closes it from this side must call afterwards: a deadline does not
+// reach it.
 package intake
 
 import (
@@ -21,8 +22,8 @@ import (
 	"parley/core/crew"
 )
 
-// Connection is what an intake reads. All but Closed are called by one
-// goroutine at a time.
+// Connection is what an intake reads. Its methods are called by one goroutine
+// at a time.
 type Connection interface {
 	crew.Task // carries out what has come, and what is on its way where only a part has
 	// Fill waits for the first byte, or for the end. Run sees what it returned.
@@ -32,14 +33,15 @@ type Connection interface {
 	// Drained reports whether the connection may be parked: nothing is
 	// buffered above the socket, and no deadline is to end the wait.
 	Drained() bool
-	// Closed reports whether this side has closed the connection. Any
-	// goroutine may ask.
+	// Closed reports whether this side has closed the connection, and is true
+	// before Wake is called for it.
 	Closed() bool
 	// Finish ends the connection. It may wait for the other side.
 	Finish()
 }
 
 // Intake serves the connections of one listener. Make one with New.
+// Its methods may be called from any goroutine.
 type Intake struct {
 	crew  crew.Crew
 	lot   *lot // nil where connections are not parked
@@ -47,7 +49,8 @@ type Intake struct {
 }
 
 // New returns an intake that parks connections where park says so and the
-// system has epoll. It starts nothing but what Go and Start are given.
+// system has epoll. It starts nothing but what Go and Start are given. The zero
+// Intake is one that does not park.
 func New(park bool) (*Intake, error) {
 	in := &Intake{}
 	if park {
@@ -70,8 +73,9 @@ func (in *Intake) Parked() int {
 	return int(in.lot.parked.Load())
 }
 
-// Run wakes parked connections until ctx ends. After that connections wait as
-// goroutines; those that are parked are woken.
+// Run wakes parked connections until ctx ends; it must run for any to be
+// parked. After it, also where it fails, connections wait as goroutines; those
+// that were parked are woken.
 func (in *Intake) Run(ctx context.Context) error {
 	if in.lot == nil {
 		<-ctx.Done()
@@ -92,16 +96,17 @@ func (in *Intake) Hold() (done func()) {
 	return in.tasks.Done
 }
 
-// Start reads c until its end. raw is its descriptor; nil, or TLS, is not
-// parked. r belongs to c and is used once.
+// Start reads c until its end. raw is the descriptor in which all its unread
+// bytes lie; nil where that is not so, or there is none: c is not parked then.
+// r belongs to c and is used once.
 func (in *Intake) Start(r *Reader, c Connection, raw syscall.RawConn) {
 	r.in, r.c, r.raw = in, c, raw
 	in.tasks.Add(1) // until finish
 	go r.wait()     // ends at the latest with the connection
 }
 
-// Wait returns when every connection has finished and every goroutine has
-// ended.
+// Wait returns when every connection has finished and every goroutine but Run's
+// has ended. It ends Run. Nothing may be started any more.
 func (in *Intake) Wait() {
 	in.tasks.Wait()
 	in.crew.Wait()
@@ -119,9 +124,12 @@ type Reader struct {
 	state atomic.Uint32
 }
 
-// The states of a Reader. Whoever moves it from parked to reading owns it.
+// The states of a Reader. In the first three it belongs to one goroutine: a
+// connection's own, or a worker. Parked, it belongs to whoever calls it first.
 const (
 	reading = iota
+	parking // the lot may have an event for it already
+	called  // while parking: it must not be parked
 	parked
 )
 
@@ -141,43 +149,56 @@ func (r *Reader) wait() {
 }
 
 // park parks the connection; false where it must wait as a goroutine. After
-// true the connection belongs to whoever wakes it.
+// true the connection belongs to whoever calls it, and may be gone.
 func (r *Reader) park() bool {
 	l := r.in.lot
-	if l == nil || r.raw == nil || !r.c.Drained() || r.c.Closed() {
+	if l == nil || r.raw == nil || !r.c.Drained() {
 		return false
 	}
-	l.parked.Add(1)
-	r.state.Store(parked)
-	// From here on Wake wakes it. What was closed before did not.
-	if r.c.Closed() || !l.park(r) {
-		return !r.take()
+	r.state.Store(parking) // from here on Wake is heard; it did not say what had closed before
+	if !r.c.Closed() && l.arm(r) {
+		l.parked.Add(1)
+		if r.state.CompareAndSwap(parking, parked) {
+			return true
+		}
+		l.parked.Add(-1)
 	}
-	return true
+	r.state.Store(reading)
+	return false
 }
 
-// take makes the caller the owner of a parked connection; false where it was
-// not parked, or somebody was quicker.
-func (r *Reader) take() bool {
-	if !r.state.CompareAndSwap(parked, reading) {
-		return false
+// call makes the caller the owner of a parked connection. One that is being
+// parked stays with its owner, who is told; one that reads needs no call.
+func (r *Reader) call() bool {
+	for {
+		switch r.state.Load() {
+		case parked:
+			if r.state.CompareAndSwap(parked, reading) {
+				r.in.lot.parked.Add(-1)
+				return true
+			}
+		case parking:
+			if r.state.CompareAndSwap(parking, called) {
+				return false
+			}
+		default:
+			return false
+		}
 	}
-	r.in.lot.parked.Add(-1)
-	return true
 }
 
 // ready is called by the lot when there is something to read. It does not
 // wait.
 func (r *Reader) ready() {
-	if r.take() {
+	if r.call() {
 		r.in.crew.Go((*woken)(r))
 	}
 }
 
 // Wake makes a parked connection wait as a goroutine, which sees deadlines.
-// Any goroutine may call it, at any time after Start; it does not wait.
+// Any goroutine may call it, at any time; it does not wait.
 func (r *Reader) Wake() {
-	if r.take() {
+	if r.call() {
 		go r.wait() // counted since Start
 	}
 }
@@ -198,6 +219,7 @@ func (w *woken) Run() {
 	}
 }
 
+// finish ends the connection, which its owner calls.
 func (r *Reader) finish() {
 	defer r.in.tasks.Done()
 	if r.in.lot != nil {

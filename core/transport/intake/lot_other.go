@@ -14,6 +14,6 @@ type spot struct{}
 
 func newLot() (*lot, error)            { return nil, nil }
 func (*lot) run(context.Context) error { return nil }
-func (*lot) park(*Reader) bool         { return false }
+func (*lot) arm(*Reader) bool          { return false }
 func (*lot) leave(*Reader)             {}
 func (*lot) close()                    {}

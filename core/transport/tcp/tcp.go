@@ -98,8 +98,12 @@ func (s *Server) serve(ctx context.Context, c net.Conn) {
 	c = stream.Bare(c)
 	l := &link{c: c, in: lines{r: bufio.NewReaderSize(c, readBuffer), limit: s.sessions.Config().FrameBytes}, release: release}
 	_ = c.SetReadDeadline(hello) // before there is a session, whose end sets a nearer one
-	l.x = s.sessions.Start(session.Conn{Transport: "tcp", Remote: ip, Socket: stream.Waking(stream.New(c), l.Wake)})
-	s.intake.Start(&l.Reader, l, stream.Descriptor(c))
+	socket, raw := stream.New(c), syscall.RawConn(nil)
+	if s.intake.Parks() {
+		socket, raw = stream.Waking(socket, l.Wake), stream.Descriptor(c)
+	}
+	l.x = s.sessions.Start(session.Conn{Transport: "tcp", Remote: ip, Socket: socket})
+	s.intake.Start(&l.Reader, l, raw)
 }
 
 // turnAway tells a client above the limits why it is not served.

@@ -3,6 +3,7 @@ package transporttest
 import (
 	"context"
 	"testing"
+	"time"
 
 	"parley/core/transport/intake"
 )
@@ -25,4 +26,18 @@ func Intake(t testing.TB, park bool) *intake.Intake {
 		}
 	})
 	return in
+}
+
+// Parked waits until the intake has parked n connections, where it parks any.
+// Meanwhile it calls again: a connection is parked when it has said something.
+func Parked(t testing.TB, in *intake.Intake, n int, again func()) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(Patience); in.Parks() && in.Parked() != n; <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("got %d connections parked, want %d", in.Parked(), n)
+		}
+		again()
+	}
 }

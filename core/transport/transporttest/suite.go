@@ -34,6 +34,7 @@ func Suite(t *testing.T, serve Serve, options ...Option) {
 		t.Run(map[bool]string{false: "plain", true: "TLS"}[secure], func(t *testing.T) {
 			for name, test := range map[string]func(*bench){
 				"everyone hears everything":      everyoneHearsEverything,
+				"rests lose nothing":             restsLoseNothing,
 				"a stalled reader loses nothing": aStalledReaderLosesNothing,
 				"one answer of many records":     oneAnswerOfManyRecords,
 				"a drain is told":                aDrainIsTold,
@@ -185,6 +186,23 @@ func everyoneHearsEverything(b *bench) {
 		all = append(all, b.join(name, messages, nil))
 	}
 	b.speak(all[0], firstMessage, messages)
+	for _, r := range all {
+		r.done()
+	}
+}
+
+// restsLoseNothing has clients speak by turns, a few messages each, so that
+// every connection rests between what it says.
+func restsLoseNothing(b *bench) {
+	b.start(nil)
+	const turns, each = 150, 8
+	var all []*reader
+	for _, name := range []string{"ann", "bob", "cid"} {
+		all = append(all, b.join(name, turns*each, nil))
+	}
+	for turn := range turns {
+		b.speak(all[turn%len(all)], firstMessage+uint64(turn*each), each)
+	}
 	for _, r := range all {
 		r.done()
 	}

@@ -94,8 +94,14 @@ func serveHTTP(t testing.TB, sessions *session.Server, secure *tls.Config, cfg C
 }
 
 func TestSuite(t *testing.T) {
+	for _, park := range []bool{false, true} {
+		t.Run(map[bool]string{false: "goroutines", true: "parked"}[park], func(t *testing.T) { suite(t, park) })
+	}
+}
+
+func suite(t *testing.T, park bool) {
 	transporttest.Suite(t, func(t testing.TB, sessions *session.Server, secure *tls.Config) string {
-		n := serve(t, sessions, secure, Config{})
+		n := serve(t, sessions, secure, Config{Intake: transporttest.Intake(t, park)})
 		if secure != nil {
 			return "wss://" + n.addr + "/v1/ws"
 		}

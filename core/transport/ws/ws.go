@@ -22,6 +22,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -164,7 +165,11 @@ func (h *Handler) upgrade(w http.ResponseWriter, r *http.Request, conn net.Conn)
 	hello := stream.Settle(conn, h.sessions.Config().HandshakeTimeout)
 	t.conn.Conn = stream.Bare(t.conn.Conn)
 	_ = g.SetReadDeadline(hello) // before there is a session, whose end sets a nearer one
-	l.x = h.sessions.Start(session.Conn{Transport: "ws", Remote: ip, Socket: stream.Waking(stream.New(t.conn.Conn), l.Wake), Deflate: t.conn.deflate})
+	socket := stream.New(t.conn.Conn)
+	if h.intake.Parks() {
+		socket = stream.Waking(socket, l.Wake)
+	}
+	l.x = h.sessions.Start(session.Conn{Transport: "ws", Remote: ip, Socket: socket, Deflate: t.conn.deflate})
 	if limit := h.sessions.Config().FrameBytes; t.conn.deflate && limit > 0 {
 		g.SetReadLimit(int64(limit)) // of compressed bytes, which might inflate to nothing for ever
 		l.limited = true
@@ -193,7 +198,11 @@ type link struct {
 
 // start begins to read.
 func (l *link) start() {
-	l.h.intake.Start(&l.Reader, l, stream.Descriptor(l.g.NetConn().(*tapConn).Conn))
+	var raw syscall.RawConn
+	if l.h.intake.Parks() {
+		raw = stream.Descriptor(l.g.NetConn().(*tapConn).Conn)
+	}
+	l.h.intake.Start(&l.Reader, l, raw)
 }
 
 // Fill implements intake.Connection.
