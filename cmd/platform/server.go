@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"parley/core/admin"
@@ -213,6 +214,12 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 			}
 		}
 	}
+	bequeath := func(rc syscall.RawConn) error {
+		if err := liveness.Bequeath(rc, lc); err != nil {
+			return err
+		}
+		return stream.SetSendBuffer(rc, int(s.cfg.Limits.SendBufferBytes))
+	}
 	if err := s.openCerts(); err != nil {
 		return err
 	}
@@ -220,7 +227,7 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("proxy.trusted: %w", err)
 	}
-	front := stream.Options{Tune: tune, Deadline: s.cfg.Limits.HandshakeTimeout}
+	front := stream.Options{Bequeath: bequeath, Tune: tune, Deadline: s.cfg.Limits.HandshakeTimeout}
 	wsIntake, err := intake.New(s.cfg.Transport.Parking)
 	if err != nil {
 		return err
@@ -251,7 +258,7 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 		}
 	}
 	if s.cfg.Admin.Listen != "" {
-		s.adminLn, err = s.listen(ctx, "admin.listen", s.cfg.Admin.Listen, stream.Options{Tune: tune})
+		s.adminLn, err = s.listen(ctx, "admin.listen", s.cfg.Admin.Listen, stream.Options{Bequeath: bequeath, Tune: tune})
 	}
 	return err
 }

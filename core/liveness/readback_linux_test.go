@@ -105,6 +105,42 @@ func TestReadBackIsWhatApplySet(t *testing.T) {
 	}
 }
 
+// TestAcceptedInherit holds Bequeath to Apply: a connection that was accepted
+// has what the listening socket was given.
+func TestAcceptedInherit(t *testing.T) {
+	for _, cfg := range []liveness.Config{
+		{KeepAliveIdle: 61 * time.Second, KeepAliveInterval: 11 * time.Second, KeepAliveCount: 4, UserTimeout: 46 * time.Second},
+		{UserTimeout: 46 * time.Second},
+		{},
+	} {
+		lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, rc syscall.RawConn) error { return liveness.Bequeath(rc, cfg) }}
+		l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		inherited, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		applied, _ := tcpPair(t)
+		if err := liveness.Apply(applied, cfg); err != nil {
+			t.Fatal(err)
+		}
+		got, want := readBack(t, inherited.(*net.TCPConn)), readBack(t, applied)
+		if cfg.KeepAliveIdle == 0 { // then only the switch is set
+			want.Idle, want.Interval, want.Count = got.Idle, got.Interval, got.Count
+		}
+		if got != want {
+			t.Errorf("%+v: an accepted connection has %+v, want %+v", cfg, got, want)
+		}
+		_, _, _ = c.Close(), inherited.Close(), l.Close() // nothing depends on it
+	}
+}
+
 // TestUserTimeoutEndsSlowReaders is why the configuration wants a user timeout
 // above limits.lag_seconds: the kernel ends a reader that takes nothing for that
 // long, although it answers every probe of its closed window.

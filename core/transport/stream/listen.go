@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -16,8 +17,12 @@ import (
 // Options say how a Listener treats what it accepts. The zero value accepts
 // everything as it comes.
 type Options struct {
-	// Tune sets the options of each accepted connection, KeepAlive included:
-	// Go's own default is switched off.
+	// Bequeath sets the options of the listening socket, which on Linux every
+	// accepted connection inherits; errors.ErrUnsupported where it does not.
+	// May be nil.
+	Bequeath func(syscall.RawConn) error
+	// Tune sets the options of each accepted connection, KeepAlive included
+	// (Go's own default is switched off), where Bequeath did not. May be nil.
 	Tune func(*net.TCPConn)
 	// TLS is the server's side of TLS; nil = none. Accept never waits for a
 	// handshake: it begins with the connection's first read or write, or with
@@ -51,7 +56,17 @@ type Stats struct {
 
 // Listen listens for TCP connections.
 func Listen(ctx context.Context, addr string, opt Options) (*Listener, error) {
-	lc := net.ListenConfig{KeepAlive: -1}
+	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, rc syscall.RawConn) error {
+		if opt.Bequeath == nil {
+			return nil
+		}
+		err := opt.Bequeath(rc)
+		if errors.Is(err, errors.ErrUnsupported) {
+			return nil
+		}
+		opt.Tune = nil
+		return err
+	}}
 	ln, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
