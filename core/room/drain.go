@@ -169,8 +169,12 @@ func (p *Peer) catchUp(ctx context.Context, m *Member) error {
 		if es[i].Seq != m.next {
 			break
 		}
-		p.tail = append(p.tail, wire.EncodeEntry(r.id, &es[i]).Bytes(p.form)...)
+		f := wire.EncodeEntry(r.id, &es[i])
+		p.tail = append(p.tail, f.Bytes(p.form)...)
 		m.next++
+		if es[i].Seq > m.past {
+			m.mark += uint64(f.Len())
+		}
 	}
 	return nil
 }

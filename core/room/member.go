@@ -17,9 +17,10 @@ type Member struct {
 	// Guarded by peer.mu.
 	next uint64 // the seq it is owed next
 	gen  uint32 // the room's generation that next belongs to
+	gone bool
 	eph  uint64 // newest ephemeral frame it was sent
 	mark uint64 // Room.grown up to which it was owed nothing, when that was known last
-	gone bool
+	past uint64 // the room's top when it joined: entries up to it are not in mark
 }
 
 // Room returns the member's room.
@@ -46,7 +47,7 @@ func (r *Room) join(ctx context.Context, p *Peer, since *journal.Position, joine
 	}
 	r.refs.Add(1)
 	info := JoinInfo{Position: r.positionLocked(), Asked: since != nil}
-	m := &Member{room: r, peer: p, slot: -1, gen: r.generation, next: r.ring.head + 1, eph: r.ephHead, mark: r.grown}
+	m := &Member{room: r, peer: p, slot: -1, gen: r.generation, next: r.ring.head + 1, eph: r.ephHead, mark: r.grown, past: r.ring.head}
 	if known && since.Epoch == r.epoch && since.Seq <= r.ring.head {
 		info.Recovered = true
 		m.next = since.Seq + 1
@@ -125,6 +126,9 @@ type owed struct {
 func (m *Member) take(o *owed) {
 	if !o.behind {
 		m.next, m.eph, m.gen, m.mark = o.next, o.eph, o.gen, o.mark
+	}
+	if o.reset { // seqs begin anew
+		m.past = 0
 	}
 }
 

@@ -417,3 +417,46 @@ func TestJoinersOfQuietRoomsGetTheirRoom(t *testing.T) {
 		}
 	}
 }
+
+// What the journal gave a member counts as given: one that reads steadily, but
+// further back than the ring reaches, lags by what it was not given yet and not
+// by all that the room has grown meanwhile. The past that it asked for when it
+// joined counts neither way.
+func TestLagBehindTheRingCountsWhatIsOwed(t *testing.T) {
+	for _, tt := range []struct {
+		name                        string
+		past, next, given, notGiven int // entries before joining, first that is owed, entries since: of the first batch, and behind it
+	}{
+		{"live", 10, 11, readBatch, 300},
+		{"partly past", 30, 11, readBatch - 20, 300},
+		{"past alone", 300, 1, 0, 300},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, noLag, nil)
+			r := w.room("lobby")
+			post := func(n int) (grown uint64) {
+				if n > 0 {
+					awaitHead(t, r, w.post("lobby", n).Seq)
+				}
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				return r.grown
+			}
+			joined := post(tt.past)
+			p := w.hub.NewPeer(newSink(0), true)
+			m := &Member{room: r, peer: p, slot: -1, next: uint64(tt.next), gen: r.generation, mark: joined, past: uint64(tt.past)}
+			p.parked, p.members = true, []*Member{m} // its drainer is driven by hand
+			want := int64(post(tt.given))
+			want = int64(post(tt.notGiven)) - want
+			if err := p.catchUp(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+			if m.next != uint64(tt.next+readBatch) {
+				t.Fatalf("got %d entries, want %d", int(m.next)-tt.next, readBatch)
+			}
+			if got := m.lagLocked(); got != want {
+				t.Errorf("got a lag of %d bytes, want %d", got, want)
+			}
+		})
+	}
+}
