@@ -162,7 +162,7 @@ type Liveness struct {
 	KeepAliveIdle     time.Duration `yaml:"keepalive_idle" min:"1s" max:"2h" zero:"TCP KeepAlive off" doc:"Silence after which the kernel probes a connection."`
 	KeepAliveInterval time.Duration `yaml:"keepalive_interval" min:"1s" max:"10m" doc:"Time between two probes of the kernel."`
 	KeepAliveCount    int           `yaml:"keepalive_count" min:"1" max:"127" doc:"Unanswered probes after which the kernel gives a connection up."`
-	UserTimeout       time.Duration `yaml:"user_timeout" min:"1s" max:"1h" zero:"the system's own" doc:"Time sent bytes may stay unacknowledged, or wait for a reader that takes nothing, before the kernel gives a connection up (TCP_USER_TIMEOUT, Linux). More than limits.lag_seconds."`
+	UserTimeout       time.Duration `yaml:"user_timeout" min:"1s" max:"1h" zero:"the system's own" doc:"Time sent bytes may stay unacknowledged, or wait for a reader that takes nothing, before the kernel gives a connection up (TCP_USER_TIMEOUT, Linux). More than limits.lag_seconds; 0 where that is."`
 }
 
 // Runtime configures the Go runtime.

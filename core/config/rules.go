@@ -77,7 +77,11 @@ var ruleset = []rule{
 		return ""
 	}},
 	{[]string{"liveness.user_timeout", "limits.lag_seconds"}, func(c *Config) string {
-		if u := c.Liveness.UserTimeout; u > 0 && u <= time.Duration(c.Limits.LagSeconds)*time.Second {
+		u := c.Liveness.UserTimeout
+		if u > 0 && c.Limits.LagSeconds == 0 {
+			return "limits.lag_seconds is 0, so slow readers may stand still for ever, but liveness.user_timeout lets the kernel end them; set it to 0 as well, or give lag_seconds a bound below it"
+		}
+		if u > 0 && u <= time.Duration(c.Limits.LagSeconds)*time.Second {
 			return "liveness.user_timeout must be longer than limits.lag_seconds: the kernel would end slow readers before they are told why, and however alive they are"
 		}
 		return ""
