@@ -41,6 +41,7 @@ type Hub struct {
 
 	mu     sync.Mutex
 	rooms  map[chat.RoomID]*Room
+	sifted time.Time // when names that are no rooms had to make way last
 	closed bool
 	tasks  sync.WaitGroup // drainers and backfills; Add only while !closed
 }
@@ -140,6 +141,11 @@ func (h *Hub) Room(ctx context.Context, id chat.RoomID) (*Room, error) {
 		return r, nil
 	}
 	if h.cfg.MaxRooms > 0 && len(h.rooms) >= h.cfg.MaxRooms {
+		for _, r := range h.siftLocked(now) {
+			defer r.cancel()
+		}
+	}
+	if h.cfg.MaxRooms > 0 && len(h.rooms) >= h.cfg.MaxRooms {
 		h.mu.Unlock()
 		return nil, &chat.Error{Code: chat.CodeOverloaded, Text: "the server holds as many rooms as it may; try again later", Retry: 5 * time.Second}
 	}
@@ -173,6 +179,35 @@ func (h *Hub) Room(ctx context.Context, id chat.RoomID) (*Room, error) {
 
 func unavailable(err error) *chat.Error {
 	return &chat.Error{Code: chat.CodeUnavailable, Text: "the room's log cannot be read at present; try again", Retry: time.Second, Cause: err}
+}
+
+// siftEvery bounds what looking through all rooms costs while there are as
+// many as there may be.
+const siftEvery = time.Second
+
+// siftLocked takes the rooms out that are not there and have no members: a
+// client asks for made-up names at no cost, and must not keep others from their
+// rooms. The caller ends their watches. It does so once in siftEvery.
+func (h *Hub) siftLocked(now time.Time) (out []*Room) {
+	if now.Sub(h.sifted) < siftEvery {
+		return nil
+	}
+	h.sifted = now
+	for id, r := range h.rooms {
+		select {
+		case <-r.ready:
+		default:
+			continue
+		}
+		r.mu.Lock()
+		if r.refs.Load() == 0 && r.ring.head == 0 {
+			r.evicted = true
+			delete(h.rooms, id)
+			out = append(out, r)
+		}
+		r.mu.Unlock()
+	}
+	return out
 }
 
 // Join makes the peer a member of the room, after since if it is given.

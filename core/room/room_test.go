@@ -539,6 +539,36 @@ func TestIdleRoomsAreForgottenAndComeBack(t *testing.T) {
 	again.checkRun(t, 3, 5)
 }
 
+// Asking for names that are no rooms must not keep those who ask for a room
+// from it.
+func TestNamesThatAreNoRoomsMakeWay(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.MaxRooms = 8 }, nil)
+	awaitHead(t, w.room("lobby"), w.post("lobby", 1).Seq)
+	s := newSink(-1)
+	w.join("empty", s, nil) // somebody waits in it
+	for i := range 6 {
+		w.room(chat.RoomID(fmt.Sprint("made-up-", i)))
+	}
+	if got := w.hub.Loaded(); got != 8 {
+		t.Fatalf("got %d rooms, want as many as there may be", got)
+	}
+	w.room("another")
+	if got := w.hub.Loaded(); got != 3 {
+		t.Errorf("got %d rooms, want lobby, empty and another", got)
+	}
+	for i := range 5 {
+		w.room(chat.RoomID(fmt.Sprint("made-up-", i)))
+	}
+	w.hub.mu.Lock()
+	w.hub.sifted = time.Now().Add(time.Hour) // as if just now, however slow this machine is
+	w.hub.mu.Unlock()
+	if _, err := w.hub.Room(t.Context(), "more"); err == nil {
+		t.Error("it looked through all rooms again at once")
+	}
+	w.post("empty", 1)
+	s.awaitSeq(t, 1)
+}
+
 func TestSpeakersAreRememberedWithinBounds(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	r := w.room("lobby")
