@@ -304,6 +304,10 @@ func TestSentencesFollowTheFigures(t *testing.T) {
 		"nothing to trade": {traded(settings[1:], []sums{{n: 1}, {n: 1}}), ""},
 		"peak": {peak(report.Line{X: []float64{cpus, cpus + 1}, Y: []float64{50, 100}}, "requests", tails),
 			"was 50 % of that, and p99 1 ms"},
+		"controllers lose": {judged([]governedRow{{"quiet", static, 100, 10}, {"quiet", "x", 130, 10}, {"busy", static, 100, 10}, {"busy", "x", 130, 20}}),
+			"Under one load alone it was beaten by: x.\n\nNo controller beat"},
+		"a controller wins": {judged([]governedRow{{"quiet", static, 100, 10}, {"quiet", "x", 130, 10}, {"busy", static, 100, 10}, {"busy", "x", 111, 11}}),
+			"beaten by: x."},
 		"own peak": {peak(report.Line{X: []float64{cpus, cpus + 1}, Y: []float64{100, 50}}, "requests", tails), "p99 was 1 ms there and 2 ms at"},
 	} {
 		if !strings.Contains(x.got, x.want) || x.want == "" && x.got != "" {
