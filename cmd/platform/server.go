@@ -228,15 +228,14 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 		return fmt.Errorf("proxy.trusted: %w", err)
 	}
 	front := stream.Options{Bequeath: bequeath, Tune: tune, Deadline: s.cfg.Limits.HandshakeTimeout}
-	wsIntake, err := intake.New(s.cfg.Transport.Parking)
+	wsIntake, err := s.newIntake()
 	if err != nil {
 		return err
 	}
-	tcpIntake, err := intake.New(s.cfg.Transport.Parking)
+	tcpIntake, err := s.newIntake()
 	if err != nil {
 		return err
 	}
-	s.intakes = []*intake.Intake{wsIntake, tcpIntake}
 	forwarding := proxies
 	if s.cfg.Proxy.HTTP == "protocol" { // the PROXY header has named the client, whose own X-Forwarded-For counts for nothing
 		forwarding = nil
@@ -261,6 +260,19 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 		s.adminLn, err = s.listen(ctx, "admin.listen", s.cfg.Admin.Listen, stream.Options{Bequeath: bequeath, Tune: tune})
 	}
 	return err
+}
+
+// newIntake makes what reads the connections of one listener; run runs it.
+func (s *server) newIntake() (*intake.Intake, error) {
+	in, err := intake.New(s.cfg.Transport.Parking)
+	if err != nil {
+		return nil, fmt.Errorf("transport.parking: %w", err)
+	}
+	if len(s.intakes) == 0 && s.cfg.Transport.Parking && !in.Parks() {
+		s.log.Warn("connections are not parked: transport.parking needs epoll, which this system does not have")
+	}
+	s.intakes = append(s.intakes, in)
+	return in, nil
 }
 
 // httpOptions are those of the HTTP listener. It speaks HTTP/1.1 alone: a

@@ -203,7 +203,7 @@ func (l Log) Handler(w io.Writer) slog.Handler {
 
 // Transport configures how connections wait.
 type Transport struct {
-	Parking bool `yaml:"parking" doc:"Whether a connection without anything to read gives its goroutine back and waits in epoll (Linux; TLS connections keep theirs)."`
+	Parking bool `yaml:"parking" doc:"Whether a connection that rests gives its goroutine back and waits in epoll: 3 KiB less for each, some more CPU for each message that wakes one. Linux only; TLS connections keep theirs."`
 }
 
 // Shutdown configures the end of the process.

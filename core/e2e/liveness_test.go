@@ -26,7 +26,13 @@ func deaths(n *node) (sum float64) {
 // A program that stops while its kernel goes on is found, the evidence is
 // named, and until then the operator can see its connection.
 func TestFrozenProgramIsFoundAndNamed(t *testing.T) {
-	n := startNode(t, settings{"liveness.ping": "4s"})
+	for name, park := range map[string]bool{"goroutines": false, "parked": true} {
+		t.Run(name, func(t *testing.T) { frozenProgram(t, settings{"liveness.ping": "4s", "transport.parking": park}) })
+	}
+}
+
+func frozenProgram(t *testing.T, extra settings) {
+	n := startNode(t, extra)
 	c, err := net.Dial("tcp", n.tcp)
 	if err != nil {
 		t.Fatal(err)

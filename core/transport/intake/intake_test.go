@@ -555,8 +555,8 @@ func TestCutAtAnyTime(t *testing.T) {
 	})
 }
 
-// BenchmarkRoundTrip is one byte there and one byte back.
-func BenchmarkRoundTrip(b *testing.B) {
+// BenchmarkWake is one byte over loopback to a connection that rests.
+func BenchmarkWake(b *testing.B) {
 	for name, park := range map[string]bool{"goroutines": false, "parked": true} {
 		b.Run(name, func(b *testing.B) {
 			in, _ := running(b, park)

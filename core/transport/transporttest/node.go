@@ -27,13 +27,17 @@ import (
 // that a loaded machine does not fail one.
 const Patience = 30 * time.Second
 
+// beat is how often clients are asked for a sign of life: not within a test,
+// where a reader that is held up would be taken for a program that is frozen.
+const beat = 10 * time.Minute
+
 // Node returns the sessions of a node that runs until the test has ended. The
 // test ends its listeners and connections before, by t.Cleanup or itself.
 func Node(t testing.TB, change func(*session.Config)) *session.Server {
 	t.Helper()
 	cfg := session.Config{
 		FrameBytes: 64 << 10, TextBytes: 4096, RoomsPerConnection: 200, HistoryEntries: 200,
-		HandshakeTimeout: Patience, ReconnectJitter: 5 * time.Second, Heartbeat: 15 * time.Second, StoreTimeout: 5 * time.Second,
+		HandshakeTimeout: Patience, ReconnectJitter: 5 * time.Second, Heartbeat: beat, StoreTimeout: 5 * time.Second,
 	}
 	if change != nil {
 		change(&cfg)
