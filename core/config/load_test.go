@@ -229,7 +229,7 @@ func TestBadEnvironmentAndFlags(t *testing.T) {
 		{"rooms flag with a bad item", nil, map[string]string{"rooms": "[{id: x, mode: opn}]"}, []string{`flag: --rooms rooms[0].mode: "opn" is not among the choices; did you mean "open"?`}},
 		{"rooms flag is not YAML", nil, map[string]string{"rooms": "[{"}, []string{`flag: --rooms: not valid YAML`}},
 		{"user timeout below lag", nil, map[string]string{"liveness.user_timeout": "30s"}, []string{`flag: --liveness.user_timeout: liveness.user_timeout must be longer than limits.lag_seconds`}},
-		{"user timeout without a lag limit", nil, map[string]string{"limits.lag_seconds": "0"}, []string{`flag: --limits.lag_seconds: limits.lag_seconds is 0`, `liveness.user_timeout lets the kernel end them; set it to 0 as well`}},
+		{"user timeout without a lag limit", nil, map[string]string{"limits.lag_seconds": "0"}, []string{`flag: --limits.lag_seconds: limits.lag_seconds is 0, so slow readers may stand still for ever, but liveness.user_timeout lets the kernel end them; set it to 0 as well`}},
 		{"rule blames the flag", nil, map[string]string{"liveness.ping": "1s"}, []string{`flag: --liveness.ping: liveness.pong must be shorter`}},
 	}
 	for _, tt := range tests {
