@@ -13,7 +13,7 @@ type Evidence struct {
 	Known bool
 
 	Unread  int    // bytes received that no read has taken (SIOCINQ)
-	Queued  int    // bytes written that the other end has not acknowledged (SIOCOUTQ)
+	Queued  int    // bytes written that the other end has not acknowledged (SIOCOUTQ), and what its user has to write still
 	NotSent int    // of them, bytes that were never sent: the window or the path is full
 	Acked   uint64 // bytes the other end has ever acknowledged
 

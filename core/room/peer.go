@@ -230,6 +230,14 @@ func (p *Peer) Member(id chat.RoomID) *Member {
 	return nil
 }
 
+// Waiting returns how many bytes a full socket has not taken yet: the rest of
+// what was begun and the answers and control frames behind it.
+func (p *Peer) Waiting() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.tail) + len(p.ctl)
+}
+
 // Rooms returns in how many rooms the peer is a member.
 func (p *Peer) Rooms() int {
 	p.mu.Lock()

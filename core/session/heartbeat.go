@@ -55,14 +55,21 @@ func (b beating) Ping(seq uint32) {
 
 // Look implements liveness.Peer. While a command is carried out nothing behind
 // it is read: what the kernel gave us with it, perhaps the pong, is no longer
-// the kernel's to tell of. So the client's time begins again.
+// the kernel's to tell of. So the client's time begins again. Where the socket
+// is full the ping may wait in this process still: what waits is yet to be
+// acknowledged like what the kernel holds.
 func (b beating) Look() (liveness.Evidence, error) {
 	if b.x.busy.TryLock() {
 		b.x.busy.Unlock()
 	} else {
 		b.x.alive()
 	}
-	return b.x.look()
+	waiting := b.x.peer.Waiting() // first: what leaves meanwhile is counted twice, and not left out
+	e, err := b.x.look()
+	if e.Known {
+		e.Queued += waiting
+	}
+	return e, err
 }
 
 // look asks the kernel about the connection.
