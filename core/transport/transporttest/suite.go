@@ -195,7 +195,7 @@ func everyoneHearsEverything(b *bench) {
 // every connection rests between what it says.
 func restsLoseNothing(b *bench) {
 	b.start(nil)
-	const turns, each = 150, 8
+	const turns, each = 100, 8
 	var all []*reader
 	for _, name := range []string{"ann", "bob", "cid"} {
 		all = append(all, b.join(name, turns*each, nil))
