@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"regexp"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -56,10 +57,16 @@ type Registry struct {
 	log *slog.Logger
 }
 
+// created is the runtime's count of goroutines ever started, which tells a
+// server that starts one for each request from one that keeps them
+// (go_sched_goroutines_created_goroutines_total).
+var created = regexp.MustCompile(`^/sched/goroutines-created:goroutines$`)
+
 // New returns a registry with the Go runtime's and the process's own metrics.
 func New(log *slog.Logger) *Registry {
 	r := &Registry{reg: prometheus.NewRegistry(), log: log}
-	r.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	goroutines := collectors.GoRuntimeMetricsRule{Matcher: created}
+	r.reg.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(goroutines)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 

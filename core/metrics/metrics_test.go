@@ -37,6 +37,7 @@ func TestRegistry(t *testing.T) {
 	n = 4 // read at each scrape, not at registration
 	got := scrape(t, r)
 	for _, want := range []string{
+		"# TYPE go_sched_goroutines_created_goroutines_total counter\n",
 		"# TYPE parley_things_total counter\nparley_things_total 4\n",
 		"# TYPE parley_now gauge\nparley_now 1.5\n",
 		`parley_errors_total{code="denied"} 1`,
