@@ -118,7 +118,7 @@ func TestHalfOpenConnectionsAreCut(t *testing.T) {
 	if d := time.Duration(longest.Load()); d > handshakeTimeout+busyMachine {
 		t.Errorf("a half-open connection lasted %v, want %v and what a busy machine takes", d, handshakeTimeout)
 	}
-	if got, want := p99(meanwhile), 2*p99(alone)+busyMachine/10; got > want {
+	if got, want := p99(meanwhile), 2*p99(alone)+busyMachine/2; got > want {
 		t.Errorf("p99 of connecting: got %v beside the half-open, want %v", got, want)
 	}
 	n.stop()
