@@ -246,6 +246,8 @@ func grown(small, large paused) string {
 	heap := float64(large.LiveMedian) / max(float64(small.LiveMedian), 1)
 	pause := float64(large.PauseP50) / max(float64(small.PauseP50), 1)
 	switch {
+	case heap < 1.5:
+		return text + "the heap hardly grew, so nothing follows from it."
 	case pause < 1.5:
 		return text + "they did not grow with it."
 	case pause < heap/2:

@@ -322,6 +322,7 @@ func TestSentencesFollowTheFigures(t *testing.T) {
 		"nothing to trade":     {traded(settings[1:], []sums{{n: 1}, {n: 1}}), ""},
 		"pauses as they were":  {grown(paused{10, gctrace.Summary{PauseP50: 10, LiveMedian: 1}}, paused{100, gctrace.Summary{PauseP50: 14, LiveMedian: 10}}), "did not grow"},
 		"pauses grew a little": {grown(paused{10, gctrace.Summary{PauseP50: 10, LiveMedian: 1}}, paused{100, gctrace.Summary{PauseP50: 40, LiveMedian: 10}}), "far less"},
+		"heap as it was":       {grown(paused{10, gctrace.Summary{PauseP50: 10, LiveMedian: 3}}, paused{100, gctrace.Summary{PauseP50: 90, LiveMedian: 4}}), "nothing follows"},
 		"pauses grew":          {grown(paused{10, gctrace.Summary{PauseP50: 10, LiveMedian: 1}}, paused{100, gctrace.Summary{PauseP50: 90, LiveMedian: 10}}), "as claimed"},
 		"peak": {peak(report.Line{X: []float64{cpus, cpus + 1}, Y: []float64{50, 100}}, "requests", tails),
 			"was 50 % of that, and p99 1 ms"},
