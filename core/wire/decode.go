@@ -66,6 +66,9 @@ func partial(c Command) Command {
 func malformed(err error) *chat.Error {
 	var syn *jsontext.SyntacticError
 	if errors.As(err, &syn) {
+		if errors.Is(err, jsontext.ErrDuplicateName) {
+			return chat.Errorf(chat.CodeBadRequest, "the object has the same member twice: problem at byte %d", syn.ByteOffset)
+		}
 		return chat.Errorf(chat.CodeBadRequest, "the frame is not a valid JSON object: problem at byte %d", syn.ByteOffset)
 	}
 	var sem *json.SemanticError
