@@ -123,7 +123,8 @@ func (p Project) Build(ctx context.Context, out string, log io.Writer) error {
 		return err
 	}
 	said := &tail{most: 4 << 10}
-	cmd.Stdout, cmd.Stderr = io.MultiWriter(log, said), io.MultiWriter(log, said)
+	both := io.MultiWriter(log, said) // one writer for both: os/exec then writes from one goroutine, in order
+	cmd.Stdout, cmd.Stderr = both, both
 	cmd.WaitDelay = 5 * time.Second // a compiler's child may hold the pipes
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("build %s: %w", p.Name, cause(ctx, err, said))
