@@ -91,27 +91,6 @@ func (h *Host) Close() error {
 	return h.closeErr
 }
 
-// limits completes a manifest's limits with the defaults.
-func (h *Host) limits(l Limits, wasi bool) Limits {
-	d := Limits{h.cfg.Fuel, h.cfg.MemoryBytes, h.cfg.InputBytes, h.cfg.OutputBytes}
-	if wasi {
-		d.Fuel, d.MemoryBytes = h.cfg.GoFuel, h.cfg.GoMemoryBytes
-	}
-	if l.Fuel == 0 {
-		l.Fuel = d.Fuel
-	}
-	if l.MemoryBytes == 0 {
-		l.MemoryBytes = d.MemoryBytes
-	}
-	if l.InputBytes == 0 {
-		l.InputBytes = d.InputBytes
-	}
-	if l.OutputBytes == 0 {
-		l.OutputBytes = d.OutputBytes
-	}
-	return l
-}
-
 // Load builds a plugin from a module and its manifest: every step that the
 // package comment lists. name is the plugin's name. The error says what is
 // wrong with the module; nothing remains of it then.
@@ -123,10 +102,16 @@ func (h *Host) Load(ctx context.Context, name string, file []byte, manifest Mani
 	if manifest.Name != "" && manifest.Name != name {
 		return nil, fmt.Errorf("its manifest names it %q, its file %q", manifest.Name, name)
 	}
-	sum := sha256.Sum256(file)
+	sum, named := sha256.Sum256(file), ModuleDigest(file)
 	digest := hex.EncodeToString(sum[:])
-	if manifest.SHA256 != "" && manifest.SHA256 != digest {
-		return nil, fmt.Errorf("its SHA-256 is %s, its manifest says %s", digest, manifest.SHA256)
+	if got := hex.EncodeToString(named[:]); manifest.SHA256 != "" && manifest.SHA256 != got {
+		return nil, fmt.Errorf("its SHA-256 is %s, its manifest says %s", got, manifest.SHA256)
+	}
+	if err := h.cfg.verify(manifest, file); err != nil {
+		return nil, err
+	}
+	if err := manifest.CheckConfig(); err != nil {
+		return nil, err
 	}
 	prep, err := h.prepare(ctx, file, manifest.Limits)
 	if err != nil {
@@ -138,6 +123,10 @@ func (h *Host) Load(ctx context.Context, name string, file []byte, manifest Mani
 	}
 	p := newPlugin(h, name, digest, manifest, prep, compiled)
 	if err := p.setUp(ctx); err != nil {
+		return nil, errors.Join(err, compiled.Close(ctx))
+	}
+	if err := p.passVectors(ctx); err != nil {
+		p.retire()
 		return nil, errors.Join(err, compiled.Close(ctx))
 	}
 	// The code lives as long as anyone may still decide with it: a message

@@ -46,9 +46,12 @@ func newPlugin(h *Host, name, digest string, m Manifest, prep *prepared, code wa
 		name:     name,
 		digest:   digest,
 		manifest: m,
-		limits:   h.limits(m.Limits, prep.WASI),
+		limits:   h.cfg.limits(m.Limits, prep.WASI),
 		prep:     prep,
 		code:     code,
+	}
+	if m.OnError == abi.Error { // not said
+		p.manifest.OnError = h.cfg.OnError
 	}
 	prep.Wasm = nil // the machine code is what counts from here on
 	p.stderr = &stderrLog{log: p.log, limit: &allowance{every: time.Second}}

@@ -49,7 +49,7 @@ func (h *Host) prepare(ctx context.Context, file []byte, limits Limits) (*prepar
 	}
 	metered, err := meter.Rewrite(m, meter.Config{
 		Fuel: setupFuel, StackWords: stackWords,
-		MaxPages: uint32(h.limits(limits, p.WASI).MemoryBytes / pageBytes),
+		MaxPages: uint32(h.cfg.limits(limits, p.WASI).MemoryBytes / pageBytes),
 	})
 	if err != nil {
 		return nil, err

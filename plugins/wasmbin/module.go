@@ -144,3 +144,7 @@ func (m *Module) Encode() []byte {
 	}
 	return out
 }
+
+func appendLength(b []byte, n int) []byte { return binary.AppendUvarint(b, uint64(n)) }
+
+func appendName(b []byte, s string) []byte { return append(appendLength(b, len(s)), s...) }
