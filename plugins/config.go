@@ -43,6 +43,7 @@ type Config struct {
 	TrustedKeys      []ed25519.PublicKey // signers of modules
 	RequireSignature bool                // refuse modules that none of them signed
 
+	Trial  Trial          // of modules not tried before
 	Module wasmbin.Limits // of module files
 	Watch  watch.Config   // Dir is filled in
 }
@@ -83,8 +84,14 @@ func Defaults() Config {
 		ProbeMost:     5 * time.Minute,
 		ProbesGood:    3,
 		OnError:       abi.Deny,
-		Module:        wasmbin.Defaults(),
-		Watch:         watch.Defaults(),
+		Trial: Trial{
+			InProcess:   true,
+			MemoryBytes: 2 << 30, // lets a Go guest pass, 1 GiB does not
+			CPU:         60 * time.Second,
+			Wall:        2 * time.Minute,
+		},
+		Module: wasmbin.Defaults(),
+		Watch:  watch.Defaults(),
 	}
 }
 
@@ -111,6 +118,9 @@ func (c *Config) check() error {
 		if f.got == 0 || f.got > f.most {
 			return fmt.Errorf("plugins: %s is %d, want 1 to %d", f.name, int64(f.got), f.most)
 		}
+	}
+	if err := c.Trial.check(c.CacheDir); err != nil {
+		return err
 	}
 	switch c.OnError {
 	case abi.Allow, abi.Deny, abi.Hold:

@@ -1,7 +1,6 @@
 package plugins
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,6 +21,7 @@ import (
 type Plugin struct {
 	// Set at construction.
 	host     *Host
+	runtime  wazero.Runtime // the host's, but while engines are compared
 	log      *slog.Logger
 	name     string
 	digest   string
@@ -46,6 +46,7 @@ type Plugin struct {
 func newPlugin(h *Host, name, digest string, m Manifest, prep *prepared, code wazero.CompiledModule) *Plugin {
 	p := &Plugin{
 		host:     h,
+		runtime:  h.runtime,
 		log:      h.log.With("plugin", name),
 		name:     name,
 		digest:   digest,
@@ -58,7 +59,6 @@ func newPlugin(h *Host, name, digest string, m Manifest, prep *prepared, code wa
 	if m.OnError == abi.Error { // not said
 		p.manifest.OnError = h.cfg.OnError
 	}
-	prep.Wasm = nil // the machine code is what counts from here on
 	p.stderr = &stderrLog{log: p.log, limit: &allowance{every: time.Second}}
 	p.ward.q.rules = quarantineRules{limit: h.cfg.FaultLimit, window: h.cfg.FaultWindow, first: h.cfg.ProbeFirst, most: h.cfg.ProbeMost, good: h.cfg.ProbesGood}
 	p.logged.every = 10 * time.Second
@@ -165,8 +165,8 @@ func (p *Plugin) quarantined(input, text, normalized []byte) error {
 
 // setUp brings up the first instance, tests it and takes the snapshot that
 // every decision begins with.
-func (p *Plugin) setUp(ctx context.Context) error {
-	in, err := p.instantiate(ctx)
+func (p *Plugin) setUp() error {
+	in, err := p.instantiate()
 	if err != nil {
 		return err
 	}
