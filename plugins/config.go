@@ -29,14 +29,21 @@ type Config struct {
 	MaxPlugins int // files in Dir
 	PoolSize   int // instances of one plugin, and so its decisions at a time
 
-	FaultLimit  int           // that many faults within FaultWindow mark a plugin faulty
+	// StateDir is where rollouts are remembered; "" forgets them at the end.
+	StateDir string
+
+	FaultLimit  int           // that many faults within FaultWindow put a plugin into quarantine
 	FaultWindow time.Duration //
+	ProbeFirst  time.Duration // until the first probe, and between good ones
+	ProbeMost   time.Duration // the interval doubles with each bad probe, up to this
+	ProbesGood  int           // that many in a row end a quarantine
 
 	OnError abi.Verdict // of plugins whose manifest does not say: Allow (open), Deny (closed) or Hold
 
 	TrustedKeys      []ed25519.PublicKey // signers of modules
 	RequireSignature bool                // refuse modules that none of them signed
 
+	Trial  Trial          // of modules not tried before
 	Module wasmbin.Limits // of module files
 	Watch  watch.Config   // Dir is filled in
 }
@@ -73,9 +80,18 @@ func Defaults() Config {
 		PoolSize:      runtime.GOMAXPROCS(0), // guests are not preempted, more would only queue
 		FaultLimit:    5,
 		FaultWindow:   time.Minute,
+		ProbeFirst:    time.Second,
+		ProbeMost:     5 * time.Minute,
+		ProbesGood:    3,
 		OnError:       abi.Deny,
-		Module:        wasmbin.Defaults(),
-		Watch:         watch.Defaults(),
+		Trial: Trial{
+			InProcess:   true,
+			MemoryBytes: 2 << 30, // lets a Go guest pass, 1 GiB does not
+			CPU:         60 * time.Second,
+			Wall:        2 * time.Minute,
+		},
+		Module: wasmbin.Defaults(),
+		Watch:  watch.Defaults(),
 	}
 }
 
@@ -95,10 +111,16 @@ func (c *Config) check() error {
 		{"pool_size", uint64(c.PoolSize), 1_000},
 		{"fault_limit", uint64(c.FaultLimit), 1_000},
 		{"fault_window", uint64(c.FaultWindow), uint64(24 * time.Hour)},
+		{"probe_first", uint64(c.ProbeFirst), uint64(24 * time.Hour)},
+		{"probe_most", uint64(c.ProbeMost), uint64(24 * time.Hour)},
+		{"probes_good", uint64(c.ProbesGood), 1_000},
 	} {
 		if f.got == 0 || f.got > f.most {
 			return fmt.Errorf("plugins: %s is %d, want 1 to %d", f.name, int64(f.got), f.most)
 		}
+	}
+	if err := c.Trial.check(c.CacheDir); err != nil {
+		return err
 	}
 	switch c.OnError {
 	case abi.Allow, abi.Deny, abi.Hold:

@@ -78,11 +78,13 @@ var kinds = []string{"message", "edit", "nick", "topic"}
 // errors, which name the line, the key and what is allowed. It does not hold
 // Config against ConfigSchema: CheckConfig does, at a cost that a stranger's
 // schema decides.
-func ParseManifest(b []byte) (Manifest, error) {
+func ParseManifest(b []byte) (Manifest, error) { return parseManifest(b, maxManifestBytes) }
+
+func parseManifest(b []byte, most int) (Manifest, error) {
 	var m Manifest
 	m.OnError = abi.Error
-	if len(b) > maxManifestBytes {
-		return m, fmt.Errorf("manifest has %d bytes, at most %d", len(b), maxManifestBytes)
+	if len(b) > most {
+		return m, fmt.Errorf("manifest has %d bytes, at most %d", len(b), most)
 	}
 	d := &manifestDecoder{b: b, dec: json.NewDecoder(bytes.NewReader(b))}
 	err := d.object("", map[string]func() error{
