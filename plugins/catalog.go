@@ -232,12 +232,7 @@ func (c *Catalog) load(ctx context.Context, name string, old *entry) *entry {
 
 // loadSources builds a plugin from the bytes of its two files.
 func loadSources(ctx context.Context, h *Host, name string, file, manifest []byte) (*Plugin, error) {
-	m, err := ParseManifest([]byte("{}"))
-	if manifest != nil {
-		if m, err = ParseManifest(manifest); err != nil {
-			return nil, fmt.Errorf("%s.json: %w", name, err)
-		}
-	}
+	m, err := manifestOf(name, file, manifest)
 	if err != nil {
 		return nil, err
 	}

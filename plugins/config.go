@@ -1,6 +1,8 @@
 package plugins
 
 import (
+	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"runtime"
@@ -30,6 +32,12 @@ type Config struct {
 	FaultLimit  int           // that many faults within FaultWindow mark a plugin faulty
 	FaultWindow time.Duration //
 
+	OnError abi.Verdict // of plugins whose manifest does not say: Allow (open), Deny (closed) or Hold
+
+	TrustedKeys      []ed25519.PublicKey // signers of modules
+	RequireSignature bool                // refuse modules that none of them signed
+
+	Trial  Trial          // of modules not tried before
 	Module wasmbin.Limits // of module files
 	Watch  watch.Config   // Dir is filled in
 }
@@ -66,8 +74,15 @@ func Defaults() Config {
 		PoolSize:      runtime.GOMAXPROCS(0), // guests are not preempted, more would only queue
 		FaultLimit:    5,
 		FaultWindow:   time.Minute,
-		Module:        wasmbin.Defaults(),
-		Watch:         watch.Defaults(),
+		OnError:       abi.Deny,
+		Trial: Trial{
+			InProcess:   true,
+			MemoryBytes: 2 << 30, // lets a Go guest pass, 1 GiB does not
+			CPU:         60 * time.Second,
+			Wall:        2 * time.Minute,
+		},
+		Module: wasmbin.Defaults(),
+		Watch:  watch.Defaults(),
 	}
 }
 
@@ -92,13 +107,50 @@ func (c *Config) check() error {
 			return fmt.Errorf("plugins: %s is %d, want 1 to %d", f.name, int64(f.got), f.most)
 		}
 	}
+	if err := c.Trial.check(c.CacheDir); err != nil {
+		return err
+	}
+	switch c.OnError {
+	case abi.Allow, abi.Deny, abi.Hold:
+	default:
+		return fmt.Errorf("plugins: on_error is %v, want %v, %v or %v", c.OnError, abi.Allow, abi.Deny, abi.Hold)
+	}
+	for _, k := range c.TrustedKeys {
+		if len(k) != ed25519.PublicKeySize {
+			return fmt.Errorf("plugins: a key of trusted_keys has %d bytes, want %d", len(k), ed25519.PublicKeySize)
+		}
+	}
+	if c.RequireSignature && len(c.TrustedKeys) == 0 {
+		return errors.New("plugins: require_signature is on and trusted_keys is empty, so no module could be loaded")
+	}
 	return nil
 }
 
-// dir returns a folder inside the cache folder, or "" without one.
+// cache returns a folder inside the cache folder, or "" without one.
 func (c *Config) cache(name string) string {
 	if c.CacheDir == "" {
 		return ""
 	}
 	return filepath.Join(c.CacheDir, name)
+}
+
+// limits completes a manifest's limits with the defaults.
+func (c *Config) limits(l Limits, wasi bool) Limits {
+	d := Limits{c.Fuel, c.MemoryBytes, c.InputBytes, c.OutputBytes}
+	if wasi {
+		d.Fuel, d.MemoryBytes = c.GoFuel, c.GoMemoryBytes
+	}
+	if l.Fuel == 0 {
+		l.Fuel = d.Fuel
+	}
+	if l.MemoryBytes == 0 {
+		l.MemoryBytes = d.MemoryBytes
+	}
+	if l.InputBytes == 0 {
+		l.InputBytes = d.InputBytes
+	}
+	if l.OutputBytes == 0 {
+		l.OutputBytes = d.OutputBytes
+	}
+	return l
 }

@@ -1,7 +1,6 @@
 package plugins
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,6 +21,7 @@ import (
 type Plugin struct {
 	// Set at construction.
 	host     *Host
+	runtime  wazero.Runtime // the host's, but while engines are compared
 	log      *slog.Logger
 	name     string
 	digest   string
@@ -42,15 +42,18 @@ type Plugin struct {
 func newPlugin(h *Host, name, digest string, m Manifest, prep *prepared, code wazero.CompiledModule) *Plugin {
 	p := &Plugin{
 		host:     h,
+		runtime:  h.runtime,
 		log:      h.log.With("plugin", name),
 		name:     name,
 		digest:   digest,
 		manifest: m,
-		limits:   h.limits(m.Limits, prep.WASI),
+		limits:   h.cfg.limits(m.Limits, prep.WASI),
 		prep:     prep,
 		code:     code,
 	}
-	prep.Wasm = nil // the machine code is what counts from here on
+	if m.OnError == abi.Error { // not said
+		p.manifest.OnError = h.cfg.OnError
+	}
 	p.stderr = &stderrLog{log: p.log, limit: &allowance{every: time.Second}}
 	p.failures.limit, p.failures.window = h.cfg.FaultLimit, h.cfg.FaultWindow
 	p.failures.logged.every = 10 * time.Second
@@ -122,8 +125,8 @@ func (p *Plugin) fault(err error) {
 
 // setUp brings up the first instance, tests it and takes the snapshot that
 // every decision begins with.
-func (p *Plugin) setUp(ctx context.Context) error {
-	in, err := p.instantiate(ctx)
+func (p *Plugin) setUp() error {
+	in, err := p.instantiate()
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,7 @@ import (
 	"parley/core/web"
 	"parley/plugins"
 	"parley/policy/source"
+	"parley/sdk/abi"
 )
 
 // Bounds of the HTTP listeners.
@@ -149,6 +150,14 @@ func pluginConfig(cfg config.Config) plugins.Config {
 	c.GoMemoryBytes = int(cfg.Plugins.MemoryBytes)
 	c.MemoryBytes = min(c.MemoryBytes, c.GoMemoryBytes)
 	c.MaxPlugins = cfg.Plugins.Max
+	c.OnError = map[string]abi.Verdict{"open": abi.Allow, "closed": abi.Deny, "hold": abi.Hold}[cfg.Plugins.OnError]
+	c.RequireSignature = cfg.Plugins.RequireSignature
+	for _, text := range cfg.Plugins.TrustedKeys {
+		if key, err := plugins.ParseKey(text); err == nil { // config has checked them
+			c.TrustedKeys = append(c.TrustedKeys, key)
+		}
+	}
+	trial(&c)
 	return c
 }
 

@@ -106,6 +106,9 @@ type Plugins struct {
 	MemoryBytes Size   `yaml:"memory_bytes" min:"64KiB" max:"1GiB" doc:"Most memory one instance may have; a plugin's manifest may ask for less."`
 	Max         int    `yaml:"max" min:"1" max:"64" doc:"Most plugins that judge one message."`
 	OnError     string `yaml:"on_error" enum:"open|closed|hold" doc:"What becomes of a message when a plugin fails and its manifest does not say: let through, refuse, hold for review."`
+	// Who may sign plugins, and whether they must be signed.
+	TrustedKeys      []string `yaml:"trusted_keys" check:"ed25519" zero:"nobody is trusted" doc:"Public keys of those whose signatures on plugins count."`
+	RequireSignature bool     `yaml:"require_signature" doc:"Refuse plugins that none of plugins.trusted_keys signed."`
 }
 
 // Policy configures where the rules come from.
