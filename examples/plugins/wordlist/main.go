@@ -9,7 +9,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"parley/sdk/abi"
@@ -41,8 +40,8 @@ type judge struct {
 // Configure takes the word list.
 func (j *judge) Configure(b []byte) error {
 	c := config{Mode: "redact"}
-	if err := json.Unmarshal(b, &c); err != nil {
-		return fmt.Errorf("wordlist: config: %w", err)
+	if err := plugin.ReadConfig(b, &c); err != nil {
+		return fmt.Errorf("wordlist: %w", err)
 	}
 	switch c.Mode {
 	case "redact":
