@@ -46,6 +46,13 @@ func (l *pool) get(p *Plugin) (*instance, error) {
 	return in, nil
 }
 
+// busy reports whether get would wait just now.
+func (l *pool) busy() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.out == l.size
+}
+
 // put gives an instance back; one that is not clean is closed.
 func (l *pool) put(in *instance, clean bool) {
 	l.mu.Lock()

@@ -11,7 +11,7 @@ import (
 // goroutine and do not block on anything but the decision itself.
 type Judge interface {
 	// Name is the plugin's name: lower-case letters, digits and hyphens,
-	// unique within a Source.
+	// unique within a Source except as Staged says.
 	Name() string
 	// Digest is the SHA-256 of the module, in hex.
 	Digest() string
@@ -59,7 +59,8 @@ type Result struct {
 	Reasons []chat.Reason
 	// Failed says that a Deny or Hold prevailed only because a plugin failed.
 	Failed bool
-	// Records say what each plugin did, by plugin name.
+	// Records say what each plugin did, by plugin name; shadows come after
+	// those that counted.
 	Records []Record
 }
 
@@ -67,10 +68,13 @@ type Result struct {
 type Record struct {
 	Plugin  string
 	Digest  string      // of the module
+	Part    Part        // Enforce, Canary or Shadow; a Canary with Err did not count
 	Verdict abi.Verdict // its own verdict; abi.Error when it failed
 	Code    uint16      // the plugin's number for its rule
 	Score   uint16      // 0..1000
 	Fuel    uint64
 	Time    time.Duration // wall time of Decide
 	Err     error         // why it failed, nil if it did not
+
+	spans []abi.Span // of a Redact
 }

@@ -66,7 +66,7 @@ func (mg *merger) add(rec Record, onError abi.Verdict, r *abi.Result) {
 		return
 	}
 	if v == abi.Redact {
-		mg.mark(r.Spans)
+		mg.marks = mg.intervals(mg.marks, r.Spans)
 	}
 	switch {
 	case rank(v) < rank(mg.res.Verdict):
@@ -84,6 +84,8 @@ func explain(rec *Record, v abi.Verdict, r *abi.Result) chat.Reason {
 	switch {
 	case errors.Is(rec.Err, errMissing):
 		reason.Text = "The policy wants the plugin " + rec.Plugin + " to judge this message, but it is not loaded. Tell an operator."
+	case errors.Is(rec.Err, ErrQuarantined):
+		reason.Text = "The plugin " + rec.Plugin + " is in quarantine because it failed repeatedly, and messages do not pass without it. Try again later."
 	case rec.Err != nil:
 		reason.Text = "The plugin " + rec.Plugin + " failed to judge this message, and messages do not pass without it. Try again later."
 	default:
@@ -95,7 +97,11 @@ func explain(rec *Record, v abi.Verdict, r *abi.Result) chat.Reason {
 	return reason
 }
 
-func (mg *merger) mark(spans []abi.Span) {
+// note takes the record of a plugin that does not count.
+func (mg *merger) note(rec Record) { mg.res.Records = append(mg.res.Records, rec) }
+
+// intervals appends what spans mark of the original text.
+func (mg *merger) intervals(to []interval, spans []abi.Span) []interval {
 	for _, sp := range spans {
 		start, end := int(sp.Start), int(sp.Start+sp.Length)
 		if sp.Field == abi.FieldNormalized {
@@ -103,8 +109,9 @@ func (mg *merger) mark(spans []abi.Span) {
 		} else {
 			start, end = mg.form.Expand(start, end)
 		}
-		mg.marks = append(mg.marks, interval{start, end})
+		to = append(to, interval{start, end})
 	}
+	return to
 }
 
 func (mg *merger) result(text string) Result {
