@@ -145,6 +145,7 @@ func pluginConfig(cfg config.Config) plugins.Config {
 	c := plugins.Defaults()
 	c.Dir = cfg.Plugins.Dir
 	c.CacheDir = filepath.Join(cfg.DataDir, "plugin-cache")
+	c.StateDir = filepath.Join(cfg.DataDir, "plugin-state")
 	c.GoFuel = uint64(cfg.Plugins.Fuel)
 	c.Fuel = min(c.Fuel, c.GoFuel)
 	c.GoMemoryBytes = int(cfg.Plugins.MemoryBytes)
@@ -378,12 +379,11 @@ func (s *server) openAdmin(context.Context) error {
 		return err
 	}
 	s.adminHTTP = s.httpServer(admin.New(admin.Deps{
-		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Log: s.log, Ready: s.notReady,
+		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Plugins: s.catalog, Log: s.log, Ready: s.notReady,
 		Status: map[string]func() any{
 			"status":        func() any { return s.status() },
 			"diag/tcp":      func() any { return s.sessions.WorstPaths() },
 			"policy/status": func() any { return s.policy.Status() },
-			"plugins":       func() any { return map[string]any{"plugins": s.catalog.Status()} },
 		},
 	}))
 	return nil

@@ -48,6 +48,7 @@ type Deps struct {
 	Hub     *room.Hub
 	Journal journal.Journal
 	Create  Creator
+	Plugins Plugins                        // nil: none are shown
 	Status  map[string]func() any          // path below /v1/ -> document, e.g. "policy/status"
 	Ready   func(context.Context) []string // what is wrong; empty = ready
 	Log     *slog.Logger
@@ -74,6 +75,7 @@ func New(d Deps) *API {
 		a.mux.HandleFunc("GET /v1/"+path, func(w http.ResponseWriter, _ *http.Request) { reply(w, 200, status()) })
 	}
 	a.rooms()
+	a.plugins()
 	a.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	a.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	a.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -38,7 +38,7 @@ type node struct {
 	client  *http.Client
 }
 
-func start(t testing.TB) *node {
+func start(t testing.TB, edit ...func(*Deps)) *node {
 	t.Helper()
 	dir := t.TempDir()
 	log := slog.New(slog.DiscardHandler)
@@ -49,7 +49,7 @@ func start(t testing.TB) *node {
 	sessions := must(session.New(session.Config{HistoryEntries: 1, StoreTimeout: time.Second}, session.Deps{Hub: n.hub}))
 	token := must(auth.LoadOrCreateAdminToken(filepath.Join(dir, "admin.token")))
 	n.token = token.Reveal()
-	n.api = New(Deps{
+	deps := Deps{
 		Token: token, Hub: n.hub, Journal: n.journal, Create: sessions, Log: log,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "parley_up 1\n") }),
 		Status: map[string]func() any{
@@ -57,7 +57,11 @@ func start(t testing.TB) *node {
 			"broken":        func() any { return make(chan int) },
 		},
 		Ready: func(context.Context) []string { return n.wrong },
-	})
+	}
+	for _, f := range edit {
+		f(&deps)
+	}
+	n.api = New(deps)
 	ctx, stop := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- n.hub.Run(ctx) }()
