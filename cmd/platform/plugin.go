@@ -57,9 +57,11 @@ func defaultCache() string {
 	return filepath.Join(dir, "parley", "plugins")
 }
 
-// config is the host's, with the server's default limits.
+// config is the host's, with the server's default limits. What the command
+// runs is tried in a process of its own first, as a server does.
 func (f *hostFlags) config() plugins.Config {
 	cfg := plugins.Defaults()
+	trial(&cfg)
 	cfg.CacheDir = f.cache
 	return cfg
 }

@@ -40,6 +40,13 @@ type Source interface {
 	Next(ctx context.Context) ([]Record, error)
 }
 
+// Judge is one version of a plugin. moderation.Judge has these methods, and a
+// loaded plugin is one. Several goroutines call them.
+type Judge interface {
+	Wants(room chat.RoomID, kind string) bool
+	Decide(input, text, normalized []byte) (v abi.Verdict, r abi.Result, fuel uint64, err error)
+}
+
 // Config bounds a run.
 type Config struct {
 	Limit   int // of changes kept with their texts; the others are counted
@@ -117,7 +124,7 @@ type Progress struct {
 
 // Run replays every record of source. On an error the report is of what was
 // judged until then. progress is called after each page.
-func Run(ctx context.Context, cfg Config, before, after moderation.Judge, source Source, progress func(Progress)) (Report, error) {
+func Run(ctx context.Context, cfg Config, before, after Judge, source Source, progress func(Progress)) (Report, error) {
 	if cfg.Workers < 1 || cfg.Limit < 0 {
 		return Report{}, fmt.Errorf("backtest: %d workers and a limit of %d: want 1 and 0 at least", cfg.Workers, cfg.Limit)
 	}
@@ -153,7 +160,7 @@ type judgement struct {
 }
 
 // judgePage has the workers judge a page, each a part of it.
-func judgePage(workers int, before, after moderation.Judge, page []Record) []judgement {
+func judgePage(workers int, before, after Judge, page []Record) []judgement {
 	out := make([]judgement, len(page))
 	part := max(1, (len(page)+workers-1)/workers)
 	var wg sync.WaitGroup
@@ -169,7 +176,7 @@ func judgePage(workers int, before, after moderation.Judge, page []Record) []jud
 	return out
 }
 
-func judge(before, after moderation.Judge, rec *Record) judgement {
+func judge(before, after Judge, rec *Record) judgement {
 	j := judgement{record: rec}
 	var field [abi.NumFields][]byte
 	for f := range field {
@@ -187,7 +194,7 @@ func judge(before, after moderation.Judge, rec *Record) judgement {
 	return j
 }
 
-func decide(d moderation.Judge, room chat.RoomID, kind string, input, text, normalized []byte) Outcome {
+func decide(d Judge, room chat.RoomID, kind string, input, text, normalized []byte) Outcome {
 	if !d.Wants(room, kind) {
 		return Outcome{Verdict: NotAsked}
 	}

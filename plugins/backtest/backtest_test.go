@@ -25,9 +25,6 @@ type version struct {
 	decide func(text string) (abi.Verdict, abi.Result, error)
 }
 
-func (v version) Name() string         { return "v" }
-func (v version) Digest() string       { return "d1ge57" }
-func (v version) OnError() abi.Verdict { return abi.Deny }
 func (v version) Wants(room chat.RoomID, _ string) bool {
 	return strings.HasPrefix(string(room), v.rooms)
 }

@@ -34,6 +34,10 @@ var marks = []struct {
 	pattern string
 }{
 	{Go, "*.go"},
+	{Rust, "src/*.rs"},
+	{Rust, "*.rs"},
+	{AssemblyScript, "assembly/*.ts"},
+	{AssemblyScript, "*.ts"},
 	{C, "*.c"},
 }
 

@@ -29,12 +29,16 @@ type Language string
 
 // The languages that have an SDK.
 const (
-	Go Language = "go"
-	C  Language = "c"
+	Go             Language = "go"
+	Rust           Language = "rust"
+	AssemblyScript Language = "assemblyscript"
+	C              Language = "c"
 )
 
 // Languages lists them for people.
-func Languages() []string { return []string{string(Go), string(C)} }
+func Languages() []string {
+	return []string{string(Go), string(Rust), string(AssemblyScript), string(C)}
+}
 
 // Parse finds a language by its name.
 func Parse(name string) (Language, error) {
@@ -52,12 +56,14 @@ func Parse(name string) (Language, error) {
 var templates embed.FS
 
 // carries says which of the SDK's files a project of a language gets, as
-// folders or files of package sdk, and where they go.
+// folders or files of package sdk, and where in its folder "parley" they go.
 var carries = map[Language]map[string]string{
-	// The same import path as in the documentation: go.mod puts the folder in
-	// the module's place.
-	Go: {"abi": "parley/sdk/abi", "plugin": "parley/sdk/plugin"},
-	C:  {"c/parley.h": "parley.h"},
+	// With the same import path as in the documentation: go.mod puts the folder
+	// in the module's place.
+	Go:             {"abi": "sdk/abi", "plugin": "sdk/plugin"},
+	Rust:           {"rust": ""},
+	AssemblyScript: {"assemblyscript": ""},
+	C:              {"c": ""},
 }
 
 // ErrNotEmpty is what New returns for a folder that has something in it.
@@ -116,7 +122,7 @@ func generate(lang Language, name string) ([]file, error) {
 		files = append(files, part...)
 	}
 	for from, to := range carried {
-		part, err := copied(from, to)
+		part, err := copied(from, path.Join("parley", to))
 		if err != nil {
 			return nil, fmt.Errorf("project in %s: the SDK: %w", lang, err)
 		}
@@ -131,9 +137,6 @@ type values struct {
 	Name string
 	Lang Language
 }
-
-// Crate is the name as Rust wants it in source.
-func (v values) Crate() string { return strings.ReplaceAll(v.Name, "-", "_") }
 
 // render fills the templates below a folder. "NAME" in a file's name stands
 // for the plugin's, ".tmpl" is dropped, and "dot-" becomes a dot: the go
@@ -182,6 +185,10 @@ func Rule(lang Language) string {
 	switch lang {
 	case Go:
 		return "main.go"
+	case Rust:
+		return "src/lib.rs"
+	case AssemblyScript:
+		return "assembly/index.ts"
 	case C:
 		return "plugin.c"
 	}

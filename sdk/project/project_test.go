@@ -186,7 +186,7 @@ func TestMissingTool(t *testing.T) {
 		}
 	}
 	t.Setenv("PATH", bin)
-	want := map[string]string{"go": "go.dev/dl", "c": "apt-get install clang lld"}
+	want := map[string]string{"go": "go.dev/dl", "c": "apt-get install clang lld", "assemblyscript": "apt-get install nodejs npm"} // rustc is looked for in /usr/bin, too
 	for name, say := range want {
 		dir := filepath.Join(t.TempDir(), "no-tags")
 		if _, err := project.New(project.Language(name), "no-tags", dir); err != nil {
