@@ -13,49 +13,18 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"parley/plugins"
 )
 
-// pluginState is what these commands read of /v1/plugins.
-type pluginState struct {
-	Name      string    `json:"name"`
-	State     string    `json:"state"`
-	Version   string    `json:"version"`
-	Digest    string    `json:"digest"`
-	Decisions uint64    `json:"decisions"`
-	Faults    uint64    `json:"faults"`
-	Fuel      uint64    `json:"fuel"`
-	Error     string    `json:"error"`
-	RefusedAt time.Time `json:"refused_at"`
-	LastFault string    `json:"last_fault"`
-	Candidate *struct {
-		Version   string    `json:"version"`
-		Digest    string    `json:"digest"`
-		Stage     string    `json:"stage"`
-		Percent   int       `json:"percent"`
-		Since     time.Time `json:"since"`
-		Decisions uint64    `json:"decisions"`
-		Faults    uint64    `json:"faults"`
-		Denied    uint64    `json:"denied"`
-		Compared  uint64    `json:"compared"`
-		Disagreed uint64    `json:"disagreed"`
-	} `json:"candidate"`
-	LastRollback *struct {
-		Version string    `json:"version"`
-		Stage   string    `json:"stage"`
-		Reason  string    `json:"reason"`
-		By      string    `json:"by"`
-		At      time.Time `json:"at"`
-	} `json:"last_rollback"`
-}
-
 // judges reports whether the server runs that version: in force, or on trial.
-func (p *pluginState) judges(digest string) bool {
-	return p.Digest == digest && p.State != "refused" || p.Candidate != nil && p.Candidate.Digest == digest
+func judges(p plugins.Status, digest string) bool {
+	return p.Digest == digest && p.State != plugins.StateRefused || p.Candidate != nil && p.Candidate.Digest == digest
 }
 
 // plugins asks a running server.
-func (f *adminFlags) plugins(ctx context.Context) ([]pluginState, error) {
-	var answer struct{ Plugins []pluginState }
+func (f *adminFlags) plugins(ctx context.Context) ([]plugins.Status, error) {
+	var answer struct{ Plugins []plugins.Status }
 	err := f.ask(ctx, http.MethodGet, "/v1/plugins", nil, &answer)
 	return answer.Plugins, err
 }
@@ -107,7 +76,7 @@ func pluginListCommand() *cobra.Command {
 }
 
 // showPlugins prints the table, and below it what is too long for a column.
-func showPlugins(out io.Writer, all []pluginState) error {
+func showPlugins(out io.Writer, all []plugins.Status) error {
 	if len(all) == 0 {
 		_, err := fmt.Fprintln(out, "no plugins: put NAME.wasm into the server's plugins.dir, or use platform plugin install")
 		return err
@@ -119,7 +88,7 @@ func showPlugins(out io.Writer, all []pluginState) error {
 		trial := "-"
 		if k := p.Candidate; k != nil {
 			trial = fmt.Sprintf("%s %s", k.Stage, short(k.Digest))
-			if k.Stage == "canary" {
+			if k.Stage == plugins.StageCanary {
 				trial = fmt.Sprintf("%s %d%% %s", k.Stage, k.Percent, short(k.Digest))
 			}
 			notes = append(notes, fmt.Sprintf("%s: on trial since %s: %d decisions, %d failed, %d denied, %d of %d unlike the version in force",
@@ -132,6 +101,9 @@ func showPlugins(out io.Writer, all []pluginState) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", p.Name, p.State, plain(p.Version), short(p.Digest), p.Decisions, p.Faults, each, trial)
 		if p.Error != "" {
 			notes = append(notes, fmt.Sprintf("%s: its file was refused: %s", p.Name, plain(p.Error)))
+		}
+		if q := p.Quarantine; q != nil {
+			notes = append(notes, fmt.Sprintf("%s: in quarantine since %s, %d of %d good probes: %s", p.Name, q.Since.Format(time.RFC3339), q.GoodProbes, q.Needed, plain(q.Why)))
 		}
 		if p.LastFault != "" {
 			notes = append(notes, fmt.Sprintf("%s: last fault: %s", p.Name, plain(p.LastFault)))
@@ -222,7 +194,7 @@ func pluginRolloutCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(all, func(p pluginState) bool { return p.Name == name })
+		i := slices.IndexFunc(all, func(p plugins.Status) bool { return p.Name == name })
 		if i < 0 {
 			return fmt.Errorf("the server has no plugin %q; platform plugin list shows those it has", name)
 		}

@@ -137,7 +137,7 @@ func (f *adminFlags) await(ctx context.Context, name, digest string, most time.D
 		for _, p := range all {
 			switch {
 			case p.Name != name:
-			case p.judges(digest):
+			case judges(p, digest):
 				return nil
 			case p.Error != "" && p.RefusedAt.After(began):
 				return fmt.Errorf("the server refused %s: %s", name, p.Error)

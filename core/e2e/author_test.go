@@ -22,8 +22,10 @@ type author struct {
 }
 
 func newAuthor(t *testing.T) *author {
-	a := &author{t: t, dir: t.TempDir()}
-	a.env = append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir(), "GOFLAGS=", "GOWORK=")
+	t.Helper()
+	a := &author{t: t, dir: t.TempDir(), env: os.Environ()}
+	goCache := strings.TrimSpace(a.run("go", "env", "GOCACHE")) // whoever writes Go has compiled something before
+	a.env = append(a.env, "XDG_CACHE_HOME="+t.TempDir(), "GOCACHE="+goCache, "GOFLAGS=", "GOWORK=")
 	return a
 }
 
@@ -91,6 +93,85 @@ func TestFromNothingToALiveVerdict(t *testing.T) {
 			}
 			await(t, "the plugin is gone", func() bool { return pluginOf(n, name).Name == "" })
 		})
+	}
+	n.stop()
+}
+
+// change replaces text in a file of the author's.
+func (a *author) change(file, old, now string) {
+	a.t.Helper()
+	path := filepath.Join(a.dir, file)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	if !strings.Contains(string(b), old) {
+		a.t.Fatalf("%s has no %q", file, old)
+	}
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(b), old, now)), 0o644); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// says checks what a command prints.
+func (a *author) says(out string, want ...string) {
+	a.t.Helper()
+	for _, w := range want {
+		if !strings.Contains(out, w) {
+			a.t.Errorf("no %q in\n%s", w, out)
+		}
+	}
+}
+
+// TestAVersionIsRolledOutFromTheCommandLine takes a second version through
+// shadow and canary into force, and a third one back, on a real server.
+func TestAVersionIsRolledOutFromTheCommandLine(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "data")
+	n := startNode(t, unlimited(settings{"plugins.dir": filepath.Join(data, "plugins"), "data_dir": data}))
+	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	reason := func() string {
+		t.Helper()
+		ack, _ := ann.says("lobby", "see this #offer today")
+		if len(ack.Reasons) != 1 {
+			t.Fatalf("got outcome %q and reasons %+v, want one reason", ack.Outcome, ack.Reasons)
+		}
+		return ack.Reasons[0].Text
+	}
+	a := newAuthor(t)
+	server := []string{"--data-dir", data, "--admin", n.admin}
+	install := func() {
+		t.Helper()
+		a.plugin("build", "no-tags")
+		a.plugin(append([]string{"install", "no-tags/no-tags.wasm", "--wait", "60s"}, server...)...)
+	}
+	rollout := func(args ...string) string {
+		t.Helper()
+		return a.plugin(append(append([]string{"rollout", "no-tags"}, args...), server...)...)
+	}
+	a.plugin("new", "--lang", "c", "no-tags")
+	install()
+	const first, second = "No hash tags in this room, please.", "No hash tags in this house, please."
+
+	a.change("no-tags/plugin.c", "this room", "this house")
+	a.change("no-tags/no-tags.json", `"version": "0.1.0",`, `"version": "0.2.0", "rollout": {"stage": "shadow"},`)
+	install()
+	if got := reason(); got != first {
+		t.Errorf("in shadow ann is told %q, want %q", got, first)
+	}
+	a.says(rollout(), "0.1.0", "shadow", "1 decisions, 0 failed")
+	a.says(rollout("canary", "--percent", "100", "--reason", "looks good"), "canary 100%")
+	if got := reason(); got != second {
+		t.Errorf("in the canary ann is told %q, want %q", got, second)
+	}
+	if out := rollout("promote"); strings.Contains(out, "canary") || !strings.Contains(out, "0.2.0") {
+		t.Errorf("promoted, it is\n%s", out)
+	}
+	a.change("no-tags/plugin.c", "this house", "this world")
+	install()
+	a.says(rollout("rollback", "--reason", "too wide"), "0.2.0", "rolled back from shadow", "too wide")
+	if got := reason(); got != second {
+		t.Errorf("after the rollback ann is told %q, want %q", got, second)
 	}
 	n.stop()
 }
