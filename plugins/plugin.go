@@ -26,13 +26,15 @@ type Plugin struct {
 	name     string
 	digest   string
 	manifest Manifest
-	limits   Limits
-	prep     *prepared
-	code     wazero.CompiledModule
-	stderr   *stderrLog
-	loadedAt time.Time
-	snap     *snapshot // set by setUp
-	pool     pool
+
+	configDigest string // see ConfigDigest
+	limits       Limits
+	prep         *prepared
+	code         wazero.CompiledModule
+	stderr       *stderrLog
+	loadedAt     time.Time
+	snap         *snapshot // set by setUp
+	pool         pool
 
 	// Counters.
 	decisions, faults, fuel atomic.Uint64
@@ -46,9 +48,11 @@ func newPlugin(h *Host, name, digest string, m Manifest, prep *prepared, code wa
 		name:     name,
 		digest:   digest,
 		manifest: m,
-		limits:   h.limits(m.Limits, prep.WASI),
-		prep:     prep,
-		code:     code,
+
+		configDigest: digestConfig(m.Config),
+		limits:       h.limits(m.Limits, prep.WASI),
+		prep:         prep,
+		code:         code,
 	}
 	prep.Wasm = nil // the machine code is what counts from here on
 	p.stderr = &stderrLog{log: p.log, limit: &allowance{every: time.Second}}

@@ -20,6 +20,9 @@ type Config struct {
 	// InputBytes bounds the encoded input of a decision: the text, its
 	// normalised form and the facts about it.
 	InputBytes int
+	// Keep says of a merged verdict whether Result.Input is wanted; nil keeps
+	// none.
+	Keep func(abi.Verdict) bool
 }
 
 // Defaults returns the configuration that fits every plugin with default
@@ -104,15 +107,19 @@ func (s *Stage) Judge(ctx context.Context, m *Message, only []string) (Result, e
 		end := time.Now()
 		mg.add(Record{
 			Plugin: j.Name(), Digest: j.Digest(), Verdict: v, Code: r.Code, Score: r.Score,
-			Fuel: fuel, Time: end.Sub(start), Err: err,
+			Fuel: fuel, Time: end.Sub(start), Err: err, Version: j.Version(), Config: j.ConfigDigest(), OnError: j.OnError(),
 		}, j.OnError(), &r)
 		start = end
 	}
 	for _, name := range missing {
-		mg.add(Record{Plugin: name, Verdict: abi.Error, Err: errMissing}, abi.Deny, &abi.Result{})
+		mg.add(Record{Plugin: name, Verdict: abi.Error, Err: errMissing, OnError: abi.Deny}, abi.Deny, &abi.Result{})
 	}
 	sc.marks = mg.marks
-	return mg.result(m.Text), nil
+	res := mg.result(m.Text)
+	if s.cfg.Keep != nil && s.cfg.Keep(res.Verdict) {
+		res.Input = slices.Clone(sc.input)
+	}
+	return res, nil
 }
 
 var errMissing = errors.New("moderation: the policy asks for a plugin that is not loaded")
