@@ -42,7 +42,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(runCommand(), checkCommand(), doctorCommand(), tokenCommand(), benchCommand(), versionCommand(), diagCommand())
+	c.AddCommand(runCommand(), checkCommand(), doctorCommand(), tokenCommand(), benchCommand(), versionCommand(), diagCommand(), explainCommand())
 	c.AddCommand(experimentsCommands()...)
 	return c
 }

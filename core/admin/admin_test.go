@@ -46,11 +46,11 @@ func start(t testing.TB) *node {
 	dc.Path, dc.CommitWindow = filepath.Join(dir, "parley.db"), 0
 	n := &node{t: t, journal: must(disk.Open(dc, log))}
 	n.hub = must(room.New(room.Defaults(), n.journal, log))
-	sessions := must(session.New(session.Config{HistoryEntries: 1, StoreTimeout: time.Second}, session.Deps{Hub: n.hub}))
+	sessions := must(session.New(session.Config{HistoryEntries: 1, StoreTimeout: time.Second}, session.Deps{Hub: n.hub, Journal: n.journal}))
 	token := must(auth.LoadOrCreateAdminToken(filepath.Join(dir, "admin.token")))
 	n.token = token.Reveal()
 	n.api = New(Deps{
-		Token: token, Hub: n.hub, Journal: n.journal, Create: sessions, Log: log,
+		Token: token, Hub: n.hub, Journal: n.journal, Create: sessions, Decide: sessions, Log: log,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "parley_up 1\n") }),
 		Status: map[string]func() any{
 			"policy/status": func() any { return map[string]string{"revision": "default"} },
