@@ -300,7 +300,7 @@ func (e *Engine) build(ctx context.Context, rules map[string]*ast.Module, data m
 // a policy that cannot answer it.
 func (e *Engine) trial(ctx context.Context) error {
 	var found Problems
-	for _, action := range []string{gate.Connect, gate.RoomCreate, gate.RoomJoin, gate.HistoryRead, gate.MembersRead, gate.MessageSend, gate.ModerateReview} {
+	for _, action := range []string{gate.Connect, gate.RoomCreate, gate.RoomJoin, gate.HistoryRead, gate.MembersRead, gate.MessageSend} {
 		in := trialInput(action)
 		if _, err := e.evaluate(ctx, in, e.limits); err != nil {
 			if ctx.Err() != nil {
