@@ -25,16 +25,18 @@ type Plugin struct {
 	name     string
 	digest   string
 	manifest Manifest
-	limits   Limits
-	prep     *prepared
-	code     wazero.CompiledModule
-	stderr   *stderrLog
-	loadedAt time.Time
-	snap     *snapshot // set by setUp
-	pool     pool
-	source   sourceID // of its files; set by the catalog, like the next two
-	identity string   // of its module and configuration, see identityOf
-	stats    *stats   // those of its name
+
+	configDigest string // see ConfigDigest
+	limits       Limits
+	prep         *prepared
+	code         wazero.CompiledModule
+	stderr       *stderrLog
+	loadedAt     time.Time
+	snap         *snapshot // set by setUp
+	pool         pool
+	source       sourceID // of its files; set by the catalog, like the next two
+	identity     string   // of its module and configuration, see identityOf
+	stats        *stats   // those of its name
 
 	// Counters.
 	decisions, faults, fuel atomic.Uint64
@@ -50,10 +52,12 @@ func newPlugin(h *Host, name, digest string, m Manifest, prep *prepared, code wa
 		name:     name,
 		digest:   digest,
 		manifest: m,
-		limits:   h.cfg.limits(m.Limits, prep.WASI),
-		prep:     prep,
-		code:     code,
-		stats:    newStats(),
+
+		configDigest: digestConfig(m.Config),
+		limits:       h.cfg.limits(m.Limits, prep.WASI),
+		prep:         prep,
+		code:         code,
+		stats:        newStats(),
 	}
 	if m.OnError == abi.Error { // not said
 		p.manifest.OnError = h.cfg.OnError

@@ -125,6 +125,3 @@ func (s *seat) Observe(rec, other *moderation.Record, agree bool) {
 		s.catalog.rollBack(s.name, s.cand, byGuard, reason)
 	}
 }
-
-// Version returns what the manifest calls this version.
-func (p *Plugin) Version() string { return p.manifest.Version }

@@ -51,7 +51,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(runCommand(), checkCommand(), doctorCommand(), tokenCommand(), benchCommand(), versionCommand(), diagCommand(), pluginCommand(), trialCommand())
+	c.AddCommand(runCommand(), checkCommand(), doctorCommand(), tokenCommand(), benchCommand(), versionCommand(), diagCommand(), pluginCommand(), trialCommand(), explainCommand())
 	c.AddCommand(experimentsCommands()...)
 	return c
 }

@@ -150,7 +150,7 @@ func (f *backtestFlags) source(c *cobra.Command, now time.Time) (s backtest.Sour
 	since := now.Add(-f.since).UnixMilli()
 	switch f.from {
 	case "":
-		return &evidence{admin: &f.adminFlags, room: f.room, since: since}, func() error { return nil }, nil
+		return &evidencePages{admin: &f.adminFlags, room: f.room, since: since}, func() error { return nil }, nil
 	case "-":
 		return backtest.Filtered(backtest.Lines(c.InOrStdin()), f.room, since), func() error { return nil }, nil
 	}
@@ -164,8 +164,8 @@ func (f *backtestFlags) source(c *cobra.Command, now time.Time) (s backtest.Sour
 	return backtest.Filtered(backtest.Lines(file), f.room, since), file.Close, nil
 }
 
-// evidence is a running server's store, page by page.
-type evidence struct {
+// evidencePages is a running server's store, page by page.
+type evidencePages struct {
 	admin *adminFlags
 	room  string
 	since int64 // Unix ms
@@ -174,7 +174,7 @@ type evidence struct {
 }
 
 // Next implements backtest.Source.
-func (e *evidence) Next(ctx context.Context) ([]backtest.Record, error) {
+func (e *evidencePages) Next(ctx context.Context) ([]backtest.Record, error) {
 	if e.ended {
 		return nil, io.EOF
 	}

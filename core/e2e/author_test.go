@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -121,6 +123,65 @@ func (a *author) says(out string, want ...string) {
 			a.t.Errorf("no %q in\n%s", w, out)
 		}
 	}
+}
+
+// TestABacktestShowsWhatANewVersionChanges replays what people wrote to a real
+// server from its evidence store.
+func TestABacktestShowsWhatANewVersionChanges(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "data")
+	n := startNode(t, unlimited(settings{"plugins.dir": filepath.Join(data, "plugins"), "data_dir": data, "evidence.keep": "all"}))
+	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	a := newAuthor(t)
+	a.plugin("new", "--lang", "c", "no-tags")
+	a.plugin("build", "no-tags")
+	a.plugin("install", "no-tags/no-tags.wasm", "--data-dir", data, "--admin", n.admin, "--wait", "60s")
+	for _, text := range []string{"good morning", "#one two", "really #good! isn't it", "a fine day"} {
+		ann.says("lobby", text)
+	}
+	ann.says("staff", "#elsewhere!")
+	a.change("no-tags/plugin.c", "c == '_'", "c == '_' || c == '!'")
+	a.change("no-tags/no-tags.json", "0.1.0", "0.2.0")
+	a.plugin("build", "no-tags")
+
+	var report struct {
+		Records, Changed uint64
+		Changes          []struct {
+			User, Room, Text string
+			Old, New         struct{ Verdict, Masked string }
+		}
+		New struct{ Version string }
+	}
+	backtest := func(args ...string) (out []byte, code int) {
+		t.Helper()
+		cmd := exec.CommandContext(within(t), built.platform, append([]string{"plugin", "backtest", "no-tags/no-tags.wasm", "--against", "no-tags",
+			"--data-dir", data, "--admin", n.admin, "--room", "lobby", "--exit-code"}, args...)...)
+		cmd.Dir, cmd.Env = a.dir, a.env
+		out, err := cmd.Output()
+		var ended *exec.ExitError
+		if err != nil && !errors.As(err, &ended) {
+			t.Fatal(err)
+		}
+		return out, cmd.ProcessState.ExitCode()
+	}
+	await(t, "the evidence of four messages is stored", func() bool {
+		out, code := backtest("--json")
+		report.Records = 0
+		if code != 0 && code != 3 || json.Unmarshal(out, &report) != nil {
+			t.Fatalf("backtest: exit code %d: %s", code, out)
+		}
+		return report.Records == 4
+	})
+	if c := report.Changes; report.Changed != 1 || len(c) != 1 || c[0].Text != "really #good! isn't it" || c[0].Room != "lobby" ||
+		c[0].Old.Masked != "really *****! isn't it" || c[0].New.Masked != "really ****** isn't it" || report.New.Version != "0.2.0" {
+		t.Errorf("got %+v, want one change", report)
+	}
+	out, code := backtest("--since", "1h")
+	if code != 3 {
+		t.Errorf("something changed, and the exit code is %d", code)
+	}
+	a.says(string(out), "4 messages, 1 changed", "really *****! isn't it", "decisions/s", "fuel below")
+	n.stop()
 }
 
 // TestAVersionIsRolledOutFromTheCommandLine takes a second version through

@@ -15,6 +15,12 @@ type Judge interface {
 	Name() string
 	// Digest is the SHA-256 of the module, in hex.
 	Digest() string
+	// Version is the plugin's version for people; it may be empty.
+	Version() string
+	// ConfigDigest is the SHA-256 of the configuration the plugin was given, in
+	// hex; empty where it was given none. Two plugins of the same Digest and
+	// ConfigDigest decide alike.
+	ConfigDigest() string
 	// Wants reports whether the plugin judges messages of that kind
 	// ("message", "edit", "nick", "topic") in that room.
 	Wants(room chat.RoomID, kind string) bool
@@ -62,12 +68,18 @@ type Result struct {
 	// Records say what each plugin did, by plugin name; shadows come after
 	// those that counted.
 	Records []Record
+	// Input is a copy of what the plugins saw, encoded by abi.AppendInput;
+	// empty unless the stage was asked to keep it (see Config.Keep).
+	Input []byte
 }
 
 // Record is one plugin's part in a decision. It holds nothing of the message.
 type Record struct {
 	Plugin  string
 	Digest  string      // of the module
+	Version string      // for people
+	Config  string      // digest of its configuration
+	OnError abi.Verdict // what a failure of it means
 	Part    Part        // Enforce, Canary or Shadow; a Canary with Err did not count
 	Verdict abi.Verdict // its own verdict; abi.Error when it failed
 	Code    uint16      // the plugin's number for its rule

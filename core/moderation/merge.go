@@ -15,8 +15,6 @@ import (
 const (
 	// ReasonPluginError: a plugin failed, and its on_error refuses or holds.
 	ReasonPluginError = "plugin_error"
-	// ReasonHeld: a plugin wants a moderator to look first.
-	ReasonHeld = "held"
 )
 
 // pluginRetry is when a message refused for a plugin's failure may be tried
@@ -146,20 +144,17 @@ func sanitize(s string) string {
 
 // Refusal returns the error a sender is told when the message was not let
 // through: code denied, or plugin_error where only a failure stands behind it.
-// It is nil after Allow, Flag and Redact. There is no place where held
-// messages wait for a moderator, so Hold refuses as well and says so.
+// It is nil after Allow, Flag and Redact, and after Hold: where a held message
+// waits is for the caller to know.
 func (r *Result) Refusal() *chat.Error {
 	e := &chat.Error{Code: chat.CodeDenied, Reasons: r.Reasons}
 	switch {
-	case r.Verdict != abi.Hold && r.Verdict != abi.Deny:
+	case r.Verdict != abi.Deny:
 		return nil
 	case r.Failed:
 		e.Code = chat.CodePluginError
 		e.Text = "A plugin that must judge this message failed, so it was not sent. Try again later."
 		e.Retry = pluginRetry
-	case r.Verdict == abi.Hold:
-		e.Text = "A plugin wants a moderator to look at this message first. This server keeps no messages for review, so it was not sent; change it or ask a moderator."
-		e.Reasons = append([]chat.Reason{{Code: ReasonHeld, Text: "Held for review, which this server does not offer.", Source: "plugins"}}, r.Reasons...)
 	default:
 		e.Text = "A plugin refused this message, so it was not sent; the reasons say why."
 	}

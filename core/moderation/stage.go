@@ -20,6 +20,9 @@ type Config struct {
 	// InputBytes bounds the encoded input of a decision: the text, its
 	// normalised form and the facts about it.
 	InputBytes int
+	// Keep says of a merged verdict whether Result.Input is wanted; nil keeps
+	// none.
+	Keep func(abi.Verdict) bool
 }
 
 // Defaults returns the configuration that fits every plugin with default
@@ -110,14 +113,18 @@ func (s *Stage) Judge(ctx context.Context, m *Message, only []string) (Result, e
 	}
 	for _, name := range missing {
 		sc.asked = append(sc.asked, -1)
-		mg.add(Record{Plugin: name, Part: Enforce, Verdict: abi.Error, Err: errMissing}, abi.Deny, &abi.Result{})
+		mg.add(Record{Plugin: name, Part: Enforce, Verdict: abi.Error, Err: errMissing, OnError: abi.Deny}, abi.Deny, &abi.Result{})
 	}
 	if shadows > 0 {
 		sc.shadow(ctx, &mg, judges, parts)
 	}
 	mg.observe(judges, sc.asked)
 	sc.marks = mg.marks
-	return mg.result(m.Text), nil
+	res := mg.result(m.Text)
+	if s.cfg.Keep != nil && s.cfg.Keep(res.Verdict) {
+		res.Input = slices.Clone(sc.input)
+	}
+	return res, nil
 }
 
 // judge asks the judges that count.
@@ -172,7 +179,7 @@ func (sc *scratch) ask(j Judge, part Part, start *time.Time) (Record, abi.Result
 	end := time.Now()
 	rec := Record{
 		Plugin: j.Name(), Digest: j.Digest(), Part: part, Verdict: v, Code: r.Code, Score: r.Score,
-		Fuel: fuel, Time: end.Sub(*start), Err: err,
+		Fuel: fuel, Time: end.Sub(*start), Err: err, Version: j.Version(), Config: j.ConfigDigest(), OnError: j.OnError(),
 	}
 	if v == abi.Redact {
 		rec.spans = r.Spans

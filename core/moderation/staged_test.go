@@ -1,6 +1,7 @@
 package moderation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,9 +18,12 @@ import (
 // staged is a fake with a part, the same for everybody.
 type staged struct {
 	*fake
-	part Part
-	told []string
+	part   Part
+	digest string // "": the fake's
+	told   []string
 }
+
+func (s *staged) Digest() string { return cmp.Or(s.digest, s.fake.Digest()) }
 
 func (s *staged) Part(chat.RoomID, chat.UserID) Part { return s.part }
 
@@ -205,3 +209,29 @@ type quiet struct {
 
 func (q *quiet) Part(chat.RoomID, chat.UserID) Part { return q.part }
 func (q *quiet) Observe(*Record, *Record, bool)     {}
+
+// A decision in a rollout is replayed with every judge in its part: a shadow
+// and a canary that failed do not count then either.
+func TestReplayOfATrial(t *testing.T) {
+	for _, part := range []Part{Canary, Shadow} {
+		trial, old := as(part, failing("p", abi.Deny)), as(Enforce, verdict("p", abi.Flag, 1))
+		trial.digest, old.digest = "new", "old"
+		if part == Canary {
+			old.part = Shadow
+		}
+		s, err := New(Config{InputBytes: abi.MaxInput, Keep: func(abi.Verdict) bool { return true }}, list{trial, old})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &Message{Room: "lobby", User: "ann", Kind: "message", Text: "hello"}
+		res, err := s.Judge(t.Context(), m, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := NewDecision("id", m, &res, "policy")
+		r, err := s.Replay(d, res.Input)
+		if err != nil || !r.Equal || r.Verdict != "flag" || len(r.Plugins) != 2 {
+			t.Errorf("%s: got %+v, %v, want the same as recorded: %+v", part, r, err, d)
+		}
+	}
+}
