@@ -1,6 +1,8 @@
 package plugins
 
 import (
+	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"runtime"
@@ -27,9 +29,21 @@ type Config struct {
 	MaxPlugins int // files in Dir
 	PoolSize   int // instances of one plugin, and so its decisions at a time
 
-	FaultLimit  int           // that many faults within FaultWindow mark a plugin faulty
-	FaultWindow time.Duration //
+	// StateDir is where rollouts are remembered; "" forgets them at the end.
+	StateDir string
 
+	FaultLimit  int           // that many faults within FaultWindow put a plugin into quarantine
+	FaultWindow time.Duration //
+	ProbeFirst  time.Duration // until the first probe, and between good ones
+	ProbeMost   time.Duration // the interval doubles with each bad probe, up to this
+	ProbesGood  int           // that many in a row end a quarantine
+
+	OnError abi.Verdict // of plugins whose manifest does not say: Allow (open), Deny (closed) or Hold
+
+	TrustedKeys      []ed25519.PublicKey // signers of modules
+	RequireSignature bool                // refuse modules that none of them signed
+
+	Trial  Trial          // of modules not tried before
 	Module wasmbin.Limits // of module files
 	Watch  watch.Config   // Dir is filled in
 }
@@ -66,8 +80,18 @@ func Defaults() Config {
 		PoolSize:      runtime.GOMAXPROCS(0), // guests are not preempted, more would only queue
 		FaultLimit:    5,
 		FaultWindow:   time.Minute,
-		Module:        wasmbin.Defaults(),
-		Watch:         watch.Defaults(),
+		ProbeFirst:    time.Second,
+		ProbeMost:     5 * time.Minute,
+		ProbesGood:    3,
+		OnError:       abi.Deny,
+		Trial: Trial{
+			InProcess:   true,
+			MemoryBytes: 2 << 30, // lets a Go guest pass, 1 GiB does not
+			CPU:         60 * time.Second,
+			Wall:        2 * time.Minute,
+		},
+		Module: wasmbin.Defaults(),
+		Watch:  watch.Defaults(),
 	}
 }
 
@@ -87,18 +111,58 @@ func (c *Config) check() error {
 		{"pool_size", uint64(c.PoolSize), 1_000},
 		{"fault_limit", uint64(c.FaultLimit), 1_000},
 		{"fault_window", uint64(c.FaultWindow), uint64(24 * time.Hour)},
+		{"probe_first", uint64(c.ProbeFirst), uint64(24 * time.Hour)},
+		{"probe_most", uint64(c.ProbeMost), uint64(24 * time.Hour)},
+		{"probes_good", uint64(c.ProbesGood), 1_000},
 	} {
 		if f.got == 0 || f.got > f.most {
 			return fmt.Errorf("plugins: %s is %d, want 1 to %d", f.name, int64(f.got), f.most)
 		}
 	}
+	if err := c.Trial.check(c.CacheDir); err != nil {
+		return err
+	}
+	switch c.OnError {
+	case abi.Allow, abi.Deny, abi.Hold:
+	default:
+		return fmt.Errorf("plugins: on_error is %v, want %v, %v or %v", c.OnError, abi.Allow, abi.Deny, abi.Hold)
+	}
+	for _, k := range c.TrustedKeys {
+		if len(k) != ed25519.PublicKeySize {
+			return fmt.Errorf("plugins: a key of trusted_keys has %d bytes, want %d", len(k), ed25519.PublicKeySize)
+		}
+	}
+	if c.RequireSignature && len(c.TrustedKeys) == 0 {
+		return errors.New("plugins: require_signature is on and trusted_keys is empty, so no module could be loaded")
+	}
 	return nil
 }
 
-// dir returns a folder inside the cache folder, or "" without one.
+// cache returns a folder inside the cache folder, or "" without one.
 func (c *Config) cache(name string) string {
 	if c.CacheDir == "" {
 		return ""
 	}
 	return filepath.Join(c.CacheDir, name)
+}
+
+// limits completes a manifest's limits with the defaults.
+func (c *Config) limits(l Limits, wasi bool) Limits {
+	d := Limits{c.Fuel, c.MemoryBytes, c.InputBytes, c.OutputBytes}
+	if wasi {
+		d.Fuel, d.MemoryBytes = c.GoFuel, c.GoMemoryBytes
+	}
+	if l.Fuel == 0 {
+		l.Fuel = d.Fuel
+	}
+	if l.MemoryBytes == 0 {
+		l.MemoryBytes = d.MemoryBytes
+	}
+	if l.InputBytes == 0 {
+		l.InputBytes = d.InputBytes
+	}
+	if l.OutputBytes == 0 {
+		l.OutputBytes = d.OutputBytes
+	}
+	return l
 }

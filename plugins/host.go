@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 
 	"parley/plugins/wasmbin"
@@ -51,17 +50,15 @@ func NewHost(cfg Config, log *slog.Logger) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{cfg: cfg, log: log}
-	rc := wazero.NewRuntimeConfigCompiler().
-		WithCoreFeatures(api.CoreFeaturesV2).
-		WithMemoryLimitPages(maxMemoryBytes / pageBytes).
-		WithDebugInfoEnabled(false)
+	rc := wazero.NewRuntimeConfigCompiler()
 	if cfg.CacheDir != "" {
-		for _, name := range []string{cachePrepared, cacheCompiled} {
+		for _, name := range []string{cachePrepared, cacheCompiled, cacheTrials, cacheOngoing} {
 			if err := os.MkdirAll(cfg.cache(name), 0o700); err != nil {
 				return nil, fmt.Errorf("plugins: make cache folder: %w", err)
 			}
 		}
 		pruneCache(cfg.CacheDir, maxCacheBytes)
+		sweep(cfg.cache(cacheOngoing), time.Now().Add(-time.Hour))
 		cache, err := wazero.NewCompilationCacheWithDir(cfg.cache(cacheCompiled))
 		if err != nil {
 			return nil, fmt.Errorf("plugins: open cache %s: %w", cfg.CacheDir, err)
@@ -69,11 +66,10 @@ func NewHost(cfg Config, log *slog.Logger) (*Host, error) {
 		h.cache = cache
 		rc = rc.WithCompilationCache(cache)
 	}
-	ctx := context.Background()
-	h.runtime = wazero.NewRuntimeWithConfig(ctx, rc)
-	if err := instantiateWASI(ctx, h.runtime); err != nil {
+	var err error
+	if h.runtime, err = newRuntime(context.Background(), rc); err != nil {
 		_ = h.Close() // nothing runs yet
-		return nil, fmt.Errorf("plugins: define stubs: %w", err)
+		return nil, err
 	}
 	return h, nil
 }
@@ -83,33 +79,14 @@ func NewHost(cfg Config, log *slog.Logger) (*Host, error) {
 func (h *Host) Close() error {
 	h.closing.Do(func() {
 		ctx := context.Background()
-		h.closeErr = h.runtime.Close(ctx)
+		if h.runtime != nil {
+			h.closeErr = h.runtime.Close(ctx)
+		}
 		if h.cache != nil {
 			h.closeErr = errors.Join(h.closeErr, h.cache.Close(ctx))
 		}
 	})
 	return h.closeErr
-}
-
-// limits completes a manifest's limits with the defaults.
-func (h *Host) limits(l Limits, wasi bool) Limits {
-	d := Limits{h.cfg.Fuel, h.cfg.MemoryBytes, h.cfg.InputBytes, h.cfg.OutputBytes}
-	if wasi {
-		d.Fuel, d.MemoryBytes = h.cfg.GoFuel, h.cfg.GoMemoryBytes
-	}
-	if l.Fuel == 0 {
-		l.Fuel = d.Fuel
-	}
-	if l.MemoryBytes == 0 {
-		l.MemoryBytes = d.MemoryBytes
-	}
-	if l.InputBytes == 0 {
-		l.InputBytes = d.InputBytes
-	}
-	if l.OutputBytes == 0 {
-		l.OutputBytes = d.OutputBytes
-	}
-	return l
 }
 
 // Load builds a plugin from a module and its manifest: every step that the
@@ -123,10 +100,48 @@ func (h *Host) Load(ctx context.Context, name string, file []byte, manifest Mani
 	if manifest.Name != "" && manifest.Name != name {
 		return nil, fmt.Errorf("its manifest names it %q, its file %q", manifest.Name, name)
 	}
-	sum := sha256.Sum256(file)
+	sum, named := sha256.Sum256(file), ModuleDigest(file)
 	digest := hex.EncodeToString(sum[:])
-	if manifest.SHA256 != "" && manifest.SHA256 != digest {
-		return nil, fmt.Errorf("its SHA-256 is %s, its manifest says %s", digest, manifest.SHA256)
+	if got := hex.EncodeToString(named[:]); manifest.SHA256 != "" && manifest.SHA256 != got {
+		return nil, fmt.Errorf("its SHA-256 is %s, its manifest says %s", got, manifest.SHA256)
+	}
+	if err := h.cfg.verify(manifest, file); err != nil {
+		return nil, err
+	}
+	if h.cfg.Trial.child() {
+		if err := h.tried(ctx, name, file, manifest, false); err != nil {
+			return nil, err
+		}
+	}
+	p, err := h.build(ctx, name, digest, file, manifest)
+	if errors.Is(err, errDamaged) && h.cfg.Trial.child() {
+		if err := h.tried(ctx, name, file, manifest, true); err != nil {
+			return nil, err
+		}
+		p, err = h.build(ctx, name, digest, file, manifest)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.loadedAt = time.Now()
+	p.log.Info("plugin loaded", "version", manifest.Version, "digest", digest[:12], "took", p.loadedAt.Sub(started).Round(time.Millisecond))
+	return p, nil
+}
+
+// build prepares, compiles and sets up a module. Without a child process that
+// has done so before, it also does what a trial does: tests the config, the
+// vectors and the other engine.
+func (h *Host) build(ctx context.Context, name, digest string, file []byte, manifest Manifest) (*Plugin, error) {
+	trial, key := !h.cfg.Trial.child(), ""
+	if trial && h.cfg.CacheDir != "" {
+		key = h.trialKey(file, manifest)
+		v, ok := h.recall(key)
+		trial = !ok || !v.OK
+	}
+	if trial {
+		if err := manifest.CheckConfig(); err != nil {
+			return nil, err
+		}
 	}
 	prep, err := h.prepare(ctx, file, manifest.Limits)
 	if err != nil {
@@ -137,14 +152,26 @@ func (h *Host) Load(ctx context.Context, name string, file []byte, manifest Mani
 		return nil, fmt.Errorf("compile: %w", firstLine(err))
 	}
 	p := newPlugin(h, name, digest, manifest, prep, compiled)
-	if err := p.setUp(ctx); err != nil {
+	err = p.setUp()
+	if err == nil && trial {
+		err = p.passVectors(ctx)
+	}
+	if err == nil && trial {
+		err = h.compareEngines(ctx, p, prep.Wasm)
+	}
+	if err != nil {
+		p.retire()
 		return nil, errors.Join(err, compiled.Close(ctx))
 	}
+	if trial && key != "" {
+		h.remember(key, verdict{OK: true})
+	}
+	prep.Wasm = nil // the machine code is what counts from here on
+	p.decisions.Store(0)
+	p.fuel.Store(0)
 	// The code lives as long as anyone may still decide with it: a message
 	// keeps the set of plugins it began with, past the swap that replaced it.
 	runtime.AddCleanup(p, func(c wazero.CompiledModule) { _ = c.Close(context.Background()) }, compiled)
-	p.loadedAt = time.Now()
-	p.log.Info("plugin loaded", "version", manifest.Version, "digest", digest[:12], "took", p.loadedAt.Sub(started).Round(time.Millisecond))
 	return p, nil
 }
 
@@ -152,10 +179,10 @@ func (h *Host) Load(ctx context.Context, name string, file []byte, manifest Mani
 // front end is used because it stops short of machine code.
 func (h *Host) validate(ctx context.Context, m *wasmbin.Module) (err error) {
 	defer recovered("validate", &err)
-	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().
-		WithCoreFeatures(api.CoreFeaturesV2).
-		WithMemoryLimitPages(maxMemoryBytes/pageBytes).
-		WithDebugInfoEnabled(false))
+	r, err := newRuntime(ctx, wazero.NewRuntimeConfigInterpreter())
+	if err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, r.Close(ctx)) }()
 	if _, err := r.CompileModule(ctx, m.Encode()); err != nil {
 		return fmt.Errorf("not a valid module: %w", firstLine(err))
@@ -175,8 +202,15 @@ func (h *Host) compile(ctx context.Context, wasm []byte) (c wazero.CompiledModul
 	// A damaged file in the cache. Which one is wazero's secret, so all go.
 	h.log.Warn("cache of compiled plugins is damaged, building it anew", "dir", h.cfg.CacheDir, "err", err)
 	emptyDir(h.cfg.cache(cacheCompiled))
+	if h.cfg.Trial.child() {
+		return nil, errDamaged
+	}
 	return h.runtime.CompileModule(ctx, wasm)
 }
+
+// errDamaged says that a module passed its trial and what the trial compiled
+// cannot be read any more.
+var errDamaged = errors.New("what its trial compiled is damaged")
 
 // recovered turns a panic of the compiler into an error: a module that breaks
 // it must not end the server.
@@ -231,6 +265,17 @@ func pruneCache(dir string, most int64) {
 		}
 		if os.Remove(f.path) == nil {
 			total -= f.info.Size()
+		}
+	}
+}
+
+// sweep removes folders that children of a process that was killed left
+// behind: those last changed before then.
+func sweep(dir string, then time.Time) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.ModTime().Before(then) {
+			_ = os.RemoveAll(filepath.Join(dir, e.Name())) // next time, then
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"runtime/debug"
 	"strings"
 
@@ -28,6 +29,7 @@ type instance struct {
 	memory      api.Memory
 	decideFn    api.Function
 	fuel, stack api.MutableGlobal
+	written     api.MutableGlobal // blocks of memory the guest wrote to: see meter.WrittenExport
 	dirty       api.MutableGlobal // nil if no table can change
 	globals     []api.MutableGlobal
 	io          *guestIO
@@ -51,13 +53,15 @@ type snapshot struct {
 
 // instantiate makes an instance and runs the module's start function, which
 // is metered like everything else.
-func (p *Plugin) instantiate(ctx context.Context) (in *instance, err error) {
+func (p *Plugin) instantiate() (in *instance, err error) {
 	defer recovered("instantiate", &err)
 	in = &instance{io: newGuestIO(p.stderr), budget: p.limits.Fuel, inputBytes: p.limits.InputBytes, outputBytes: p.limits.OutputBytes}
-	// Instances outlive the context of whoever had them made.
-	in.ctx = context.WithValue(context.WithoutCancel(ctx), guestIOKey{}, in.io)
+	in.io.shift = p.prep.Shift
+	// Instances outlive the context of whoever had them made. An own one is
+	// also the shortest to look through.
+	in.ctx = context.WithValue(context.Background(), guestIOKey{}, in.io)
 	// No start functions: _initialize runs on a budget of its own.
-	mod, err := p.host.runtime.InstantiateModule(in.ctx, p.code, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	mod, err := p.runtime.InstantiateModule(in.ctx, p.code, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil && p.prep.Start {
 		// The counters that would tell which are gone with the instance.
 		return nil, fmt.Errorf("%w: its start function trapped, or used more than %d fuel: %w", ErrTrap, setupFuel, firstLine(err))
@@ -68,6 +72,7 @@ func (p *Plugin) instantiate(ctx context.Context) (in *instance, err error) {
 	in.mod, in.memory, in.decideFn = mod, mod.Memory(), mod.ExportedFunction(abi.ExportDecide)
 	in.fuel = mutable(mod, meter.FuelExport)
 	in.stack = mutable(mod, meter.StackExport)
+	in.written = mutable(mod, meter.WrittenExport)
 	if p.prep.Dirty {
 		in.dirty = mutable(mod, meter.DirtyExport)
 	}
@@ -135,6 +140,8 @@ func (in *instance) initialize(p *Plugin) (*snapshot, error) {
 		in.dirty.Set(0)
 	}
 	in.view = view
+	in.written.Set(0)
+	in.io.written = 0
 	return snap, nil
 }
 
@@ -177,7 +184,7 @@ func (in *instance) selfTest() error {
 
 // another makes an instance in the state of the snapshot.
 func (p *Plugin) another() (*instance, error) {
-	in, err := p.instantiate(context.Background())
+	in, err := p.instantiate()
 	if err != nil {
 		return nil, err
 	}
@@ -191,6 +198,7 @@ func (p *Plugin) another() (*instance, error) {
 		in.memory.Grow(uint32(more / pageBytes))
 	}
 	in.view, _ = in.memory.Read(0, in.memory.Size())
+	in.written.Set(^uint64(0))
 	if !in.reset() {
 		return nil, errors.Join(fmt.Errorf("%w: its set-up is not the same twice", ErrAnswer), in.close())
 	}
@@ -203,17 +211,41 @@ func (in *instance) reset() bool {
 	if int(in.memory.Size()) != len(in.snap.memory) || in.dirty != nil && in.dirty.Get() != 0 {
 		return false
 	}
-	copy(in.view, in.snap.memory)
+	if written := in.written.Get() | in.io.written; written != 0 {
+		in.restore(written)
+		in.written.Set(0)
+		in.io.written = 0
+	}
 	for i, g := range in.globals {
 		g.Set(in.snap.globals[i])
 	}
 	return true
 }
 
+// restore copies the blocks of the mask back, as long runs as there are.
+func (in *instance) restore(written uint64) {
+	snap, shift := in.snap.memory, in.io.shift
+	blocks := (len(snap) + 1<<shift - 1) >> shift
+	for i := 0; i < blocks; {
+		// The next block that was written to, then the next that was not. The
+		// mask is turned so that bit 0 is block i.
+		turned := bits.RotateLeft64(written, -i)
+		i += bits.TrailingZeros64(turned)
+		if turned == 0 || i >= blocks {
+			return
+		}
+		from := i << shift
+		i += bits.TrailingZeros64(^bits.RotateLeft64(written, -i)) // 64 if all are set
+		to := min(i<<shift+meter.MaxSpill, len(snap))
+		copy(in.view[from:to], snap[from:to])
+	}
+}
+
 // decide asks the guest about one input and checks its answer.
 func (in *instance) decide(input, text, normalized []byte) (abi.Verdict, abi.Result, uint64, error) {
 	in.io.rewind(abi.InputTime(input))
 	copy(in.view[in.buffer:], input)
+	in.io.wrote(in.buffer, uint32(len(input)))
 	in.params[0], in.params[1] = uint64(in.buffer), uint64(len(input))
 	used, err := in.call(in.decideFn, in.budget, in.params[:])
 	if err != nil {

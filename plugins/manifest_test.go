@@ -1,6 +1,7 @@
 package plugins_test
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -25,8 +26,12 @@ func TestManifest(t *testing.T) {
 		m.Limits != (plugins.Limits{Fuel: 2_000_000, MemoryBytes: 2 << 20, InputBytes: 1000, OutputBytes: 100}) {
 		t.Errorf("got %+v", m)
 	}
-	if m, err := plugins.ParseManifest([]byte(" {} \n")); err != nil || m.OnError != abi.Deny || m.Kinds != nil || m.Config != nil {
+	if m, err := plugins.ParseManifest([]byte(" {} \n")); err != nil || m.OnError != abi.Error || m.Kinds != nil || m.Config != nil {
 		t.Errorf("got %+v, %v, want the defaults", m, err)
+	}
+	// The canonical form says the same, and is the same again.
+	if again, err := plugins.ParseManifest(m.JSON()); err != nil || string(again.JSON()) != string(m.JSON()) {
+		t.Errorf("got %s, %v, want %s", again.JSON(), err, m.JSON())
 	}
 	for text, want := range map[string]abi.Verdict{"open": abi.Allow, "closed": abi.Deny} {
 		if m, err := plugins.ParseManifest([]byte(`{"on_error":"` + text + `"}`)); err != nil || m.OnError != want {
@@ -43,7 +48,7 @@ func TestManifestRefused(t *testing.T) {
 		{"no JSON", "{\n\n,}", "line 3: not JSON"},
 		{"cut in a value", "{\n\"limits\": {\"fuel\"", "line 2:"},
 		{"unknown key", "{\n\"verison\": \"1\"}", `line 2: unknown key "verison"; did you mean "version"?`},
-		{"quite unknown key", `{"colour": 1}`, `unknown key "colour"; known are config, description, kinds`},
+		{"quite unknown key", `{"colour": 1}`, `unknown key "colour"; known are config, config_schema, description, kinds`},
 		{"other case", `{"Name": "x"}`, `did you mean "name"?`},
 		{"unknown limit", "{\"limits\":\n{\"memory\": 1}}", `line 2: unknown key "limits.memory"; known are fuel, input_bytes`},
 		{"repeated key", `{"name":"a","name":"b"}`, `key "name" is repeated`},
@@ -78,6 +83,9 @@ func FuzzManifest(f *testing.F) {
 	f.Add([]byte(`{"name":"a","limits":{"fuel":1},"kinds":["edit"],"rooms":["x*"],"config":{},"on_error":"open"}`))
 	f.Add([]byte("{\n\"limits\": {\"fuel\""))
 	f.Add([]byte(`{"sha256":"00"}`))
+	f.Add([]byte(`{"kinds":[],"rooms":null,"config_schema":{"type":"object"},"rollout":{"percent":7,"promote_after":"90s","guards":{"deny_rate":0.125,"p99_time":"1ms"}}}`))
+	f.Add([]byte(`{"vectors":[{"name":"n","text":"\ud800<","time":"2025-06-01T10:00:00.5+02:00","want":"redact","code":3,"masked":"*","spans":[{"start":0,"length":1}],"signals":{"repeats":2},"roles":["a"]}]}`))
+	f.Add([]byte(`{"signature":{"key":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","value":"` + strings.Repeat("A", 86) + `=="}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := plugins.ParseManifest(b)
 		if err != nil {
@@ -85,6 +93,11 @@ func FuzzManifest(f *testing.F) {
 				t.Fatalf("error without a line: %v", err)
 			}
 			return
+		}
+		canonical := m.JSON()
+		again, err := plugins.ParseManifest(canonical)
+		if err != nil && len(canonical) <= 1<<20 || err == nil && !bytes.Equal(again.JSON(), canonical) {
+			t.Fatalf("canonical form is not stable: %s, then %s, %v", canonical, again.JSON(), err)
 		}
 		if m.Config != nil && m.Config[0] != '{' || m.Limits.MemoryBytes < 0 {
 			t.Fatalf("accepted %+v", m)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -18,7 +19,13 @@ import (
 	"parley/sdk/abi"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain lets the test binary be the child of a trial.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "plugin-trial" {
+		os.Exit(plugins.TrialMain(os.Stdin, os.Stdout))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 var (
 	_ moderation.Judge  = (*plugins.Plugin)(nil)

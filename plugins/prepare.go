@@ -26,6 +26,7 @@ type prepared struct {
 	Start     bool     // has a start function
 	Globals   []string // exports of the mutable globals
 	Dirty     bool     // exports meter.DirtyExport
+	Shift     uint     // of blocks of memory: see meter.WrittenExport
 }
 
 // prepare reads, validates and rewrites a module. The result depends on the
@@ -35,6 +36,9 @@ func (h *Host) prepare(ctx context.Context, file []byte, limits Limits) (*prepar
 	key := h.prepareKey(file, limits)
 	if p := h.readPrepared(key); p != nil {
 		return p, nil
+	}
+	if h.cfg.Trial.child() { // it is written by the trial
+		return nil, errDamaged
 	}
 	m, err := wasmbin.Parse(file, h.cfg.Module, allowImport)
 	if err != nil {
@@ -49,12 +53,12 @@ func (h *Host) prepare(ctx context.Context, file []byte, limits Limits) (*prepar
 	}
 	metered, err := meter.Rewrite(m, meter.Config{
 		Fuel: setupFuel, StackWords: stackWords,
-		MaxPages: uint32(h.limits(limits, p.WASI).MemoryBytes / pageBytes),
+		MaxPages: uint32(h.cfg.limits(limits, p.WASI).MemoryBytes / pageBytes),
 	})
 	if err != nil {
 		return nil, err
 	}
-	p.Wasm, p.Globals, p.Dirty = metered.Wasm, metered.Globals, metered.Dirty
+	p.Wasm, p.Globals, p.Dirty, p.Shift = metered.Wasm, metered.Globals, metered.Dirty, metered.BlockShift
 	h.writePrepared(key, p)
 	return p, nil
 }
@@ -94,7 +98,7 @@ func (p *prepared) contract(m *wasmbin.Module) error {
 }
 
 // preparedFormat begins each cached file; it changes with the layout.
-const preparedFormat = "parley prepared module 1\n"
+const preparedFormat = "parley prepared module 2\n"
 
 func (h *Host) prepareKey(file []byte, limits Limits) string {
 	d := sha256.New()

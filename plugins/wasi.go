@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"math/bits"
 	"math/rand/v2"
 	"strings"
 
@@ -42,6 +43,19 @@ type guestIO struct {
 	rng    rand.PCG
 	stderr *stderrLog
 	random bool // numbers were drawn since the last rewind
+	// Blocks of memory that the host wrote to, as the guest's own mask has them.
+	written uint64
+	shift   uint
+}
+
+// wrote notes a write by the host, which the guest's mask does not know of.
+func (g *guestIO) wrote(addr, n uint32) {
+	first, last := addr>>g.shift, (addr+n)>>g.shift
+	if last-first >= 63 {
+		g.written = ^uint64(0)
+		return
+	}
+	g.written |= bits.RotateLeft64(1<<(last-first+1)-1, int(first&63))
 }
 
 type guestIOKey struct{}
@@ -76,7 +90,7 @@ func (s *stderrLog) write(b []byte) {
 		return r
 	}, string(b)))
 	if text != "" && s.limit.take() {
-		s.log.Warn("plugin wrote to stderr", "text", text)
+		s.log.Warn(LogStderr, "text", text)
 	}
 }
 
@@ -135,14 +149,17 @@ func allowImport(module, name string) bool {
 	return ok && module == wasiModule
 }
 
-func twoZeros(_ *guestIO, mem api.Memory, p []uint64) uint64 {
+func twoZeros(g *guestIO, mem api.Memory, p []uint64) uint64 {
+	g.wrote(uint32(p[0]), 4)
+	g.wrote(uint32(p[1]), 4)
 	if !mem.WriteUint32Le(uint32(p[0]), 0) || !mem.WriteUint32Le(uint32(p[1]), 0) {
 		return wasiFault
 	}
 	return wasiOK
 }
 
-func clockResolution(_ *guestIO, mem api.Memory, p []uint64) uint64 {
+func clockResolution(g *guestIO, mem api.Memory, p []uint64) uint64 {
+	g.wrote(uint32(p[1]), 8)
 	if !mem.WriteUint64Le(uint32(p[1]), 1_000_000) { // ns
 		return wasiFault
 	}
@@ -156,6 +173,7 @@ func clockTime(g *guestIO, mem api.Memory, p []uint64) uint64 {
 	if uint32(p[0]) == 0 {
 		ns = uint64(g.timeMS) * 1_000_000
 	}
+	g.wrote(uint32(p[2]), 8)
 	if !mem.WriteUint64Le(uint32(p[2]), ns) {
 		return wasiFault
 	}
@@ -172,6 +190,7 @@ func random(g *guestIO, mem api.Memory, p []uint64) uint64 {
 		return wasiFault
 	}
 	g.random = true
+	g.wrote(uint32(p[0]), n)
 	for len(b) >= 8 {
 		binary.LittleEndian.PutUint64(b, g.rng.Uint64())
 		b = b[8:]
@@ -207,6 +226,7 @@ func write(g *guestIO, mem api.Memory, p []uint64) uint64 {
 		}
 	}
 	g.stderr.write(kept)
+	g.wrote(uint32(p[3]), 4)
 	if !mem.WriteUint32Le(uint32(p[3]), total) {
 		return wasiFault
 	}
@@ -214,7 +234,7 @@ func write(g *guestIO, mem api.Memory, p []uint64) uint64 {
 }
 
 // fdStat says that 0, 1 and 2 are character devices without any rights.
-func fdStat(_ *guestIO, mem api.Memory, p []uint64) uint64 {
+func fdStat(g *guestIO, mem api.Memory, p []uint64) uint64 {
 	if uint32(p[0]) > 2 {
 		return wasiBadFD
 	}
@@ -222,6 +242,7 @@ func fdStat(_ *guestIO, mem api.Memory, p []uint64) uint64 {
 	if !ok {
 		return wasiFault
 	}
+	g.wrote(uint32(p[1]), 24)
 	clear(b)
 	b[0] = 2 // character device
 	return wasiOK

@@ -46,6 +46,12 @@ var ruleset = []rule{
 		}
 		return ""
 	}},
+	{[]string{"plugins.require_signature", "plugins.trusted_keys"}, func(c *Config) string {
+		if c.Plugins.RequireSignature && len(c.Plugins.TrustedKeys) == 0 {
+			return "plugins.require_signature needs plugins.trusted_keys, or no plugin could be loaded"
+		}
+		return ""
+	}},
 	{[]string{"limits.text_bytes", "limits.frame_bytes"}, func(c *Config) string {
 		if f := c.Limits.FrameBytes; f > 0 && c.Limits.TextBytes > f {
 			return "limits.text_bytes is larger than limits.frame_bytes, so the longest text could never arrive"

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -180,6 +182,7 @@ var checks = map[string]struct {
 	"giturl":   {"an https, http or file URL, or a folder", checkGitURL},
 	"gitref":   {"a branch or tag name", checkGitRef},
 	"cidr":     {"a network or an address, such as 10.0.0.0/8", checkNetwork},
+	"ed25519":  {"32 bytes in base64", checkEd25519},
 	"room":     {"1 to 64 of a-z 0-9 - _ . : beginning with a letter or digit", checkRoom},
 	"title":    {fmt.Sprintf("at most %d bytes of text", state.MaxTitleBytes), checkTitle},
 }
@@ -190,6 +193,13 @@ func checkNetwork(s string) error {
 	}
 	if _, err := netip.ParsePrefix(s); err != nil {
 		return errors.New("is no network")
+	}
+	return nil
+}
+
+func checkEd25519(s string) error {
+	if b, err := base64.StdEncoding.DecodeString(s); err != nil || len(b) != ed25519.PublicKeySize {
+		return errors.New("is no ed25519 public key in base64")
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package meter_test
 
 import (
+	"bytes"
 	"context"
 	"testing"
 
@@ -61,7 +62,9 @@ func FuzzSameBehaviour(f *testing.F) {
 		var used []int64
 		for engine, rc := range engines {
 			want, got := start(t, rc, plain), start(t, rc, metered.Wasm)
+			before := bytes.Clone(got.memory())
 			compare(t, engine, want, got, "f", uint64(arg))
+			checkWritten(t, got, before, metered.BlockShift)
 			used = append(used, plenty.Fuel-got.global(meter.FuelExport))
 			if got := got.global(meter.StackExport); got != plenty.StackWords {
 				t.Fatalf("%s: got %d words of stack left, want all", engine, got)
@@ -162,7 +165,11 @@ func (g *grower) statements(depth int) (b []byte) {
 }
 
 func (g *grower) statement(depth int) []byte {
-	switch c := g.next(); c % 9 {
+	switch c := g.next(); c % 11 {
+	case 9:
+		return asm.Cat(g.address(depth-1), g.value(depth-1), asm.ExtendU, 0x37, 0, asm.U(uint32(c)*130))
+	case 10:
+		return asm.Cat(g.address(depth-1), g.value(depth-1), 0xb2, 0x38, 0, asm.U(uint32(c)*100)) // as an f32
 	case 0, 1:
 		return asm.Cat(g.value(depth-1), asm.Set(1+uint32(c)%valueLocals))
 	case 2:
@@ -170,7 +177,7 @@ func (g *grower) statement(depth int) []byte {
 	case 3:
 		return asm.Cat(g.address(depth-1), g.value(depth-1), asm.Store(0))
 	case 4:
-		return asm.Cat(g.address(depth-1), g.value(depth-1), asm.Const(int32(c)), asm.Fill())
+		return asm.Cat(g.address(depth-1), g.value(depth-1), asm.Const(int32(c)*110), asm.Fill())
 	case 5:
 		return asm.Cat(g.address(depth-1), g.address(depth-1), asm.Const(int32(c)), asm.Copy())
 	case 6:

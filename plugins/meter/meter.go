@@ -9,8 +9,12 @@
 // tables, memory.grow) also pay by that operand.
 //
 // A second counter bounds the call stack: functions that call others take the
-// size of their frame at entry and give it back at exit, so endless recursion
-// ends long before the compiler's own limit of hundreds of megabytes.
+// size of their frame (locals, and the most operands they could have to keep)
+// at entry and give it back at exit, so endless recursion ends long before the
+// compiler's own limit of hundreds of megabytes.
+//
+// A mask notes which blocks of memory were written, so that the host can put
+// back those instead of all.
 //
 // Rewrite relies on what wasmbin.Parse has checked, above all that no
 // instruction names a local, global or type that the module does not have:
@@ -28,7 +32,7 @@ import (
 )
 
 // Version numbers what Rewrite produces; caches of its output include it.
-const Version = 2
+const Version = 3
 
 // Exports that the rewriter adds for the host.
 const (
@@ -37,6 +41,12 @@ const (
 	StackExport = "parley_stack"  // i64, mutable: words of call stack left; negative after recursing too deeply
 	DirtyExport = "parley_dirty"  // i32, mutable: not 0 after a table or segment changed; absent if none can
 	globalName  = "parley_global" // followed by the index: each mutable global of the original
+
+	// WrittenExport is an i64, mutable: bit n is set if the guest may have
+	// written to a block of memory whose number is n modulo 64. A write that
+	// began in a block may reach at most MaxSpill bytes into the one after it.
+	WrittenExport = "parley_written"
+	MaxSpill      = 15
 )
 
 // ErrMeter is wrapped by every error of Rewrite.
@@ -55,6 +65,19 @@ type Metered struct {
 	Wasm    []byte
 	Globals []string // exports of the original's mutable globals, for snapshot and reset
 	Dirty   bool     // DirtyExport exists
+	// BlockShift is the binary logarithm of a block's size; see WrittenExport.
+	BlockShift uint
+}
+
+// blockShift makes 64 blocks of a memory's first pages, or more where that
+// would make them smaller than copying one is worth.
+func blockShift(pages uint32) uint {
+	const least = 10 // 1 KiB
+	shift := uint(least)
+	for uint64(64)<<shift < uint64(pages)<<16 {
+		shift++
+	}
+	return shift
 }
 
 // Rewrite returns m with metering added. The memory's maximum becomes its
@@ -71,7 +94,8 @@ func Rewrite(m *wasmbin.Module, cfg Config) (*Metered, error) {
 	}
 	w := &rewriter{m: m, cfg: cfg, types: len(m.Types)}
 	w.fuel = uint32(len(m.Globals))
-	w.stack, w.dirty = w.fuel+1, w.fuel+2
+	w.stack, w.written, w.dirty = w.fuel+1, w.fuel+2, w.fuel+3
+	w.shift = blockShift(m.Memory.Min)
 	if err := w.globalExports(); err != nil {
 		return nil, err
 	}
@@ -79,19 +103,20 @@ func Rewrite(m *wasmbin.Module, cfg Config) (*Metered, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Metered{Wasm: w.assemble(code), Globals: w.names, Dirty: m.TableWrites}, nil
+	return &Metered{Wasm: w.assemble(code), Globals: w.names, Dirty: m.TableWrites, BlockShift: w.shift}, nil
 }
 
 // rewriter is the state of one Rewrite.
 type rewriter struct {
-	m                  *wasmbin.Module
-	cfg                Config
-	fuel, stack, dirty uint32 // indices of the added globals
-	names              []string
-	exports            []byte // encoded exports to add
-	nexports           int
-	types              int    // with those added
-	addedTypes         []byte // encoded
+	m                           *wasmbin.Module
+	cfg                         Config
+	fuel, stack, written, dirty uint32 // indices of the added globals
+	shift                       uint
+	names                       []string
+	exports                     []byte // encoded exports to add
+	nexports                    int
+	types                       int    // with those added
+	addedTypes                  []byte // encoded
 }
 
 func (w *rewriter) export(name string, global uint32) {
@@ -106,6 +131,7 @@ func (w *rewriter) export(name string, global uint32) {
 func (w *rewriter) globalExports() error {
 	w.export(FuelExport, w.fuel)
 	w.export(StackExport, w.stack)
+	w.export(WrittenExport, w.written)
 	if w.m.TableWrites {
 		w.export(DirtyExport, w.dirty)
 	}
@@ -170,10 +196,11 @@ func (w *rewriter) newGlobals() ([]byte, int) {
 	b := append([]byte{wasmbin.I64, 1, byte(wasmbin.OpI64Const)}, appendS64(nil, w.cfg.Fuel)...)
 	b = append(b, byte(wasmbin.OpEnd), wasmbin.I64, 1, byte(wasmbin.OpI64Const))
 	b = append(appendS64(b, w.cfg.StackWords), byte(wasmbin.OpEnd))
+	b = append(b, wasmbin.I64, 1, byte(wasmbin.OpI64Const), 0, byte(wasmbin.OpEnd))
 	if !w.m.TableWrites {
-		return b, 2
+		return b, 3
 	}
-	return append(b, wasmbin.I32, 1, byte(wasmbin.OpI32Const), 0, byte(wasmbin.OpEnd)), 3
+	return append(b, wasmbin.I32, 1, byte(wasmbin.OpI32Const), 0, byte(wasmbin.OpEnd)), 4
 }
 
 // resultBlock returns the block type that has a function's results.

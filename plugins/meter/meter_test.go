@@ -131,6 +131,28 @@ var programs = map[string]*asm.Module{
 	"floats and vectors": {Min: 1, Funcs: []asm.Func{{Export: "f", Params: []byte{asm.I32}, Results: []byte{asm.F64}, Locals: []byte{asm.V128, asm.F64},
 		Code: asm.Cat(asm.Get(0), 0xfd, 0x11, asm.Tee(1), asm.Get(1), 0xfd, asm.U(0xae), asm.Set(1), // splat, add
 			asm.Get(0), 0xb7, 0x9f, asm.Get(1), 0xfd, 0x1b, 1, 0xb7, 0xa0)}}},
+	"stores": {Min: 2, Funcs: []asm.Func{f1(asm.I32, nil,
+		asm.Get(0), asm.Const(1), 0x36, 2, 4, // i32.store
+		asm.Get(0), asm.Const(2), 0x3a, 0, asm.U(9_000), // i32.store8
+		asm.Get(0), asm.Const(3), 0x3b, 1, asm.U(19_000), // i32.store16
+		asm.Get(0), asm.Const64(-4), 0x37, 3, asm.U(1_020), // i64.store, across two blocks
+		asm.Get(0), asm.Const64(-5), 0x3c, 0, asm.U(30_000), // i64.store8
+		asm.Get(0), asm.Const64(-6), 0x3d, 1, asm.U(40_000), // i64.store16
+		asm.Get(0), asm.Const64(-7), 0x3e, 2, asm.U(50_000), // i64.store32
+		asm.Get(0), asm.Get(0), 0xb3, 0x38, 2, asm.U(60_000), // f32.store
+		asm.Get(0), asm.Get(0), 0xb8, 0x39, 3, asm.U(70_000), // f64.store
+		asm.Get(0), asm.Get(0), 0xfd, 0x11, 0xfd, 0x0b, 0, asm.U(80_000), // v128.store of a splat
+		asm.Get(0), asm.Get(0), 0xfd, 0x11, 0xfd, 0x58, 0, asm.U(90_000), 3, // v128.store8_lane
+		asm.Get(0), asm.Get(0), 0xfd, 0x11, 0xfd, 0x5b, 0, asm.U(131_054-100), 1, // v128.store64_lane
+		asm.Get(0), asm.Load(4))}},
+	"stores outside memory": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
+		asm.Get(0), asm.Const(7), asm.Store(0), asm.Const(-3), asm.Get(0), asm.Store(0), asm.Const(0))}},
+	"fills of all sizes": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
+		asm.Const(65_000), asm.Const(7), asm.Const(536), asm.Fill(), asm.Const(1_024), asm.Const(7), asm.Const(0), asm.Fill(),
+		asm.Const(3_000), asm.Const(8), asm.Get(0), asm.Const(700), asm.I32Mul, asm.Const(60_000), 0x70, asm.Fill(), // rem_u
+		asm.Const(0))}},
+	"fill of everything": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
+		asm.Const(0), asm.Get(0), asm.Const(65_536), asm.Fill(), asm.Const(0))}},
 	"dead code": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
 		asm.Get(0), asm.Call(1), asm.Return, asm.Fill(), asm.Loop, asm.Empty, asm.Br(0), asm.End), f1(asm.I32, nil, asm.Get(0))}},
 	"start function": {Min: 1, Start: 2, Funcs: []asm.Func{f1(asm.I32, nil, asm.Load8At(4)),
@@ -159,11 +181,14 @@ func TestSameResults(t *testing.T) {
 			var fuels []int64
 			for engine, rc := range engines {
 				want, got := start(t, rc, plain), start(t, rc, metered.Wasm)
+				got.set(meter.WrittenExport, 0) // what a start function wrote
+				before := bytes.Clone(got.memory())
 				for _, arg := range []uint64{0, 1, 2, 5, 100} {
 					compare(t, fmt.Sprintf("%s: f(%d)", engine, arg), want, got, "f", arg)
 				}
+				checkWritten(t, got, before, metered.BlockShift)
 				fuels = append(fuels, got.global(meter.FuelExport))
-				if got := got.global(meter.StackExport); name != "traps" && got != plenty.StackWords {
+				if got := got.global(meter.StackExport); !strings.Contains(name, "outside") && name != "traps" && got != plenty.StackWords {
 					t.Errorf("%s: got %d words of stack left, want all %d", engine, got, plenty.StackWords)
 				}
 			}
@@ -187,6 +212,48 @@ func compare(t testing.TB, what string, want, got *run, name string, args ...uin
 	}
 	if !bytes.Equal(got.memory(), want.memory()) {
 		t.Fatalf("%s: memories differ", what)
+	}
+}
+
+// checkWritten holds memory against what it was before: whatever changed must
+// lie in a block that the mask names, or just after one.
+func checkWritten(t testing.TB, r *run, before []byte, shift uint) {
+	t.Helper()
+	mask, now := uint64(r.global(meter.WrittenExport)), r.memory()
+	marked := func(at int) bool { return at >= 0 && mask>>((at>>shift)&63)&1 != 0 }
+	for i, b := range before {
+		if now[i] != b && !marked(i) && !(i&(1<<shift-1) < meter.MaxSpill && marked(i-meter.MaxSpill)) {
+			t.Fatalf("byte %d changed from %d to %d, but the mask %#x of blocks of %d does not say so", i, b, now[i], mask, 1<<shift)
+		}
+	}
+}
+
+// What a guest that writes little dirties is little.
+func TestWrittenIsExact(t *testing.T) {
+	m := rewrite(t, (&asm.Module{Min: 1, Funcs: []asm.Func{f1(asm.I32, nil, asm.Get(0), asm.Const(1), asm.Store(0), asm.Const(0))}}).Encode(), plenty)
+	r := start(t, engines["compiler"], m.Wasm)
+	for addr, want := range map[uint64]int64{0: 1, 1_023: 1, 1_024: 2, 63 << 10: -1 << 63} {
+		r.set(meter.WrittenExport, 0)
+		if _, err := r.call("f", addr); err != nil || r.global(meter.WrittenExport) != want {
+			t.Errorf("a store at %d: got mask %#x, %v, want %#x", addr, r.global(meter.WrittenExport), err, want)
+		}
+	}
+}
+
+// A frame pays for the operands it may have to keep, so that a function of few
+// locals and thousands of operands cannot recurse as deep as a small one.
+func TestFrameCountsOperands(t *testing.T) {
+	const operands = 1_000
+	m := &asm.Module{Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
+		bytes.Repeat(asm.Get(0), operands), asm.Get(0), asm.Call(0), bytes.Repeat([]byte{asm.I32Add}, operands))}}
+	r := start(t, engines["compiler"], rewrite(t, m.Encode(), plenty).Wasm)
+	before := r.global(meter.FuelExport)
+	if _, err := r.call("f", 1); err == nil || r.global(meter.StackExport) >= 0 {
+		t.Fatalf("got %v, want the call stack to run out", err)
+	}
+	const calls = 1 + 65_536/operands // each call pays its price at entry
+	if used := before - r.global(meter.FuelExport); used > calls*3*operands {
+		t.Errorf("got %d fuel used, want no more than %d calls' worth", used, calls)
 	}
 }
 
@@ -236,7 +303,7 @@ func TestStops(t *testing.T) {
 // A function that calls itself n times needs n frames, no more and no less.
 func TestStackIsGivenBack(t *testing.T) {
 	r := start(t, engines["compiler"], rewrite(t, programs["recursion"].Encode(), plenty).Wasm)
-	const frame = 8 + 2 // frameWords, one param, one result
+	const frame = 8 + 2 + 2 // frameWords, one param, one result, two operands at a time
 	for range 3 {
 		r.set(meter.StackExport, 11*frame)
 		if _, err := r.call("f", 10); err != nil {

@@ -54,7 +54,9 @@ type Instr struct {
 	Op    Op
 	Index uint32 // the local, global, function, type, label or table it names; else 0
 	Block int64  // block type of block, loop and if: a type index, or negative
-	Next  int    // where the following instruction begins
+	// Offset is the constant that a load or store adds to its address.
+	Offset uint32
+	Next   int // where the following instruction begins
 }
 
 // Decode reads the instruction of body that begins at at. It refuses opcodes
@@ -99,7 +101,7 @@ func immediates(r *reader, in *Instr, branchTargets int) {
 		}
 		r.byte()
 	case op >= 0x28 && op <= 0x3e:
-		memArg(r)
+		in.Offset = memArg(r)
 	case op == OpMemorySize || op == OpMemoryGrow:
 		zero(r)
 	case op == OpI32Const:
@@ -117,7 +119,7 @@ func immediates(r *reader, in *Instr, branchTargets int) {
 	case op>>8 == 0xfc:
 		bulk(r, in)
 	case op>>8 == 0xfd:
-		vector(r, op&0xff)
+		vector(r, in, op&0xff)
 	case op == OpUnreachable, op == 0x01, op == OpElse, op == OpEnd, op == OpReturn,
 		op == 0x1a, op == 0x1b, op >= 0x45 && op <= 0xc4, op == OpRefIsNull: // none
 	default:
@@ -136,6 +138,8 @@ func proposal(op Op) string {
 		return "typed function references"
 	case op == 0xfb:
 		return "garbage collection"
+	case op >= 0xe0 && op <= 0xe6:
+		return "stack switching"
 	case op == 0xfe:
 		return "threads"
 	}
@@ -158,11 +162,12 @@ func blockType(r *reader) int64 {
 	return t
 }
 
-func memArg(r *reader) {
+// memArg reads alignment and offset, and returns the offset.
+func memArg(r *reader) uint32 {
 	if align := r.u32(); align >= 32 { // bit 6 announces a memory index
 		r.fail("alignment %d: multiple memories are not metered", align)
 	}
-	r.u32()
+	return r.u32()
 }
 
 func zero(r *reader) {
@@ -187,18 +192,20 @@ func bulk(r *reader, in *Instr) {
 	case op == OpTableInit, op == OpTableCopy:
 		r.u32()
 		in.Index = r.u32()
+	case op >= 0xfc13 && op <= 0xfc16:
+		r.fail("opcode %#x belongs to a proposal that is not metered (wide arithmetic)", uint16(op))
 	default:
 		r.fail("opcode %#x belongs to a proposal that is not metered", uint16(op))
 	}
 }
 
 // vector reads the immediates of a SIMD instruction (0xfd prefix).
-func vector(r *reader, sub Op) {
+func vector(r *reader, in *Instr, sub Op) {
 	switch {
 	case sub <= 0x0b, sub == 0x5c, sub == 0x5d: // loads and the store
-		memArg(r)
+		in.Offset = memArg(r)
 	case sub >= 0x54 && sub <= 0x5b: // one lane of memory
-		memArg(r)
+		in.Offset = memArg(r)
 		r.byte()
 	case sub == 0x0c, sub == 0x0d: // v128.const, i8x16.shuffle
 		r.bytes(16)
@@ -206,6 +213,35 @@ func vector(r *reader, sub Op) {
 		r.byte()
 	}
 	// The gaps between the numbers are refused by wazero's validation.
+}
+
+// Kinds of instructions that write to memory, by the type of value they store.
+const (
+	WritesI32  = 1 << iota
+	WritesI64  //
+	WritesF32  //
+	WritesF64  //
+	WritesV128 //
+	WritesBulk // memory.fill, copy and init
+)
+
+// Writes returns how op writes to memory, 0 if it does not.
+func Writes(op Op) uint8 {
+	switch {
+	case op == 0x36, op == 0x3a, op == 0x3b:
+		return WritesI32
+	case op == 0x37, op >= 0x3c && op <= 0x3e:
+		return WritesI64
+	case op == 0x38:
+		return WritesF32
+	case op == 0x39:
+		return WritesF64
+	case op == 0xfd0b, op >= 0xfd58 && op <= 0xfd5b:
+		return WritesV128
+	case op == OpMemoryInit, op == OpMemoryCopy, op == OpMemoryFill:
+		return WritesBulk
+	}
+	return 0
 }
 
 func isValueType(c byte) bool {

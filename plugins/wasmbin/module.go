@@ -90,6 +90,7 @@ type Code struct {
 	Locals      int    // how many locals they declare
 	Body        []byte // instructions with the final end
 	Calls       bool   // has a call or call_indirect
+	Writes      uint8  // how its instructions write to memory: see func Writes
 }
 
 // Module is what Parse found. It shares the file's bytes; treat both as
@@ -144,3 +145,7 @@ func (m *Module) Encode() []byte {
 	}
 	return out
 }
+
+func appendLength(b []byte, n int) []byte { return binary.AppendUvarint(b, uint64(n)) }
+
+func appendName(b []byte, s string) []byte { return append(appendLength(b, len(s)), s...) }

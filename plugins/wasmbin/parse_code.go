@@ -164,6 +164,7 @@ func (p *parser) instructions(c *Code, locals int) error {
 
 // note records which kinds of instruction a module has.
 func (p *parser) note(c *Code, op Op) {
+	c.Writes |= Writes(op)
 	switch op {
 	case OpCall, OpCallIndirect:
 		c.Calls = true

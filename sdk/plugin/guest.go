@@ -30,7 +30,7 @@ func (g *guest) decide(j Judge, input []byte) (abi.Verdict, []byte) {
 		r.Spans = nil
 	case abi.Redact:
 		if r.Spans = tidy(r.Spans); len(r.Spans) == 0 {
-			return abi.Error, nil
+			return abi.Allow, nil // all of them empty
 		}
 	case abi.Allow:
 		return abi.Allow, nil
@@ -38,7 +38,7 @@ func (g *guest) decide(j Judge, input []byte) (abi.Verdict, []byte) {
 		return abi.Error, nil
 	}
 	return r.Verdict, abi.AppendResult(g.out[:0], &abi.Result{
-		Code: r.Code, Score: min(r.Score, 1000), Reason: cut(r.Reason), Spans: r.Spans,
+		Code: r.Code, Score: min(r.Score, maxScore), Reason: cut(r.Reason), Spans: r.Spans,
 	})
 }
 
@@ -116,7 +116,7 @@ func join(spans []Span, wanted func(p, s Span, i int) bool) []Span {
 // cut shortens a reason to abi.MaxReason bytes, between runes. A reason that
 // quotes half a character would make the whole result malformed.
 func cut(s string) string {
-	s = strings.ToValidUTF8(s, "\ufffd")
+	s = strings.ToValidUTF8(s[:min(len(s), abi.MaxReason+utf8.UTFMax)], "\ufffd") // not all of a message that is quoted
 	if len(s) <= abi.MaxReason {
 		return s
 	}
@@ -151,7 +151,7 @@ func Try(j Judge, m *Message) (Result, error) {
 	v, b := new(guest).decide(j, input)
 	switch v {
 	case abi.Error:
-		return Result{}, errors.New("plugin: the judge is nil, or gave no verdict the ABI knows, or redacted nothing")
+		return Result{}, errors.New("plugin: the judge is nil, or gave no verdict the ABI knows")
 	case abi.Allow:
 		return Allow(), nil
 	}

@@ -31,7 +31,15 @@
 // docs/plugin-abi.md specifies what passes between host and guest.
 package plugin
 
-import "parley/sdk/abi"
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"parley/sdk/abi"
+)
 
 // Message is one message to judge. Its slices point into the input buffer:
 // they are valid until Decide returns and must not be modified.
@@ -44,6 +52,18 @@ type Message struct {
 	Kind       []byte // "message", "edit", "nick" or "topic"
 	TimeMS     int64  // Unix ms at which the server accepted it
 	Signals    abi.Signals
+}
+
+// HasRole reports whether the author has a role, such as "moderator".
+func (m *Message) HasRole(role string) bool {
+	for rest := m.Roles; len(rest) > 0; {
+		one, after, _ := bytes.Cut(rest, []byte{'\n'})
+		if string(one) == role {
+			return true
+		}
+		rest = after
+	}
+	return false
 }
 
 // Span is a run of bytes of one field to mask, on UTF-8 boundaries.
@@ -66,7 +86,8 @@ type Result struct {
 	// Code is the plugin's own number for the rule that fired. People see it
 	// as "rule_CODE".
 	Code uint16
-	// Score says how sure the judge is, 0 to 1000.
+	// Score says how sure the judge is, 0 to 1000; the functions below say
+	// 1000, Scored another.
 	Score uint16
 	// Reason is one sentence for the author of the message, at most 256 bytes;
 	// the rest is cut off.
@@ -82,7 +103,7 @@ func Allow() Result { return Result{} }
 
 // Flag lets the message pass and marks it for moderators.
 func Flag(code uint16, reason string) Result {
-	return Result{Verdict: abi.Flag, Code: code, Reason: reason}
+	return Result{Verdict: abi.Flag, Code: code, Score: maxScore, Reason: reason}
 }
 
 // Redact lets the message pass with the spans masked. Without spans it is
@@ -91,17 +112,29 @@ func Redact(code uint16, reason string, spans ...Span) Result {
 	if len(spans) == 0 {
 		return Allow()
 	}
-	return Result{Verdict: abi.Redact, Code: code, Reason: reason, Spans: spans}
+	return Result{Verdict: abi.Redact, Code: code, Score: maxScore, Reason: reason, Spans: spans}
 }
 
 // Hold keeps the message back until a moderator has looked at it.
 func Hold(code uint16, reason string) Result {
-	return Result{Verdict: abi.Hold, Code: code, Reason: reason}
+	return Result{Verdict: abi.Hold, Code: code, Score: maxScore, Reason: reason}
 }
 
 // Deny refuses the message.
 func Deny(code uint16, reason string) Result {
-	return Result{Verdict: abi.Deny, Code: code, Reason: reason}
+	return Result{Verdict: abi.Deny, Code: code, Score: maxScore, Reason: reason}
+}
+
+// Fail says that the judge could not judge, which counts as a failure.
+func Fail() Result { return Result{Verdict: abi.Error} }
+
+// maxScore is the score of who is certain.
+const maxScore = 1000
+
+// Scored returns r with another score, 0 to 1000.
+func (r Result) Scored(score uint16) Result {
+	r.Score = score
+	return r
 }
 
 // Judge decides on messages. Decide should allocate little: memory it asks for
@@ -116,6 +149,26 @@ type Judge interface {
 // text reaches the operator.
 type Configurer interface {
 	Configure(json []byte) error
+}
+
+// ReadConfig decodes a configuration into a struct as encoding/json does, but
+// an unknown key and anything behind the object are errors too, so that a
+// mistake in a manifest is told instead of ignored.
+func ReadConfig(config []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(config))
+	d.DisallowUnknownFields()
+	err := d.Decode(into)
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) {
+		return fmt.Errorf("config: %q is a %s, want %s", kind.Field, kind.Value, kind.Type)
+	}
+	if err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("config: something follows the object")
+	}
+	return nil
 }
 
 // Func is a function as a Judge.

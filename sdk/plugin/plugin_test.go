@@ -24,30 +24,31 @@ func TestTry(t *testing.T) {
 		want       Result
 	}{
 		{"allow", "hi", Allow(), Result{}},
-		{"flag", "hi", Flag(7, "look"), Result{Verdict: abi.Flag, Code: 7, Reason: "look"}},
-		{"hold", "hi", Hold(8, ""), Result{Verdict: abi.Hold, Code: 8}},
-		{"deny", "hi", Deny(9, "no"), Result{Verdict: abi.Deny, Code: 9, Reason: "no"}},
+		{"flag", "hi", Flag(7, "look"), Result{Verdict: abi.Flag, Code: 7, Score: 1000, Reason: "look"}},
+		{"hold", "hi", Hold(8, ""), Result{Verdict: abi.Hold, Code: 8, Score: 1000}},
+		{"deny", "hi", Deny(9, "no").Scored(300), Result{Verdict: abi.Deny, Code: 9, Score: 300, Reason: "no"}},
+		{"redact without spans is allow", "hi", Result{Verdict: abi.Redact, Spans: []Span{InText(1, 1)}}, Result{}},
 		{"redact nothing is allow", "hi", Redact(1, "x"), Result{}},
 		{
 			"redact", "hello", Redact(1, "x", InText(0, 2)),
-			Result{Verdict: abi.Redact, Code: 1, Reason: "x", Spans: []Span{{Field: 0, Start: 0, Length: 2}}},
+			Result{Verdict: abi.Redact, Code: 1, Score: 1000, Reason: "x", Spans: []Span{{Field: 0, Start: 0, Length: 2}}},
 		},
 		{
 			"spans in disorder", "hello", Redact(1, "", InNormalized(1, 2), InText(3, 4), InText(0, 2), InText(1, 3), InText(5, 5)),
-			Result{Verdict: abi.Redact, Code: 1, Spans: []Span{InText(0, 4), InNormalized(1, 2)}},
+			Result{Verdict: abi.Redact, Code: 1, Score: 1000, Spans: []Span{InText(0, 4), InNormalized(1, 2)}},
 		},
 		{
 			"more spans than the ABI has", long, Redact(1, "", many(400, func(i int) Span { return InText(i*3, i*3+1) })...),
-			Result{Verdict: abi.Redact, Code: 1, Spans: many(200, func(i int) Span { return InText(i*6, i*6+4) })},
+			Result{Verdict: abi.Redact, Code: 1, Score: 1000, Spans: many(200, func(i int) Span { return InText(i*6, i*6+4) })},
 		},
 		{
 			"spans do not go with deny", "hi", Result{Verdict: abi.Deny, Spans: []Span{InText(0, 1)}},
 			Result{Verdict: abi.Deny},
 		},
 		{"score is bounded", "hi", Result{Verdict: abi.Flag, Score: 5000}, Result{Verdict: abi.Flag, Score: 1000}},
-		{"reason is cut", "hi", Deny(1, strings.Repeat("é", 200)), Result{Verdict: abi.Deny, Code: 1, Reason: strings.Repeat("é", 128)}},
-		{"reason is cut between runes", "hi", Deny(1, "x"+strings.Repeat("é", 200)), Result{Verdict: abi.Deny, Code: 1, Reason: "x" + strings.Repeat("é", 127)}},
-		{"reason is made UTF-8", "hi", Deny(1, "a\xff"), Result{Verdict: abi.Deny, Code: 1, Reason: "a\ufffd"}},
+		{"reason is cut", "hi", Deny(1, strings.Repeat("é", 200)), Result{Verdict: abi.Deny, Code: 1, Score: 1000, Reason: strings.Repeat("é", 128)}},
+		{"reason is cut between runes", "hi", Deny(1, "x"+strings.Repeat("é", 200)), Result{Verdict: abi.Deny, Code: 1, Score: 1000, Reason: "x" + strings.Repeat("é", 127)}},
+		{"reason is made UTF-8", "hi", Deny(1, "a\xff"), Result{Verdict: abi.Deny, Code: 1, Score: 1000, Reason: "a\ufffd"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -66,7 +67,7 @@ func TestTryReportsFaults(t *testing.T) {
 		text string
 	}{
 		{"unknown verdict", Result{Verdict: 9}, "hi"},
-		{"redact without spans", Result{Verdict: abi.Redact}, "hi"},
+		{"it says so itself", Fail(), "hi"},
 		{"span outside", Redact(1, "", InText(0, 3)), "hi"},
 		{"span cuts a rune", Redact(1, "", InText(0, 1)), "é"},
 		{"span in another field", Redact(1, "", Span{Field: abi.FieldUser, Length: 1}), "hi"},
@@ -99,6 +100,39 @@ func TestJudgeSeesTheMessage(t *testing.T) {
 	}), &given)
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestHasRole(t *testing.T) {
+	for _, tt := range []struct {
+		roles, role string
+		want        bool
+	}{
+		{"", "admin", false}, {"", "", false}, {"admin", "admin", true}, {"admin\nowner", "owner", true},
+		{"admin\nowner", "admin", true}, {"admins", "admin", false}, {"admin", "admins", false},
+	} {
+		if got := (&Message{Roles: []byte(tt.roles)}).HasRole(tt.role); got != tt.want {
+			t.Errorf("%q has %q: got %v, want %v", tt.roles, tt.role, got, tt.want)
+		}
+	}
+}
+
+func TestReadConfig(t *testing.T) {
+	for _, tt := range []struct{ config, want string }{
+		{`{"most":3}`, ""},
+		{` {} `, ""},
+		{`{"mots":3}`, `"mots"`},
+		{`{"most":"3"}`, `"most" is a string, want int`},
+		{`{"most":3} {}`, "follows"},
+		{`{"most":3`, "EOF"},
+	} {
+		var c struct {
+			Most int `json:"most"`
+		}
+		err := ReadConfig([]byte(tt.config), &c)
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want an error with %q", tt.config, err, tt.want)
+		}
 	}
 }
 

@@ -138,7 +138,8 @@ func TestModes(t *testing.T) {
 
 func TestConfigureRefuses(t *testing.T) {
 	tests := []struct{ name, config, want string }{
-		{"not JSON", `{`, "JSON"},
+		{"not JSON", `{`, "EOF"},
+		{"unknown key", `{"word":["bad"]}`, `"word"`},
 		{"no words", `{}`, "0 words"},
 		{"unknown mode", `{"words":["bad"],"mode":"shout"}`, `mode "shout"`},
 		{"two words", `{"words":["go away"]}`, `"go away"`},

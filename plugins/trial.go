@@ -1,0 +1,329 @@
+package plugins
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"parley/plugins/meter"
+	"parley/plugins/wasmbin"
+)
+
+// Trial says how a module that has not been tried before is tried. A module is
+// known by its bytes and by what its manifest and the configuration say about
+// running it; see trialKey.
+type Trial struct {
+	// Command starts a child process that calls TrialMain: its argv. The child
+	// is given no environment, and limits itself before it reads a byte. It
+	// needs Config.CacheDir, through which the results come back.
+	Command []string
+	// InProcess lets a Host without a Command try modules in its own process:
+	// for modules of one's own making, since a compiler that a module drives
+	// mad takes the process with it.
+	InProcess bool
+
+	MemoryBytes uint64        // address space of the child (RLIMIT_AS)
+	CPU         time.Duration // its processor time (RLIMIT_CPU), whole seconds
+	Wall        time.Duration // from its start to its last byte
+}
+
+// ErrTrial is wrapped by what a trial ended with when the child did not live
+// to say what it found.
+var ErrTrial = errors.New("its trial in a child process failed")
+
+const (
+	cacheTrials  = "trials" // verdicts, inside the cache folder
+	cacheOngoing = "trying" // scratch folders of children
+
+	maxTrialAnswer = 64 << 10 // bytes of a child's stdout
+	maxTrialStderr = 8 << 10
+	maxVerdict     = 64 << 10 // bytes of a remembered verdict
+)
+
+func (t *Trial) check(cacheDir string) error {
+	switch {
+	case len(t.Command) == 0 && !t.InProcess:
+		return errors.New("plugins: there is neither a command to try modules with nor leave to try them in this process")
+	case len(t.Command) > 0 && cacheDir == "":
+		return errors.New("plugins: trying modules in a child process needs a cache folder")
+	case t.MemoryBytes < 1<<20 || t.CPU < time.Second || t.Wall < time.Second:
+		return fmt.Errorf("plugins: limits of a trial are %d bytes, %v of CPU and %v, want 1 MiB and 1 s at least", t.MemoryBytes, t.CPU, t.Wall)
+	}
+	return nil
+}
+
+// child reports whether modules are tried in a child process.
+func (t *Trial) child() bool { return len(t.Command) > 0 }
+
+// verdict is what a trial found, as it is remembered.
+type verdict struct {
+	OK    bool     `json:"ok"`
+	Error string   `json:"error,omitempty"`
+	Is    []string `json:"is,omitempty"` // names of the sentinels that the error wraps
+	// Files that the server needs to load the module without compiling it,
+	// relative to the cache folder.
+	Files []string `json:"files,omitempty"`
+}
+
+// sentinels go through a child's answer by name.
+var sentinels = map[string]error{
+	"fuel": ErrFuel, "stack": ErrStack, "trap": ErrTrap, "answer": ErrAnswer, "engines": ErrEngines,
+	"module": wasmbin.ErrModule, "meter": meter.ErrMeter, "trial": ErrTrial,
+}
+
+// foundError is an error that a trial found, maybe long ago.
+type foundError struct {
+	text string
+	is   []error
+}
+
+func (e *foundError) Error() string   { return e.text }
+func (e *foundError) Unwrap() []error { return e.is }
+
+func (v *verdict) err() error {
+	if v.OK {
+		return nil
+	}
+	e := &foundError{text: v.Error}
+	for _, name := range v.Is {
+		if s := sentinels[name]; s != nil {
+			e.is = append(e.is, s)
+		}
+	}
+	return e
+}
+
+func verdictOf(err error) verdict {
+	if err == nil {
+		return verdict{OK: true}
+	}
+	v := verdict{Error: strings.ToValidUTF8(err.Error(), "?")}
+	if len(v.Error) > maxTrialAnswer/4 {
+		v.Error = strings.ToValidUTF8(v.Error[:maxTrialAnswer/4], "") + "..."
+	}
+	for name, s := range sentinels {
+		if errors.Is(err, s) {
+			v.Is = append(v.Is, name)
+		}
+	}
+	return v
+}
+
+// trialKey names a trial: the module, what its manifest and the configuration
+// say about running it, and the versions of what runs it. Names, descriptions,
+// digests, signatures and rollouts change without another trial.
+func (h *Host) trialKey(file []byte, m Manifest) string {
+	m.Name, m.Version, m.Description, m.SHA256, m.Signature, m.Rollout = "", "", "", "", nil, nil
+	t := h.cfg.Trial
+	d := sha256.New()
+	fmt.Fprintf(d, "parley trial 1\n%s %d %d %v %s\n", h.prepareKey(file, m.Limits), h.cfg.InputBytes, h.cfg.OutputBytes, h.cfg.limits(m.Limits, true), runtime.GOARCH)
+	fmt.Fprintf(d, "%v %d %v %v %t\n", h.cfg.limits(m.Limits, false), t.MemoryBytes, t.CPU, t.Wall, t.child())
+	d.Write(m.JSON())
+	return hex.EncodeToString(d.Sum(nil))
+}
+
+// tried returns nil if the module passed its trial, now or before, and why not
+// otherwise. Afterwards the cache folder holds what loading it needs. fresh
+// ignores what is remembered.
+func (h *Host) tried(ctx context.Context, name string, file []byte, m Manifest, fresh bool) error {
+	key := h.trialKey(file, m)
+	if v, ok := h.recall(key); ok && !fresh {
+		return v.err()
+	}
+	started := time.Now()
+	v, final, err := h.try(ctx, name, file, m)
+	if err != nil {
+		return err
+	}
+	h.log.Info("plugin tried", "plugin", name, "passed", v.OK, "took", time.Since(started).Round(time.Millisecond))
+	if final {
+		h.remember(key, v)
+	}
+	return v.err()
+}
+
+// recall reads a remembered verdict. One that is damaged, or whose files are
+// gone, does not count.
+func (h *Host) recall(key string) (verdict, bool) {
+	var v verdict
+	b, err := readBounded(filepath.Join(h.cfg.cache(cacheTrials), key), maxVerdict)
+	if err != nil || len(b) < sha256.Size {
+		return v, false
+	}
+	sum := sha256.Sum256(b[sha256.Size:])
+	if !bytes.Equal(sum[:], b[:sha256.Size]) || json.Unmarshal(b[sha256.Size:], &v) != nil {
+		return v, false
+	}
+	for _, f := range v.Files {
+		if _, err := os.Stat(filepath.Join(h.cfg.CacheDir, f)); err != nil {
+			return v, false
+		}
+	}
+	return v, true
+}
+
+func (h *Host) remember(key string, v verdict) {
+	b, err := json.Marshal(v)
+	if err == nil {
+		sum := sha256.Sum256(b)
+		err = writeFile(h.cfg.cache(cacheTrials), key, append(sum[:], b...))
+	}
+	if err != nil {
+		h.log.Warn("trial not remembered, the next start repeats it", "dir", h.cfg.CacheDir, "err", err)
+	}
+}
+
+// try runs one child. final says that another child would find the same; the
+// error is ctx's, or why no child could be started.
+func (h *Host) try(ctx context.Context, name string, file []byte, m Manifest) (v verdict, final bool, err error) {
+	scratch, err := os.MkdirTemp(h.cfg.cache(cacheOngoing), "")
+	if err != nil {
+		return v, false, fmt.Errorf("make a folder for its trial: %w", err)
+	}
+	defer os.RemoveAll(scratch) // what stays is swept at the next start
+	request, err := h.trialRequest(scratch, name, file, m)
+	if err != nil {
+		return v, false, err
+	}
+	t := h.cfg.Trial
+	limited, cancel := context.WithTimeout(ctx, t.Wall)
+	defer cancel()
+	stdout, stderr := &boundedBuffer{most: maxTrialAnswer}, &boundedBuffer{most: maxTrialStderr}
+	cmd := exec.CommandContext(limited, t.Command[0], t.Command[1:]...)
+	cmd.Env, cmd.Dir = []string{}, scratch
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(request), stdout, stderr
+	cmd.WaitDelay = 5 * time.Second // a grandchild could hold the pipes
+	ownGroup(cmd)
+	runErr := cmd.Run()
+	switch {
+	case ctx.Err() != nil:
+		return v, false, ctx.Err()
+	case limited.Err() != nil:
+		return verdictOf(fmt.Errorf("%w: it took longer than %v; compiling it is too much work, or the machine is overloaded", ErrTrial, t.Wall)), false, nil
+	case cmd.ProcessState == nil:
+		return v, false, fmt.Errorf("start a child process for its trial: %w", runErr)
+	}
+	if text, final := t.died(cmd.ProcessState, stderr.buf.Bytes()); text != "" {
+		return verdictOf(fmt.Errorf("%w: %s", ErrTrial, text)), final, nil
+	}
+	if runErr != nil || stdout.over || json.Unmarshal(stdout.buf.Bytes(), &v) != nil || !v.OK && v.Error == "" {
+		return verdictOf(fmt.Errorf("%w: the child gave no proper answer (%v): %s", ErrTrial, runErr, gist(stderr.buf.Bytes()))), false, nil
+	}
+	if strings.Contains(v.Error, noMemory) {
+		v = verdictOf(fmt.Errorf("%w: %s", ErrTrial, t.outOfMemory()))
+	}
+	if v.OK {
+		if v.Files, err = h.adopt(scratch, h.prepareKey(file, m.Limits)); err != nil {
+			return v, false, fmt.Errorf("take over what its trial compiled: %w", err)
+		}
+	}
+	return v, true, nil
+}
+
+// noMemory is how both Go's runtime and system calls complain.
+const noMemory = "cannot allocate memory"
+
+func (t *Trial) outOfMemory() string {
+	return fmt.Sprintf("it needs more than %d MiB of address space (RLIMIT_AS) to compile and run; make its functions or its memory smaller", t.MemoryBytes>>20)
+}
+
+// died says which limit ended a child, "" if none did.
+func (t *Trial) died(state *os.ProcessState, stderr []byte) (text string, final bool) {
+	out := string(stderr)
+	switch {
+	case state.Success():
+		return "", false
+	case strings.Contains(out, "out of memory") || strings.Contains(out, noMemory) || strings.Contains(out, "failed to create new OS thread"):
+		return t.outOfMemory(), true
+	case strings.Contains(out, "SIGXCPU") || state.UserTime()+state.SystemTime() >= t.CPU:
+		return fmt.Sprintf("it used more than %v of processor time (RLIMIT_CPU); make its functions smaller", t.CPU), true
+	case strings.Contains(out, "SIGSEGV"): // what an allocation that failed ends in, deep in the runtime
+		return t.outOfMemory(), true
+	case strings.Contains(out, "goroutine stack exceeds"):
+		return "the compiler recursed too deeply on it; nest its blocks less", true
+	}
+	return fmt.Sprintf("the child ended with %v; if the kernel killed it for want of memory, give the machine more: %s", state, gist(stderr)), false
+}
+
+// gist is the first line that somebody wrote to stderr.
+func gist(b []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(strings.ToValidUTF8(string(b), "?")), "\n")
+	if line == "" {
+		return "it said nothing"
+	}
+	return short(line)
+}
+
+// adopt moves what a child made into the cache and returns the names: the
+// prepared module, in place of one that may be there, and the machine code,
+// unless it is there. Nothing else of what a child may have written counts.
+func (h *Host) adopt(scratch, prepared string) ([]string, error) {
+	rel := filepath.Join(cachePrepared, prepared)
+	if err := h.move(scratch, rel); err != nil {
+		return nil, err
+	}
+	out := []string{rel}
+	err := filepath.WalkDir(filepath.Join(scratch, cacheCompiled), func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		if rel, err = filepath.Rel(scratch, path); err != nil {
+			return err
+		}
+		if len(out) == 2 {
+			return fmt.Errorf("one file too many: %s", rel)
+		}
+		out = append(out, rel)
+		if _, err := os.Stat(filepath.Join(h.cfg.CacheDir, rel)); err == nil {
+			return nil
+		}
+		return h.move(scratch, rel)
+	})
+	if err == nil && len(out) != 2 {
+		err = errors.New("it compiled nothing")
+	}
+	return out, err
+}
+
+// move moves a regular file from a scratch folder to its place in the cache.
+func (h *Host) move(scratch, rel string) error {
+	from, to := filepath.Join(scratch, rel), filepath.Join(h.cfg.CacheDir, rel)
+	info, err := os.Lstat(from)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", rel)
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	return os.Rename(from, to)
+}
+
+// boundedBuffer keeps the first bytes of what is written and drops the rest.
+type boundedBuffer struct {
+	buf  bytes.Buffer // not embedded: its ReadFrom would take everything
+	most int
+	over bool
+}
+
+// Write implements io.Writer.
+func (b *boundedBuffer) Write(p []byte) (int, error) {
+	room := max(b.most-b.buf.Len(), 0)
+	if len(p) > room {
+		b.over = true
+	}
+	b.buf.Write(p[:min(len(p), room)])
+	return len(p), nil
+}
