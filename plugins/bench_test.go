@@ -3,13 +3,14 @@ package plugins_test
 import (
 	"testing"
 
+	"parley/plugins"
 	"parley/sdk/abi"
 )
 
 // One decision with everything around it: pool, copying the input, fuel, the
 // answer's checks and putting 64 KiB of memory back.
 func BenchmarkDecide(b *testing.B) {
-	h := newHost(b)
+	h := newHost(b, func(c *plugins.Config) { c.FaultLimit, c.FaultWindow = 1000, 1 }) // or a trap would be one in quarantine
 	for _, c := range []struct {
 		name, text string
 		wasm       []byte
