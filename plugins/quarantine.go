@@ -154,12 +154,12 @@ func (w *ward) lift() bool {
 	return was
 }
 
-// status returns the last fault, and the quarantine if the plugin is in one.
-func (w *ward) status() (last error, q *Quarantine) {
+// status returns the quarantine if the plugin is in one, and the last fault.
+func (w *ward) status() (q *Quarantine, last error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.q.on {
-		return w.last, nil
+		return nil, w.last
 	}
-	return w.last, &Quarantine{Since: w.q.since, Why: w.q.why, NextProbe: w.q.next, Probes: w.q.probes, GoodProbes: w.q.good, Needed: w.q.rules.good}
+	return &Quarantine{Since: w.q.since, Why: w.q.why, NextProbe: w.q.next, Probes: w.q.probes, GoodProbes: w.q.good, Needed: w.q.rules.good}, w.last
 }

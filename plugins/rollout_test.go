@@ -575,3 +575,35 @@ func TestRolloutUnderLoad(t *testing.T) {
 		t.Errorf("got %s in the end", who)
 	}
 }
+
+// What a message costs with a plugin in force, and with another version beside
+// it in each stage.
+func BenchmarkRollout(b *testing.B) {
+	for _, stage := range []string{"enforce", "shadow", "canary"} {
+		b.Run(stage, func(b *testing.B) {
+			w := newWorld(b)
+			write(b, w.dir, "p.wasm", masker())
+			if err := w.Load(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			if stage != "enforce" {
+				write(b, w.dir, "p.json", []byte(`{"rollout":{"stage":"`+stage+`"}}`))
+				if err := w.Load(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+			users := make([]chat.UserID, 1000)
+			for i := range users {
+				users[i] = chat.UserID(fmt.Sprintf("user%d", i))
+			}
+			m := &moderation.Message{Room: "lobby", Kind: "message", Text: "the quick brown fox jumps over the lazy dog and goes home"}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				m.User = users[i%len(users)]
+				if _, err := w.stage.Judge(b.Context(), m, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

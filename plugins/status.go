@@ -108,7 +108,7 @@ func (p *Plugin) status() Status {
 		Faults:      p.faults.Load(),
 		Fuel:        p.fuel.Load(),
 	}
-	last, quarantine := p.ward.status()
+	quarantine, last := p.ward.status()
 	if quarantine != nil {
 		s.State, s.Quarantine = StateQuarantined, quarantine
 	}
@@ -130,7 +130,7 @@ func (k *candidate) status() *Candidate {
 	if d := k.trial.rules.PromoteAfter; d > 0 {
 		s.PromoteAfter = d.String()
 	}
-	if last, _ := k.plugin.ward.status(); last != nil {
+	if _, last := k.plugin.ward.status(); last != nil {
 		s.LastFault = last.Error()
 	}
 	return s
