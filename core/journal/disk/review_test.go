@@ -8,7 +8,7 @@ import (
 	"parley/core/journal"
 )
 
-// review prepares an append about the review of id x: it is held, or decided.
+// reviewOf prepares an append about the review of id x: it is held, or decided.
 func reviewOf(t *testing.T, outcome chat.Outcome) *pending {
 	t.Helper()
 	e := journal.Entry{ID: "id-x", Kind: journal.KindMessage, From: "ann", Nonce: "x", Text: "hmm", Outcome: outcome}

@@ -39,8 +39,8 @@ export class QueueView {
 
   // drop takes an element away; the focus in it goes to the next one.
   #drop(id, node) {
-    const next = node.contains(document.activeElement) ? (node.nextElementSibling ?? node.previousElementSibling) : null;
     const had = node.contains(document.activeElement);
+    const next = node.nextElementSibling ?? node.previousElementSibling;
     node.remove();
     this.#shown.delete(id);
     if (had) (next?.querySelector("button") ?? this.#queue.querySelector("summary")).focus();
@@ -53,15 +53,17 @@ export class QueueView {
     const buttons = ["Approve", "Reject"].map((label) => {
       const b = el("button", { type: "button", ariaLabel: `${label} the message of ${item.from}` }, label);
       b.addEventListener("click", () => {
-        for (const x of buttons) x.disabled = true;
+        if (b.ariaDisabled === "true") return;
+        busy(true); // a disabled button would lose the focus
         say(problem, "");
         this.#decide(room, item.review_id, label.toLowerCase(), reason.value.trim()).catch((e) => {
-          for (const x of buttons) x.disabled = false;
+          busy(false);
           say(problem, explain(e).text);
         });
       });
       return b;
     });
+    const busy = (on) => buttons.forEach((x) => (x.ariaDisabled = String(on)));
     reason.addEventListener("keydown", (e) => e.key === "Enter" && !e.isComposing && (e.preventDefault(), buttons[1].click()));
     const head = el("p", { className: "head" }, el("b", {}, item.from), timeOf(item.ts), item.appeal ? el("span", { className: "tag" }, "Appeal") : "");
     const said = el("p", { className: "foot" }, el("span", {}, why(item.reasons)), el("span", { className: "rule" }, sources(item.reasons ?? [])));
