@@ -115,7 +115,7 @@ func stoppedModules() []hostile {
 		extra(asm.Func{Code: asm.Call(3)}))
 	return []hostile{
 		{"endless loop", onX(nil, forever, asm.Const64(0)), plugins.ErrFuel, "more than 1000000"},
-		{"endless recursion", recursive, plugins.ErrStack, "1024 KiB of call stack"},
+		{"endless recursion", recursive, plugins.ErrStack, "512 KiB of call stack"},
 		{"memory.grow bomb", onX(nil, asm.Loop, asm.Empty, asm.Const(1), asm.Grow(), asm.Drop, asm.Br(0), asm.End, asm.Const64(0)), plugins.ErrFuel, "ran out of fuel"},
 		{"memory.fill bomb", onX(nil, asm.Loop, asm.Empty, asm.Const(0), asm.Const(1), asm.Const(65536), asm.Fill(), asm.Br(0), asm.End, asm.Const64(0)), plugins.ErrFuel, "ran out of fuel"},
 		{"read outside memory", onX(nil, asm.Const(-1), asm.Load(0), asm.Drop, asm.Const64(0)), plugins.ErrTrap, "out of bounds memory access"},
@@ -138,7 +138,7 @@ func stoppedModules() []hostile {
 		{"spans with deny", answers(abi.Deny, span(abi.Span{Length: 1})), plugins.ErrAnswer, "spans with verdict deny"},
 		{"reason not UTF-8", answers(abi.Deny, abi.AppendResult(nil, &abi.Result{Reason: "\xff"})), plugins.ErrAnswer, "not UTF-8"},
 		{"recursion with large frames", guest(asm.Cat(asm.Get(localPtr), asm.Load(textAt+4), asm.Const(1), asm.I32Eq, asm.If, asm.Empty, asm.Const(0), asm.Call(3), asm.Drop, asm.End, asm.Const64(0)), nil,
-			extra(asm.Func{Params: []byte{asm.I32}, Results: []byte{asm.I32}, Code: asm.Cat(bytes.Repeat(asm.Get(0), 1_000), asm.Get(0), asm.Call(3), bytes.Repeat([]byte{asm.I32Add}, 1_000))})), plugins.ErrStack, "1024 KiB of call stack"},
+			extra(asm.Func{Params: []byte{asm.I32}, Results: []byte{asm.I32}, Code: asm.Cat(bytes.Repeat(asm.Get(0), 1_000), asm.Get(0), asm.Call(3), bytes.Repeat([]byte{asm.I32Add}, 1_000))})), plugins.ErrStack, "512 KiB of call stack"},
 		{"memory.copy bomb", onX(nil, asm.Loop, asm.Empty, asm.Const(0), asm.Const(1), asm.Const(65_535), asm.Copy(), asm.Br(0), asm.End, asm.Const64(0)), plugins.ErrFuel, "ran out of fuel"},
 	}
 }
