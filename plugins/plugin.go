@@ -7,7 +7,6 @@ import (
 	"path"
 	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -64,7 +63,6 @@ func newPlugin(h *Host, name, digest string, m Manifest, prep *prepared, code wa
 		p.manifest.OnError = h.cfg.OnError
 	}
 	p.stderr = &stderrLog{log: p.log, limit: &allowance{every: time.Second}}
-	p.ward.q.rules = quarantineRules{limit: h.cfg.FaultLimit, window: h.cfg.FaultWindow, first: h.cfg.ProbeFirst, most: h.cfg.ProbeMost, good: h.cfg.ProbesGood}
 	p.logged.every = 10 * time.Second
 	p.pool.init(h.cfg.PoolSize)
 	return p
@@ -188,73 +186,6 @@ func (p *Plugin) setUp() error {
 // retire frees the idle instances and those in use as their decisions end. The
 // plugin still decides for who holds it, with an instance for each decision.
 func (p *Plugin) retire() { p.pool.retire() }
-
-// pool is a bounded stack of idle instances. Last in, first out keeps the one
-// whose memory is in the processor's cache busy.
-type pool struct {
-	slots chan struct{} // one for each instance in use
-
-	mu      sync.Mutex
-	idle    []*instance
-	retired bool
-}
-
-func (l *pool) init(size int) {
-	l.slots = make(chan struct{}, size)
-	l.idle = make([]*instance, 0, size)
-}
-
-// get takes an idle instance or makes one.
-func (l *pool) get(p *Plugin) (*instance, error) {
-	l.slots <- struct{}{}
-	l.mu.Lock()
-	if n := len(l.idle); n > 0 {
-		in := l.idle[n-1]
-		l.idle = l.idle[:n-1]
-		l.mu.Unlock()
-		return in, nil
-	}
-	l.mu.Unlock()
-	in, err := p.another()
-	if err != nil {
-		<-l.slots
-		return nil, fmt.Errorf("plugin %s: make another instance: %w", p.name, err)
-	}
-	return in, nil
-}
-
-// busy reports whether get would wait just now.
-func (l *pool) busy() bool { return len(l.slots) == cap(l.slots) }
-
-// put gives an instance back; one that is not clean is closed.
-func (l *pool) put(in *instance, clean bool) {
-	if !clean || !l.add(in) {
-		_ = in.close() // closing memory and tables cannot fail in a way that matters
-	}
-	<-l.slots
-}
-
-// add makes an instance idle, unless the pool is retired.
-func (l *pool) add(in *instance) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.retired {
-		return false
-	}
-	l.idle = append(l.idle, in)
-	return true
-}
-
-func (l *pool) retire() {
-	l.mu.Lock()
-	l.retired = true
-	idle := l.idle
-	l.idle = nil
-	l.mu.Unlock()
-	for _, in := range idle {
-		_ = in.close()
-	}
-}
 
 // allowance lets one through in each period.
 type allowance struct {
