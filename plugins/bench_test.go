@@ -12,7 +12,7 @@ import (
 // One decision with everything around it: pool, copying the input, fuel, the
 // answer's checks and putting memory back.
 func BenchmarkDecide(b *testing.B) {
-	h := newHost(b, func(c *plugins.Config) { c.FaultLimit, c.FaultWindow = 1000, 1 }) // or a trap would be one in quarantine
+	h := newHost(b)
 	for _, c := range []struct {
 		name, text, manifest string
 		wasm                 []byte

@@ -35,7 +35,6 @@ func buildGoGuest(t testing.TB) []byte {
 func TestGoGuest(t *testing.T) {
 	var log bytes.Buffer
 	cfg := plugins.Defaults()
-	cfg.FaultLimit = 1_000 // it is made to fail
 	cfg.CacheDir = t.TempDir()
 	h, err := plugins.NewHost(cfg, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 
 // quarantineRules say when a plugin is no longer asked, and when it is again.
 type quarantineRules struct {
-	limit       int           // that many faults
+	limit       int           // that many faults; 0: never
 	window      time.Duration // within this
 	first, most time.Duration // between probes; the interval doubles with each that fails
 	good        int           // that many good probes in a row end it
@@ -36,7 +36,7 @@ type quarantine struct {
 // fault counts a failure of a live decision and reports whether it put the
 // plugin into quarantine.
 func (q *quarantine) fault(now time.Time, why string) bool {
-	if q.on { // a decision that was begun before
+	if q.on || q.rules.limit == 0 { // on: a decision that was begun before
 		return false
 	}
 	if len(q.recent) == q.rules.limit {
@@ -85,8 +85,8 @@ func (q *quarantine) probed(now time.Time, ok bool) bool {
 // lift ends the quarantine.
 func (q *quarantine) lift() { *q = quarantine{rules: q.rules, recent: q.recent[:0]} }
 
-// ward is a plugin's quarantine with its lock. Its zero value is not usable;
-// see newPlugin.
+// ward is a plugin's quarantine with its lock. A plugin that no catalog has
+// enrolled, as tools load them, has no rules and is always asked.
 type ward struct {
 	on atomic.Bool // as q.on: what a decision of a healthy plugin looks at
 

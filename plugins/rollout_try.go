@@ -107,7 +107,7 @@ func (a *attempt) load(ctx context.Context, c *Catalog, file, manifest []byte, r
 	if a.plugin, err = loadSources(ctx, c.host, a.name, file, manifest); err != nil {
 		return err
 	}
-	a.plugin.source, a.plugin.identity = a.source, a.identity
+	c.enroll(a.plugin, a.source, a.identity)
 	a.file, a.manifest = file, manifest
 	a.stage, a.since = StageEnforce, a.tried
 	if m.Rollout == nil || saved.InForce == a.source.String() {
@@ -166,8 +166,14 @@ func (c *Catalog) revive(ctx context.Context, name, source string) (*Plugin, Man
 	if err != nil {
 		return nil, m, fmt.Errorf("load a kept version: %w", err)
 	}
-	p.source, p.identity = sourceDigest(file, manifest), identityOf(file, m)
+	c.enroll(p, sourceDigest(file, manifest), identityOf(file, m))
 	return p, m, nil
+}
+
+// enroll makes a plugin one of the catalog's, before anybody asks it.
+func (c *Catalog) enroll(p *Plugin, source sourceID, identity string) {
+	p.source, p.identity = source, identity
+	p.ward.q.rules = quarantineRules{limit: c.cfg.FaultLimit, window: c.cfg.FaultWindow, first: c.cfg.ProbeFirst, most: c.cfg.ProbeMost, good: c.cfg.ProbesGood}
 }
 
 // settle returns the name's next entry. e is the present one, nil if there is
