@@ -62,9 +62,9 @@ const (
 	// setupFuel is for each of _initialize, configure and the other calls at
 	// load. A Go runtime with encoding/json needs 17 million to start.
 	setupFuel = 300_000_000
-	// stackWords bounds the call stack, in words of 8 bytes: 1 MiB, which is
-	// 16,000 calls of the smallest function.
-	stackWords = 128 << 10
+	// stackWords bounds the call stack, in words of 8 bytes: 512 KiB, which is
+	// 8,000 calls of the smallest function.
+	stackWords = 64 << 10
 )
 
 // Defaults returns a Config with everything but Dir and CacheDir set.
