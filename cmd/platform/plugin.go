@@ -71,9 +71,10 @@ type loaded struct {
 	*plugins.Plugin
 	Manifest plugins.Manifest // as it stands beside the module
 	host     *plugins.Host
+	done     func() error // takes a cache of the moment away
 }
 
-func (l *loaded) close() error { return l.host.Close() }
+func (l *loaded) close() error { return errors.Join(l.host.Close(), l.done()) }
 
 // load runs the whole pipeline on one module file, as a server does. What the
 // guest prints goes to the command's standard error.
@@ -110,15 +111,22 @@ func (f *hostFlags) loadAs(c *cobra.Command, path string, as func(plugins.Manife
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	done := func() error { return nil }
+	if cfg.CacheDir == "" { // what a trial in a process of its own compiles comes back through one
+		if cfg.CacheDir, err = os.MkdirTemp("", "parley-plugins-"); err != nil {
+			return nil, fmt.Errorf("make a cache for the moment: %w", err)
+		}
+		done = func() error { return os.RemoveAll(cfg.CacheDir) }
+	}
 	host, err := plugins.NewHost(cfg, f.logger(c.ErrOrStderr()))
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, done())
 	}
 	p, err := host.Load(c.Context(), file.Name, file.Wasm, as(file.Manifest))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), host.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), host.Close(), done())
 	}
-	return &loaded{p, file.Manifest, host}, nil
+	return &loaded{p, file.Manifest, host, done}, nil
 }
 
 func (f *hostFlags) logger(out io.Writer) *slog.Logger {

@@ -118,6 +118,13 @@ func TestPluginAuthorsLoop(t *testing.T) {
 	refusedPlugin(t, "want deny", "install", "--dir", t.TempDir(), wasm)
 	mustPlugin(t, "a #tag\n", []string{"redact"}, "run", wasm) // so that the author can look
 
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	mustPlugin(t, "a #tag\n", []string{"redact"}, "run", "--cache", "", wasm)
+	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
+		t.Errorf("without a cache it left %v, %v", left, err)
+	}
+
 	refusedPlugin(t, "has no test vectors", "test", write(t, t.TempDir(), "bare.wasm", read(t, wasm)))
 	refusedPlugin(t, "is no module", "run", dir)
 	refusedPlugin(t, "no such file", "run", dir+"/none.wasm")
