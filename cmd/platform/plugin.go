@@ -62,6 +62,7 @@ func defaultCache() string {
 func (f *hostFlags) config() plugins.Config {
 	cfg := plugins.Defaults()
 	trial(&cfg)
+	cfg.StderrEvery = 0
 	cfg.CacheDir = f.cache
 	return cfg
 }
