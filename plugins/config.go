@@ -38,6 +38,8 @@ type Config struct {
 	ProbeMost   time.Duration // the interval doubles with each bad probe, up to this
 	ProbesGood  int           // that many in a row end a quarantine
 
+	StderrEvery time.Duration // between two messages of one plugin's guests that are logged; 0: log all
+
 	OnError abi.Verdict // of plugins whose manifest does not say: Allow (open), Deny (closed) or Hold
 
 	TrustedKeys      []ed25519.PublicKey // signers of modules
@@ -83,6 +85,7 @@ func Defaults() Config {
 		ProbeFirst:    time.Second,
 		ProbeMost:     5 * time.Minute,
 		ProbesGood:    3,
+		StderrEvery:   time.Second,
 		OnError:       abi.Deny,
 		Trial: Trial{
 			InProcess:   true,

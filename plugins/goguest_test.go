@@ -44,6 +44,13 @@ func TestGoGuest(t *testing.T) {
 	wasm := buildGoGuest(t)
 	p := mustLoad(t, h, wasm, "{}")
 	other := mustLoad(t, h, wasm, "{}")
+	m, err := plugins.ParseManifest([]byte(`{"config": {}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Load(t.Context(), "goguest", wasm, m); err == nil || !strings.Contains(err.Error(), `configure returned 3; it printed "no such word: colour"`) {
+		t.Errorf("a configuration it does not take: got %v, want its own words", err)
+	}
 
 	var first struct{ random, order string }
 	for round := range 2 {
@@ -88,8 +95,8 @@ func TestGoGuest(t *testing.T) {
 			}
 		}
 	}
-	if n := strings.Count(log.String(), `text="something went [31m wrong"`); n == 0 || n > 20 {
-		t.Errorf("got %d lines of 400 on stderr, want a few:\n%s", n, log.String())
+	if n := strings.Count(log.String(), `text="something went [31m wrong`); n == 0 || n > 20 {
+		t.Errorf("got %d messages for 400 lines on stderr, want a few:\n%s", n, log.String())
 	}
 	if strings.Contains(log.String(), "\x1b") {
 		t.Error("an escape sequence reached the log")

@@ -41,6 +41,7 @@ type instance struct {
 	view        []byte    // the whole memory, as long as it does not grow
 	snap        *snapshot // what reset puts back
 	params      [2]uint64
+	said        string // what the guest printed to stderr in the last call
 }
 
 // snapshot is the state that every decision begins with. It is immutable.
@@ -123,7 +124,7 @@ func (in *instance) initialize(p *Plugin) (*snapshot, error) {
 			return nil, err
 		}
 		if code != 0 {
-			return nil, fmt.Errorf("it refused its config: %s returned %d", abi.ExportConfigure, int32(code))
+			return nil, fmt.Errorf("it refused its config: %s returned %d%s", abi.ExportConfigure, int32(code), in.words())
 		}
 	}
 	if err := in.selfTest(); err != nil {
@@ -145,6 +146,16 @@ func (in *instance) initialize(p *Plugin) (*snapshot, error) {
 	return snap, nil
 }
 
+// words is what the guest printed in the last call, to be put behind an error
+// of setting up: an author's own words say best what is wrong, and no message
+// of anybody is in them.
+func (in *instance) words() string {
+	if in.said == "" {
+		return ""
+	}
+	return fmt.Sprintf("; it printed %q", in.said)
+}
+
 // setUpCall calls one export on a budget for setting up and returns its
 // result, 0 if it has none.
 func (in *instance) setUpCall(name string, params ...uint64) (uint64, error) {
@@ -152,7 +163,7 @@ func (in *instance) setUpCall(name string, params ...uint64) (uint64, error) {
 	copy(stack, params)
 	_, err := in.call(in.mod.ExportedFunction(name), setupFuel, stack)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", name, err)
+		return 0, fmt.Errorf("%s: %w%s", name, err, in.words())
 	}
 	if name == abi.ExportInitialize {
 		return 0, nil
@@ -177,7 +188,7 @@ func (in *instance) selfTest() error {
 	view, _ := in.memory.Read(0, in.memory.Size())
 	in.view = view
 	if _, _, _, err := in.decide(input, neutral.Text, neutral.Normalized); err != nil {
-		return fmt.Errorf("self-test with a neutral message: %w", err)
+		return fmt.Errorf("self-test with a neutral message: %w%s", err, in.words())
 	}
 	return nil
 }
@@ -294,6 +305,7 @@ func (in *instance) call(fn api.Function, budget uint64, stack []uint64) (used u
 	in.fuel.Set(budget)
 	in.stack.Set(stackWords)
 	err = fn.CallWithStack(in.ctx, stack)
+	in.said = in.io.flush()
 	left := int64(in.fuel.Get())
 	used = budget - uint64(max(left, 0))
 	if err != nil {

@@ -62,7 +62,7 @@ func newPlugin(h *Host, name, digest string, m Manifest, prep *prepared, code wa
 	if m.OnError == abi.Error { // not said
 		p.manifest.OnError = h.cfg.OnError
 	}
-	p.stderr = &stderrLog{log: p.log, limit: &allowance{every: time.Second}}
+	p.stderr = &stderrLog{log: p.log, limit: &allowance{every: h.cfg.StderrEvery}}
 	p.logged.every = 10 * time.Second
 	p.pool.init(h.cfg.PoolSize)
 	return p

@@ -27,7 +27,7 @@ const (
 	wasiNoSys  = 52
 	maxRandom  = 1 << 10 // bytes of one random_get
 	maxIOVecs  = 16      // of one fd_write
-	maxStderr  = 1 << 10 // bytes of one fd_write that are kept
+	maxStderr  = 1 << 10 // bytes that are kept of what a guest prints in one call
 	wasiSeed   = 0x70617 // any number, as long as it never changes
 	wasiUptime = 1e9     // ns: Go refuses to start at 0
 )
@@ -42,7 +42,8 @@ type guestIO struct {
 	timeMS int64 // the input's; the guest's wall clock stands there
 	rng    rand.PCG
 	stderr *stderrLog
-	random bool // numbers were drawn since the last rewind
+	random bool   // numbers were drawn since the last rewind
+	said   []byte // to stderr, in this call
 	// Blocks of memory that the host wrote to, as the guest's own mask has them.
 	written uint64
 	shift   uint
@@ -75,23 +76,30 @@ func newGuestIO(stderr *stderrLog) *guestIO {
 	return g
 }
 
-// stderrLog passes on what guests of one plugin print, at most one message
-// per second, in printable ASCII.
+// stderrLog passes on what guests of one plugin print, one message a call and
+// Config.StderrEvery at most, in printable ASCII.
 type stderrLog struct {
 	log   *slog.Logger
 	limit *allowance
 }
 
-func (s *stderrLog) write(b []byte) {
+// flush ends a call: what the guest printed meanwhile goes to the log. It
+// returns it.
+func (g *guestIO) flush() string {
+	if len(g.said) == 0 {
+		return ""
+	}
 	text := strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
 			return ' '
 		}
 		return r
-	}, string(b)))
-	if text != "" && s.limit.take() {
-		s.log.Warn(LogStderr, "text", text)
+	}, string(g.said)))
+	g.said = g.said[:0]
+	if text != "" && g.stderr.limit.take() {
+		g.stderr.log.Warn(LogStderr, "text", text)
 	}
+	return text
 }
 
 // stub is one WASI function: how many parameters of which type, and what it
@@ -211,7 +219,6 @@ func write(g *guestIO, mem api.Memory, p []uint64) uint64 {
 	if n > maxIOVecs {
 		return wasiInval
 	}
-	var kept []byte
 	total := uint32(0)
 	for i := range n {
 		ptr, ok1 := mem.ReadUint32Le(vecs + 8*i)
@@ -222,10 +229,9 @@ func write(g *guestIO, mem api.Memory, p []uint64) uint64 {
 		}
 		total += size
 		if fd == 2 {
-			kept = append(kept, b[:min(len(b), maxStderr-len(kept))]...)
+			g.said = append(g.said, b[:min(len(b), maxStderr-len(g.said))]...)
 		}
 	}
-	g.stderr.write(kept)
 	g.wrote(uint32(p[3]), 4)
 	if !mem.WriteUint32Le(uint32(p[3]), total) {
 		return wasiFault

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -62,6 +63,8 @@ func defaultCache() string {
 func (f *hostFlags) config() plugins.Config {
 	cfg := plugins.Defaults()
 	trial(&cfg)
+	cfg.StderrEvery = 0
+	cfg.FaultLimit, cfg.FaultWindow = 1_000, time.Nanosecond // no quarantine: each message is judged, however many fail
 	cfg.CacheDir = f.cache
 	return cfg
 }

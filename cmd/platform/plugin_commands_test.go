@@ -291,3 +291,17 @@ func TestPluginBacktest(t *testing.T) {
 	refusedPlugin(t, "line 1 is no record", "backtest", old, "--against", old, "--from", write(t, t.TempDir(), "x", "nonsense\n"))
 	refusedPlugin(t, "--since", "backtest", old, "--against", old, "--since", "-1h")
 }
+
+// TestPluginCommandsKnowNoQuarantine: a server stops asking a plugin that fails
+// again and again; whoever looks at it wants to see every failure.
+func TestPluginCommandsKnowNoQuarantine(t *testing.T) {
+	dir, _ := newPlugin(t, "no-tags")
+	edit(t, filepath.Join(dir, "plugin.c"), "parley_mask(&spans, PARLEY_TEXT, i, end);", "__builtin_trap();")
+	edit(t, filepath.Join(dir, "no-tags.json"), `"vectors"`, `"limits": {"fuel": 100000}, "vectors"`)
+	to := t.TempDir()
+	refusedPlugin(t, "unreachable", "build", dir, "--out", to) // its vectors fail, and it is there to be looked at
+	out := mustPlugin(t, strings.Repeat("a #tag\n", 20), nil, "run", filepath.Join(to, "no-tags.wasm"))
+	if n := strings.Count(out, "it trapped: unreachable"); n != 20 {
+		t.Errorf("got %d of 20 failures told:\n%s", n, out)
+	}
+}

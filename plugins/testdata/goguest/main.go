@@ -28,6 +28,12 @@ func inputBuffer(n int32) int32 {
 	return int32(uintptr(unsafe.Pointer(&in[0])))
 }
 
+//go:wasmexport configure
+func configure(_, _ int32) int32 {
+	println("no", "such word:", "colour")
+	return 3
+}
+
 //go:wasmexport decide
 func decide(_, n int32) int64 {
 	at := in[16]
