@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"parley/plugins"
+	"parley/plugins/internal/asm"
 	"parley/sdk/abi"
 )
 
@@ -116,7 +117,7 @@ func BenchmarkSoak(b *testing.B) {
 	h := newHost(b)
 	guests := []*plugins.Plugin{
 		mustLoad(b, h, masker(), "{}"), mustLoad(b, h, buildC(b, "words"), words200()),
-		mustLoad(b, h, trapOn("x"), "{}"), mustLoad(b, h, onX(nil, forever), "{}"),
+		mustLoad(b, h, trapOn("x"), "{}"), mustLoad(b, h, onX(nil, forever, asm.Const64(0)), "{}"),
 	}
 	in := abi.Input{TimeMS: 1, Text: []byte(text120), Normalized: []byte(text120), User: "ann", Room: "lobby", Kind: "message"}
 	input := abi.AppendInput(nil, &in)
