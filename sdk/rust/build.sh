@@ -33,7 +33,7 @@ if [ "$1" = --find ]; then
 	echo "$rustc"
 	exit
 fi
-flags="--edition 2021 --target $target -C opt-level=3 -C panic=abort -C codegen-units=1"
+flags="--edition 2021 --target $target -C opt-level=3 -C panic=abort -C codegen-units=1 -C target-feature=+bulk-memory"
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 # shellcheck disable=SC2086 # a list of flags
