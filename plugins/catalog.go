@@ -20,34 +20,49 @@ import (
 	"parley/core/watch"
 )
 
-// Catalog keeps the plugins of one folder loaded. It satisfies
-// moderation.Source.
+// Catalog keeps the plugins of one folder loaded, and knows which version of
+// each is in force and which is on trial. It satisfies moderation.Source.
+//
+// Locks: loading before saving before mu. mu is a leaf and held for memory
+// only; a decision that crosses a guard takes it.
 type Catalog struct {
 	// Set at construction.
 	cfg  Config
 	log  *slog.Logger
 	host *Host
+	wake chan struct{} // holds a token when there is something to save
 
-	set atomic.Pointer[set] // in force; replaced whole
+	set atomic.Pointer[set] // in force; replaced whole, by who holds mu
 
-	mu     sync.Mutex // one reload at a time; never held by readers of set
-	closed bool       // guarded by mu
+	loading sync.Mutex // one reload at a time
+	closed  bool       // guarded by loading
+
+	saving sync.Mutex // one write to disk at a time
+	store  store      // guarded by saving
+
+	mu     sync.Mutex
+	absent map[string]savedState // guarded by mu; of names without an entry
 }
 
 // set is one immutable state of the catalog.
 type set struct {
-	judges  []moderation.Judge // sorted by name
+	judges  []moderation.Judge // sorted by name, a version on trial before the one in force
 	entries []*entry           // of every file, sorted by name
 	err     error              // why the folder could not be read, nil if it could
 }
 
 // entry is what became of one file. Immutable.
 type entry struct {
-	name    string
-	source  [sha256.Size]byte // of module and manifest, as last tried
-	plugin  *Plugin           // in force; nil if none ever loaded
-	refused error             // why the file as it is now is not in force, nil if it is
-	tried   time.Time
+	name      string
+	source    sourceID   // of the files, as last tried; zero: to be tried again
+	identity  string     // of the same, if they could be read
+	plugin    *Plugin    // in force; nil if none ever loaded or was promoted
+	cand      *candidate // on trial, nil if none
+	refused   error      // why the files as they are now are neither, nil if they are
+	tried     time.Time
+	rollbacks []Rollback // oldest first
+	stats     *stats     // handed on to the name's next entry
+	seats     []moderation.Judge
 }
 
 // New returns a Catalog without plugins. It starts nothing; call Load, then
@@ -57,25 +72,32 @@ func New(cfg Config, log *slog.Logger) (*Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Catalog{cfg: cfg, log: log, host: host}
+	c := &Catalog{cfg: cfg, log: log, host: host, wake: make(chan struct{}, 1), store: store{dir: cfg.StateDir}}
 	c.set.Store(&set{})
+	if c.absent, err = c.store.load(); err != nil {
+		log.Error("the state of rollouts is lost: the versions in the folder are taken as if they were new", "err", err)
+	}
+	if c.absent == nil {
+		c.absent = make(map[string]savedState)
+	}
 	return c, nil
 }
 
-// Judges returns the plugins in force, sorted by name. The slice is never
-// changed; whoever keeps it may go on deciding with it after a swap.
+// Judges returns the plugins in force and on trial, sorted by name. The slice
+// is never changed; whoever keeps it may go on deciding with it after a swap.
 func (c *Catalog) Judges() []moderation.Judge { return c.set.Load().judges }
 
 // Load reads the folder once. A file that is refused does not keep the others
 // from loading; the error joins one for each. Only an unreadable folder leaves
 // everything as it was.
 func (c *Catalog) Load(ctx context.Context) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.loading.Lock()
+	defer c.loading.Unlock()
 	return c.reloadLocked(ctx)
 }
 
-// Run watches the folder until ctx ends and loads what changes.
+// Run watches the folder until ctx ends, loads what changes, and moves rollouts
+// on when their time has come.
 func (c *Catalog) Run(ctx context.Context) error {
 	if c.cfg.Dir == "" {
 		<-ctx.Done()
@@ -89,23 +111,30 @@ func (c *Catalog) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { c.attend(ctx) })
 	return w.Run(ctx)
 }
 
 // Close frees all plugins. Call it after Run has returned and the last
 // decision has ended. It may be called twice.
 func (c *Catalog) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.loading.Lock()
+	defer c.loading.Unlock()
 	if c.closed {
 		return nil
 	}
 	c.closed = true
+	c.save() // a rollback that nobody attended to
+	c.mu.Lock()
 	c.set.Store(&set{})
+	c.mu.Unlock()
 	return c.host.Close()
 }
 
-// reloadLocked builds a new set from the folder and puts it in force.
+// reloadLocked tries what is new in the folder and puts what came of it in its
+// place, in one step.
 func (c *Catalog) reloadLocked(ctx context.Context) error {
 	if c.closed {
 		return errors.New("plugins: the catalog is closed")
@@ -117,39 +146,135 @@ func (c *Catalog) reloadLocked(ctx context.Context) error {
 		if old.err == nil || old.err.Error() != err.Error() {
 			c.log.Error("plugin folder cannot be read", "dir", c.cfg.Dir, "err", err)
 		}
-		c.set.Store(&set{judges: old.judges, entries: old.entries, err: err})
+		c.mu.Lock()
+		now := c.set.Load()
+		c.set.Store(&set{judges: now.judges, entries: now.entries, err: err})
+		c.mu.Unlock()
 		return err
 	}
-	next := &set{}
-	var errs []error
+	var all []*attempt
 	for _, name := range names {
-		e := c.load(ctx, name, old.find(name))
+		a := c.try(ctx, name, old.find(name))
 		if ctx.Err() != nil {
 			// Cut short: what was loaded is dropped, the old set stays.
+			a.drop()
+			for _, a := range all {
+				a.drop()
+			}
 			return ctx.Err()
 		}
-		if e == nil {
-			continue // deleted meanwhile
+		if a != nil {
+			all = append(all, a) // else deleted meanwhile
 		}
-		next.entries = append(next.entries, e)
-		if e.plugin != nil {
-			next.judges = append(next.judges, e.plugin)
-		}
+	}
+	next := c.publish(all)
+	c.keep(all)
+	var errs []error
+	for _, e := range next.entries {
 		if e.refused != nil {
 			errs = append(errs, fmt.Errorf("plugin %s: %w", e.name, e.refused))
 		}
 	}
-	c.set.Store(next)
-	for _, e := range old.entries {
-		now := next.find(e.name)
-		if now == nil {
-			c.log.Info("plugin removed", "plugin", e.name)
+	return errors.Join(errs...)
+}
+
+// publish puts what was tried in its place. Meanwhile a guard or an operator
+// may have moved rollouts on, so it goes from the present set, not from the one
+// the attempts began with.
+func (c *Catalog) publish(all []*attempt) *set {
+	c.mu.Lock()
+	cur, next := c.set.Load(), &set{}
+	for _, a := range all {
+		e := cur.find(a.name)
+		if !a.unchanged {
+			e = a.settle(c, e, c.absent[a.name].Rollbacks)
 		}
-		if e.plugin != nil && (now == nil || now.plugin != e.plugin) {
-			e.plugin.retire()
+		next.entries = append(next.entries, e)
+		delete(c.absent, a.name)
+	}
+	for name, saved := range c.absent { // removed while nobody looked
+		c.forgetLocked(name, saved.Rollbacks)
+	}
+	for _, e := range cur.entries {
+		if next.find(e.name) == nil {
+			c.log.Info("plugin removed", "plugin", e.name)
+			c.forgetLocked(e.name, e.rollbacks)
 		}
 	}
-	return errors.Join(errs...)
+	next.seat()
+	c.set.Store(next)
+	c.mu.Unlock()
+	retire(cur, next)
+	return next
+}
+
+// maxAbsent bounds the names without a file whose rollbacks are remembered.
+const maxAbsent = 1_000
+
+// forgetLocked keeps of a name without a file what was rolled back, so that the
+// same module does not get in by being copied again.
+func (c *Catalog) forgetLocked(name string, rollbacks []Rollback) {
+	delete(c.absent, name)
+	if len(rollbacks) > 0 && len(c.absent) < maxAbsent {
+		c.absent[name] = savedState{Rollbacks: rollbacks}
+	}
+}
+
+// seat lists the judges of the entries.
+func (s *set) seat() {
+	for _, e := range s.entries {
+		s.judges = append(s.judges, e.seats...)
+	}
+}
+
+// retire frees what is in from and not in to.
+func retire(from, to *set) {
+	stays := make(map[*Plugin]bool)
+	for _, e := range to.entries {
+		for _, p := range e.versions() {
+			stays[p] = true
+		}
+	}
+	for _, e := range from.entries {
+		for _, p := range e.versions() {
+			if !stays[p] {
+				p.retire()
+			}
+		}
+	}
+}
+
+// versions lists what the entry holds.
+func (e *entry) versions() (all []*Plugin) {
+	if e.plugin != nil {
+		all = append(all, e.plugin)
+	}
+	if e.cand != nil {
+		all = append(all, e.cand.plugin)
+	}
+	return all
+}
+
+// seated sets the judges, which stay the same as those of old where nothing
+// about them has changed.
+func (e *entry) seated(c *Catalog, old *entry) *entry {
+	if old != nil && old.plugin == e.plugin && old.cand == e.cand {
+		e.seats = old.seats
+		return e
+	}
+	e.seats = nil
+	if e.cand != nil {
+		e.seats = append(e.seats, &seat{Plugin: e.cand.plugin, catalog: c, cand: e.cand, trial: true})
+	}
+	if e.plugin != nil {
+		e.seats = append(e.seats, &seat{Plugin: e.plugin, catalog: c, cand: e.cand})
+	}
+	for _, p := range e.versions() {
+		if p.stats != e.stats { // it is new, nobody else has it yet
+			p.stats = e.stats
+		}
+	}
+	return e
 }
 
 func (s *set) find(name string) *entry {
@@ -189,45 +314,6 @@ func (c *Catalog) list() ([]string, error) {
 			return nil, fmt.Errorf("read folder: %w", err)
 		}
 	}
-}
-
-// load returns the entry for one file: old itself if nothing changed, a new
-// version if it loads, else the old version with the reason. It returns nil if
-// the file is gone.
-func (c *Catalog) load(ctx context.Context, name string, old *entry) *entry {
-	e := &entry{name: name, tried: time.Now()}
-	file, manifest, err := readPlugin(c.cfg.Dir, name, c.cfg.Module.FileBytes)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil
-	case err != nil:
-		e.source = sha256.Sum256([]byte(err.Error()))
-	default:
-		e.source = sourceDigest(file, manifest)
-	}
-	if old != nil {
-		if old.source == e.source {
-			return old // loaded or refused, it would be so again
-		}
-		e.plugin = old.plugin
-	}
-	var p *Plugin
-	if err == nil {
-		p, err = loadSources(ctx, c.host, name, file, manifest)
-	}
-	if ctx.Err() != nil {
-		if p != nil {
-			p.retire()
-		}
-		return nil
-	}
-	if err != nil {
-		e.refused = err
-		c.log.Error("plugin refused", "plugin", name, "old_version_stays", e.plugin != nil, "err", err)
-		return e
-	}
-	e.plugin = p
-	return e
 }
 
 // loadSources builds a plugin from the bytes of its two files.
@@ -281,10 +367,10 @@ func readBounded(path string, most int) ([]byte, error) {
 }
 
 // sourceDigest tells whether a plugin's files have changed.
-func sourceDigest(file, manifest []byte) [sha256.Size]byte {
+func sourceDigest(file, manifest []byte) sourceID {
 	d := sha256.New()
 	fmt.Fprintf(d, "%d %t\n", len(file), manifest != nil)
 	d.Write(file)
 	d.Write(manifest)
-	return [sha256.Size]byte(d.Sum(nil))
+	return sourceID(d.Sum(nil))
 }

@@ -347,19 +347,19 @@ func TestStatus(t *testing.T) {
 	}
 	decide(j, "x")
 	s = status(t, c, "t")
-	if s.State != plugins.StateFaulty || !strings.Contains(s.LastFault, "unreachable") {
-		t.Errorf("got %+v, want faulty after 3 faults", s)
+	if s.State != plugins.StateQuarantined || s.Quarantine == nil || !strings.Contains(s.LastFault, "unreachable") {
+		t.Errorf("got %+v, want quarantined after 3 faults", s)
 	}
 	b, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`"name":"t"`, `"state":"faulty"`, `"on_error":"open"`, `"last_fault":"plugin t: it trapped`, `"limits":{"fuel":5000,"memory_bytes":1048576`} {
+	for _, want := range []string{`"name":"t"`, `"state":"quarantined"`, `"on_error":"open"`, `"last_fault":"plugin t: it trapped`, `"limits":{"fuel":5000,"memory_bytes":1048576`} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("got %s, want %s in it", b, want)
 		}
 	}
-	if got := c.Stats(); got.Faulty != 1 || got.Decisions != 8 || got.Faults != 3 {
+	if got := c.Stats(); got.Quarantined != 1 || got.Decisions != 8 || got.Faults != 3 {
 		t.Errorf("got %+v", got)
 	}
 }

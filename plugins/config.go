@@ -29,8 +29,14 @@ type Config struct {
 	MaxPlugins int // files in Dir
 	PoolSize   int // instances of one plugin, and so its decisions at a time
 
-	FaultLimit  int           // that many faults within FaultWindow mark a plugin faulty
+	// StateDir is where rollouts are remembered; "" forgets them at the end.
+	StateDir string
+
+	FaultLimit  int           // that many faults within FaultWindow put a plugin into quarantine
 	FaultWindow time.Duration //
+	ProbeFirst  time.Duration // until the first probe, and between good ones
+	ProbeMost   time.Duration // the interval doubles with each bad probe, up to this
+	ProbesGood  int           // that many in a row end a quarantine
 
 	OnError abi.Verdict // of plugins whose manifest does not say: Allow (open), Deny (closed) or Hold
 
@@ -56,9 +62,9 @@ const (
 	// setupFuel is for each of _initialize, configure and the other calls at
 	// load. A Go runtime with encoding/json needs 17 million to start.
 	setupFuel = 300_000_000
-	// stackWords bounds the call stack, in words of 8 bytes: 1 MiB, which is
-	// 16,000 calls of the smallest function.
-	stackWords = 128 << 10
+	// stackWords bounds the call stack, in words of 8 bytes: 512 KiB, which is
+	// 8,000 calls of the smallest function.
+	stackWords = 64 << 10
 )
 
 // Defaults returns a Config with everything but Dir and CacheDir set.
@@ -74,6 +80,9 @@ func Defaults() Config {
 		PoolSize:      runtime.GOMAXPROCS(0), // guests are not preempted, more would only queue
 		FaultLimit:    5,
 		FaultWindow:   time.Minute,
+		ProbeFirst:    time.Second,
+		ProbeMost:     5 * time.Minute,
+		ProbesGood:    3,
 		OnError:       abi.Deny,
 		Trial: Trial{
 			InProcess:   true,
@@ -102,6 +111,9 @@ func (c *Config) check() error {
 		{"pool_size", uint64(c.PoolSize), 1_000},
 		{"fault_limit", uint64(c.FaultLimit), 1_000},
 		{"fault_window", uint64(c.FaultWindow), uint64(24 * time.Hour)},
+		{"probe_first", uint64(c.ProbeFirst), uint64(24 * time.Hour)},
+		{"probe_most", uint64(c.ProbeMost), uint64(24 * time.Hour)},
+		{"probes_good", uint64(c.ProbesGood), 1_000},
 	} {
 		if f.got == 0 || f.got > f.most {
 			return fmt.Errorf("plugins: %s is %d, want 1 to %d", f.name, int64(f.got), f.most)

@@ -15,6 +15,9 @@
 // and the set changes in one step. A file that fails is refused by name and
 // reason while the version loaded before it stays in force.
 //
+// A version may be put on trial before it comes into force (see Rollout), and
+// one that fails repeatedly is not asked until probes say that it is well.
+//
 // Promises: a decision is a function of its input alone. Guests see a frozen
 // clock, seeded random numbers, no files and no network; memory and globals
 // are put back after every decision, so nothing is remembered from one message

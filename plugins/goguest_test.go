@@ -97,26 +97,14 @@ func TestGoGuest(t *testing.T) {
 }
 
 func BenchmarkGoGuest(b *testing.B) {
-	dir := b.TempDir()
-	wasm := buildGoGuest(b)
-	b.Run("load, cold cache", func(b *testing.B) {
-		for b.Loop() {
-			mustLoad(b, newHost(b, func(c *plugins.Config) { c.CacheDir = b.TempDir() }), wasm, "{}")
-		}
-	})
-	b.Run("load, warm cache", func(b *testing.B) {
-		mustLoad(b, newHost(b, func(c *plugins.Config) { c.CacheDir = dir }), wasm, "{}")
-		for b.Loop() {
-			mustLoad(b, newHost(b, func(c *plugins.Config) { c.CacheDir = dir }), wasm, "{}")
-		}
-	})
-	b.Run("decide", func(b *testing.B) {
-		p := mustLoad(b, newHost(b, func(c *plugins.Config) { c.CacheDir = dir }), wasm, "{}")
-		in := abi.Input{TimeMS: 1, Text: []byte("hello"), Normalized: []byte("hello"), User: "ann", Room: "lobby", Kind: "message"}
-		input := abi.AppendInput(nil, &in)
-		b.ReportAllocs()
-		for b.Loop() {
-			p.Decide(input, in.Text, in.Normalized)
-		}
-	})
+	p := mustLoad(b, newHost(b), buildGoGuest(b), "{}")
+	for _, text := range []string{"hello", "allocate"} {
+		b.Run(text, func(b *testing.B) {
+			input, in := encoded(text)
+			b.ReportAllocs()
+			for b.Loop() {
+				p.Run(input, in.Text, in.Normalized)
+			}
+		})
+	}
 }

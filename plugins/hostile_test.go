@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"parley/core/moderation"
 	"parley/plugins"
 	"parley/plugins/internal/asm"
 	"parley/plugins/meter"
@@ -25,15 +26,17 @@ func body(parts ...any) []byte {
 	return guest(nil, nil, func(m *asm.Module) { m.Funcs[2].Raw = asm.Cat(parts...) })
 }
 
-// Modules that must not be loaded, and what the error must say.
-func TestRefusedAtLoad(t *testing.T) {
-	h := newHost(t)
-	for _, c := range []struct {
-		name string
-		wasm []byte
-		is   error
-		want string
-	}{
+// hostile is a module that means no good, and what the error must say.
+type hostile struct {
+	name string
+	wasm []byte
+	is   error
+	want string
+}
+
+// refusedModules must not be loaded.
+func refusedModules() []hostile {
+	return []hostile{
 		{"1e8 locals", body(1, asm.U(100_000_000), asm.I64, asm.Const64(0), asm.End), wasmbin.ErrModule, "function 2: wasm module refused: 100000000 locals, at most 4000"},
 		{"4e9 locals", body(1, asm.U(4_000_000_000), asm.I64, asm.Const64(0), asm.End), wasmbin.ErrModule, "4000000000 locals"},
 		{"nested ifs", body(0, bytes.Repeat(asm.Cat(asm.Const(1), asm.If, asm.Empty), 5_000), bytes.Repeat([]byte{asm.End}, 5_000), asm.Const64(0), asm.End), wasmbin.ErrModule, "blocks nest deeper than 4000"},
@@ -64,7 +67,27 @@ func TestRefusedAtLoad(t *testing.T) {
 		{"no buffer", guest(asm.Const64(0), nil, func(m *asm.Module) { m.Funcs[1].Code = asm.Const(0) }), plugins.ErrAnswer, "input_buffer(16384) is 0"},
 		{"data outside memory", guest(asm.Const64(0), []byte("x"), func(m *asm.Module) { m.DataAt = 65_536 }), nil, "instantiate: "},
 		{"text", []byte("hello"), wasmbin.ErrModule, "not a WebAssembly"},
-	} {
+		{"200 KB of nested ifs", body(0, bytes.Repeat(asm.Cat(asm.Const(1), asm.If, asm.Empty), 50_000), bytes.Repeat([]byte{asm.End}, 50_000), asm.Const64(0), asm.End), wasmbin.ErrModule, "blocks nest deeper than 4000"},
+		{"br_table of 100,000 labels", guest(asm.Cat(asm.Const(0), 0x0e, asm.U(100_000), make([]byte, 100_001), asm.Const64(0)), nil), wasmbin.ErrModule, "100000 branch targets, at most 10000"},
+		{"br_table that lies about its size", guest(asm.Cat(asm.Const(0), 0x0e, asm.U(4_000_000_000), 0, asm.Const64(0)), nil), wasmbin.ErrModule, "4000000000 branch targets"},
+		{"table of 4e9 elements", guest(asm.Const64(0), nil, func(m *asm.Module) { m.Table = asm.Cat(asm.FuncRef, 0, asm.U(4_000_000_000)) }), wasmbin.ErrModule, "table 0 has 4000000000 elements, at most 100000"},
+		{"table that may grow for ever", guest(asm.Cat(0xd0, 0x70, asm.Const(1), 0xfc, 15, 0, asm.Drop, asm.Const64(0)), nil, func(m *asm.Module) { m.Table = asm.Cat(asm.FuncRef, 0, 1) }), wasmbin.ErrModule, "has no maximum"},
+		{"memory of 4 GiB", guest(asm.Const64(0), nil, func(m *asm.Module) { m.Min = 65_536 }), wasmbin.ErrModule, "memory of 65536 pages"},
+		{"names the fuel global", guest(asm.Const64(0), nil, func(m *asm.Module) {
+			m.Exports, m.ExportsN = asm.Cat(asm.Name(meter.FuelExport), 3, 0), 1
+			m.Globals = []asm.Global{{Type: 0x7e, Mutable: true, Init: asm.Const64(1 << 60)}}
+		}), meter.ErrMeter, `export "parley_fuel": names beginning with "parley_" are reserved`},
+		{"imports the fuel global", guest(asm.Const64(0), nil, func(m *asm.Module) {
+			m.Imports = []asm.Import{{Module: "parley", Name: meter.FuelExport}}
+		}), wasmbin.ErrModule, "is not available"},
+		{"start function that recurses", guest(asm.Const64(0), nil, extra(asm.Func{Code: asm.Call(3)}), func(m *asm.Module) { m.Start = 4 }), plugins.ErrTrap, "start function trapped"},
+		{"threads", guest(asm.Cat(0xfe, 0, 2, 0, asm.Const64(0)), nil), wasmbin.ErrModule, "threads"},
+	}
+}
+
+func TestRefusedAtLoad(t *testing.T) {
+	h := newHost(t)
+	for _, c := range refusedModules() {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := load(t, h, c.wasm, "{}")
 			if err == nil || !strings.Contains(err.Error(), c.want) || c.is != nil && !errors.Is(err, c.is) {
@@ -85,21 +108,14 @@ func answers(v abi.Verdict, b []byte) []byte {
 	return onX(b, asm.Const64(int64(abi.Pack(v, answerAt, uint32(len(b))))))
 }
 
-// Guests that pass the self-test and misbehave later: that decision fails with
-// the cause, the next one is as good as ever.
-func TestStoppedWhenDeciding(t *testing.T) {
-	h := newHost(t, func(c *plugins.Config) { c.GoMemoryBytes = 1 << 20 })
+// stoppedModules pass the self-test and misbehave for texts of one byte.
+func stoppedModules() []hostile {
 	span := func(s ...abi.Span) []byte { return abi.AppendResult(nil, &abi.Result{Spans: s}) }
 	recursive := guest(asm.Cat(asm.Get(localPtr), asm.Load(textAt+4), asm.Const(1), asm.I32Eq, asm.If, asm.Empty, asm.Call(3), asm.End, asm.Const64(0)), nil,
 		extra(asm.Func{Code: asm.Call(3)}))
-	for _, c := range []struct {
-		name string
-		wasm []byte
-		is   error
-		want string
-	}{
+	return []hostile{
 		{"endless loop", onX(nil, forever, asm.Const64(0)), plugins.ErrFuel, "more than 1000000"},
-		{"endless recursion", recursive, plugins.ErrStack, "1024 KiB of call stack"},
+		{"endless recursion", recursive, plugins.ErrStack, "512 KiB of call stack"},
 		{"memory.grow bomb", onX(nil, asm.Loop, asm.Empty, asm.Const(1), asm.Grow(), asm.Drop, asm.Br(0), asm.End, asm.Const64(0)), plugins.ErrFuel, "ran out of fuel"},
 		{"memory.fill bomb", onX(nil, asm.Loop, asm.Empty, asm.Const(0), asm.Const(1), asm.Const(65536), asm.Fill(), asm.Br(0), asm.End, asm.Const64(0)), plugins.ErrFuel, "ran out of fuel"},
 		{"read outside memory", onX(nil, asm.Const(-1), asm.Load(0), asm.Drop, asm.Const64(0)), plugins.ErrTrap, "out of bounds memory access"},
@@ -121,7 +137,16 @@ func TestStoppedWhenDeciding(t *testing.T) {
 		{"redact without spans", answers(abi.Redact, span()), plugins.ErrAnswer, "redact without spans"},
 		{"spans with deny", answers(abi.Deny, span(abi.Span{Length: 1})), plugins.ErrAnswer, "spans with verdict deny"},
 		{"reason not UTF-8", answers(abi.Deny, abi.AppendResult(nil, &abi.Result{Reason: "\xff"})), plugins.ErrAnswer, "not UTF-8"},
-	} {
+		{"recursion with large frames", guest(asm.Cat(asm.Get(localPtr), asm.Load(textAt+4), asm.Const(1), asm.I32Eq, asm.If, asm.Empty, asm.Const(0), asm.Call(3), asm.Drop, asm.End, asm.Const64(0)), nil,
+			extra(asm.Func{Params: []byte{asm.I32}, Results: []byte{asm.I32}, Code: asm.Cat(bytes.Repeat(asm.Get(0), 1_000), asm.Get(0), asm.Call(3), bytes.Repeat([]byte{asm.I32Add}, 1_000))})), plugins.ErrStack, "512 KiB of call stack"},
+		{"memory.copy bomb", onX(nil, asm.Loop, asm.Empty, asm.Const(0), asm.Const(1), asm.Const(65_535), asm.Copy(), asm.Br(0), asm.End, asm.Const64(0)), plugins.ErrFuel, "ran out of fuel"},
+	}
+}
+
+// That decision fails with the cause, the next one is as good as ever.
+func TestStoppedWhenDeciding(t *testing.T) {
+	h := newHost(t)
+	for _, c := range stoppedModules() {
 		t.Run(c.name, func(t *testing.T) {
 			p := mustLoad(t, h, c.wasm, "{}")
 			for range 3 {
@@ -139,3 +164,35 @@ func TestStoppedWhenDeciding(t *testing.T) {
 		})
 	}
 }
+
+// Spans may not cut a character: the text here is one of two bytes.
+func TestSpanInsideACharacter(t *testing.T) {
+	half := abi.AppendResult(nil, &abi.Result{Spans: []abi.Span{{Length: 1}}})
+	p := mustLoad(t, newHost(t), guest(asm.Cat(asm.Get(localPtr), asm.Load(textAt+4), asm.Const(2), asm.I32Eq,
+		asm.If, asm.I64, asm.Const64(int64(abi.Pack(abi.Redact, answerAt, uint32(len(half))))), asm.Else, asm.Const64(0), asm.End), half), "{}")
+	if v, _, _, err := ask(p, "\u00e9"); v != abi.Error || !errors.Is(err, plugins.ErrAnswer) || !strings.Contains(err.Error(), "span 0 [0,1) cuts a rune") {
+		t.Fatalf("got %v, %v, want the span refused", v, err)
+	}
+}
+
+// What a guest says to people reaches them without control characters.
+func TestReasonOfControlCharacters(t *testing.T) {
+	reason := "\x1b[31mred\x07\x00\u202egnp.exe\u2028line\r\n\tend\u200f"
+	p := mustLoad(t, newHost(t), always(abi.Deny, &abi.Result{Code: 1, Reason: reason}), "{}")
+	stage, err := moderation.New(moderation.Defaults(), source{p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := stage.Judge(t.Context(), &moderation.Message{Room: "lobby", User: "ann", Kind: "message", Text: "hi"}, nil)
+	if err != nil || res.Verdict != abi.Deny || len(res.Reasons) != 1 {
+		t.Fatalf("got %+v, %v", res, err)
+	}
+	if text := res.Reasons[0].Text; strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x202e || r == 0x2028 || r == 0x200f }) || !strings.Contains(text, "red") {
+		t.Errorf("got %q, want no control characters", text)
+	}
+}
+
+// source is a set of judges that never changes.
+type source []moderation.Judge
+
+func (s source) Judges() []moderation.Judge { return s }

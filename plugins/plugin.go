@@ -7,7 +7,6 @@ import (
 	"path"
 	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,17 +25,23 @@ type Plugin struct {
 	name     string
 	digest   string
 	manifest Manifest
-	limits   Limits
-	prep     *prepared
-	code     wazero.CompiledModule
-	stderr   *stderrLog
-	loadedAt time.Time
-	snap     *snapshot // set by setUp
-	pool     pool
+
+	configDigest string // see ConfigDigest
+	limits       Limits
+	prep         *prepared
+	code         wazero.CompiledModule
+	stderr       *stderrLog
+	loadedAt     time.Time
+	snap         *snapshot // set by setUp
+	pool         pool
+	source       sourceID // of its files; set by the catalog, like the next two
+	identity     string   // of its module and configuration, see identityOf
+	stats        *stats   // those of its name
 
 	// Counters.
 	decisions, faults, fuel atomic.Uint64
-	failures                failures
+	logged                  allowance // of faults
+	ward                    ward
 }
 
 func newPlugin(h *Host, name, digest string, m Manifest, prep *prepared, code wazero.CompiledModule) *Plugin {
@@ -47,16 +52,18 @@ func newPlugin(h *Host, name, digest string, m Manifest, prep *prepared, code wa
 		name:     name,
 		digest:   digest,
 		manifest: m,
-		limits:   h.cfg.limits(m.Limits, prep.WASI),
-		prep:     prep,
-		code:     code,
+
+		configDigest: digestConfig(m.Config),
+		limits:       h.cfg.limits(m.Limits, prep.WASI),
+		prep:         prep,
+		code:         code,
+		stats:        newStats(),
 	}
 	if m.OnError == abi.Error { // not said
 		p.manifest.OnError = h.cfg.OnError
 	}
 	p.stderr = &stderrLog{log: p.log, limit: &allowance{every: time.Second}}
-	p.failures.limit, p.failures.window = h.cfg.FaultLimit, h.cfg.FaultWindow
-	p.failures.logged.every = 10 * time.Second
+	p.logged.every = 10 * time.Second
 	p.pool.init(h.cfg.PoolSize)
 	return p
 }
@@ -91,15 +98,30 @@ func (p *Plugin) Wants(room chat.RoomID, kind string) bool {
 // are the two of its fields that spans may name. It returns the verdict, its
 // result (zero for Allow) and the fuel used. On an error the verdict is
 // abi.Error and the plugin's OnError applies; the plugin itself is as good as
-// before. It waits while PoolSize decisions of this plugin are running.
+// before. It waits while PoolSize decisions of this plugin are running. In
+// quarantine the error wraps moderation.ErrQuarantined, and the guest is asked
+// only when a probe is due, which changes nothing about the answer.
 func (p *Plugin) Decide(input, text, normalized []byte) (abi.Verdict, abi.Result, uint64, error) {
 	if len(input) > p.limits.InputBytes {
 		// Not the guest's fault: it never saw the input.
 		return abi.Error, abi.Result{}, 0, fmt.Errorf("plugin %s: input of %d bytes, at most %d (limits.input_bytes)", p.name, len(input), p.limits.InputBytes)
 	}
-	in, err := p.pool.get(p)
+	if p.ward.on.Load() {
+		if err := p.quarantined(input, text, normalized); err != nil {
+			return abi.Error, abi.Result{}, 0, err
+		}
+	}
+	v, r, fuel, err := p.run(input, text, normalized)
 	if err != nil {
 		p.fault(err)
+	}
+	return v, r, fuel, err
+}
+
+// run has an instance decide.
+func (p *Plugin) run(input, text, normalized []byte) (abi.Verdict, abi.Result, uint64, error) {
+	in, err := p.pool.get(p)
+	if err != nil {
 		return abi.Error, abi.Result{}, 0, err
 	}
 	v, r, fuel, err := in.decide(input, text, normalized)
@@ -108,7 +130,6 @@ func (p *Plugin) Decide(input, text, normalized []byte) (abi.Verdict, abi.Result
 	p.fuel.Add(fuel)
 	if err != nil {
 		err = fmt.Errorf("plugin %s: %w", p.name, err)
-		p.fault(err)
 		v, r = abi.Error, abi.Result{}
 	}
 	runtime.KeepAlive(p) // its code must outlive the call
@@ -118,9 +139,30 @@ func (p *Plugin) Decide(input, text, normalized []byte) (abi.Verdict, abi.Result
 // fault counts a failure and logs it, though not each of a flood.
 func (p *Plugin) fault(err error) {
 	p.faults.Add(1)
-	if p.failures.add(err, time.Now()) {
+	now := time.Now()
+	if p.ward.fault(p, err, now) {
+		p.stats.quarantines.Add(1)
+		p.log.Error("plugin quarantined", "digest", p.digest[:12], "on_error", onErrorName(p.OnError()), "first_probe", p.ward.q.rules.first, "err", err)
+	} else if p.logged.take() {
 		p.log.Error("plugin failed", "digest", p.digest[:12], "faults", p.faults.Load(), "err", err)
 	}
+}
+
+// quarantined returns the error of a decision in quarantine, nil if that is
+// over. If a probe is due the guest judges the message as well.
+func (p *Plugin) quarantined(input, text, normalized []byte) error {
+	probe, err := p.ward.probe(time.Now())
+	if !probe {
+		return err
+	}
+	_, _, _, bad := p.run(input, text, normalized)
+	if bad != nil {
+		p.faults.Add(1)
+	}
+	if p.ward.probed(bad, time.Now()) {
+		p.log.Info("plugin is back from quarantine", "digest", p.digest[:12])
+	}
+	return err
 }
 
 // setUp brings up the first instance, tests it and takes the snapshot that
@@ -145,70 +187,6 @@ func (p *Plugin) setUp() error {
 // plugin still decides for who holds it, with an instance for each decision.
 func (p *Plugin) retire() { p.pool.retire() }
 
-// pool is a bounded stack of idle instances. Last in, first out keeps the one
-// whose memory is in the processor's cache busy.
-type pool struct {
-	slots chan struct{} // one for each instance in use
-
-	mu      sync.Mutex
-	idle    []*instance
-	retired bool
-}
-
-func (l *pool) init(size int) {
-	l.slots = make(chan struct{}, size)
-	l.idle = make([]*instance, 0, size)
-}
-
-// get takes an idle instance or makes one.
-func (l *pool) get(p *Plugin) (*instance, error) {
-	l.slots <- struct{}{}
-	l.mu.Lock()
-	if n := len(l.idle); n > 0 {
-		in := l.idle[n-1]
-		l.idle = l.idle[:n-1]
-		l.mu.Unlock()
-		return in, nil
-	}
-	l.mu.Unlock()
-	in, err := p.another()
-	if err != nil {
-		<-l.slots
-		return nil, fmt.Errorf("plugin %s: make another instance: %w", p.name, err)
-	}
-	return in, nil
-}
-
-// put gives an instance back; one that is not clean is closed.
-func (l *pool) put(in *instance, clean bool) {
-	if !clean || !l.add(in) {
-		_ = in.close() // closing memory and tables cannot fail in a way that matters
-	}
-	<-l.slots
-}
-
-// add makes an instance idle, unless the pool is retired.
-func (l *pool) add(in *instance) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.retired {
-		return false
-	}
-	l.idle = append(l.idle, in)
-	return true
-}
-
-func (l *pool) retire() {
-	l.mu.Lock()
-	l.retired = true
-	idle := l.idle
-	l.idle = nil
-	l.mu.Unlock()
-	for _, in := range idle {
-		_ = in.close()
-	}
-}
-
 // allowance lets one through in each period.
 type allowance struct {
 	every time.Duration
@@ -218,35 +196,4 @@ type allowance struct {
 func (a *allowance) take() bool {
 	now, last := time.Now().UnixNano(), a.last.Load()
 	return now-last >= int64(a.every) && a.last.CompareAndSwap(last, now)
-}
-
-// failures remembers the latest faults.
-type failures struct {
-	limit  int
-	window time.Duration
-	logged allowance
-
-	mu     sync.Mutex
-	recent []time.Time // the last limit faults, oldest first
-	last   error
-}
-
-// add records a fault and reports whether to log it.
-func (f *failures) add(err error, now time.Time) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.recent) == f.limit {
-		f.recent = append(f.recent[:0], f.recent[1:]...)
-	}
-	f.recent = append(f.recent, now)
-	f.last = err
-	return f.logged.take()
-}
-
-// faulty reports whether the limit was reached within the window, and the
-// last fault.
-func (f *failures) faulty(now time.Time) (bool, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.recent) == f.limit && now.Sub(f.recent[0]) <= f.window, f.last
 }

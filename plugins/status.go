@@ -12,9 +12,10 @@ import (
 
 // States of a plugin.
 const (
-	StateActive  = "active"  // judges messages
-	StateFaulty  = "faulty"  // judges messages, and failed repeatedly of late
-	StateRefused = "refused" // does not judge: no version of its file ever loaded
+	StateActive      = "active"      // judges messages
+	StateQuarantined = "quarantined" // failed repeatedly and is not asked; its on_error decides
+	StateTrial       = "trial"       // no version is in force yet, one is on trial
+	StateRefused     = "refused"     // does not judge: no version of its file ever came into force
 )
 
 // Status is what operators see of one plugin.
@@ -35,9 +36,32 @@ type Status struct {
 	RefusedAt time.Time `json:"refused_at,omitzero"`
 	LastFault string    `json:"last_fault,omitempty"`
 	// Since this version was loaded.
+	Decisions  uint64      `json:"decisions"`
+	Faults     uint64      `json:"faults"`
+	Fuel       uint64      `json:"fuel"`
+	Quarantine *Quarantine `json:"quarantine,omitempty"`
+	// Candidate is the version on trial.
+	Candidate    *Candidate `json:"candidate,omitempty"`
+	LastRollback *Rollback  `json:"last_rollback,omitempty"`
+}
+
+// Candidate is what operators see of a version on trial.
+type Candidate struct {
+	Version      string    `json:"version,omitempty"`
+	Digest       string    `json:"digest"`
+	Stage        string    `json:"stage"`
+	Percent      int       `json:"percent"` // of people it decides about, once in canary
+	Since        time.Time `json:"since"`   // in this stage
+	PromoteAfter string    `json:"promote_after,omitempty"`
+	// Since the stage began, or the server was started.
 	Decisions uint64 `json:"decisions"`
 	Faults    uint64 `json:"faults"`
-	Fuel      uint64 `json:"fuel"`
+	Denied    uint64 `json:"denied"`
+	Compared  uint64 `json:"compared"`  // messages the version in force judged too
+	Disagreed uint64 `json:"disagreed"` // of them, those it would have treated otherwise
+	LastFault string `json:"last_fault,omitempty"`
+	// Guards are what would roll it back, with their counts of late.
+	Guards []Guard `json:"guards"`
 }
 
 // Status returns the state of every file in the folder, sorted by name. Values
@@ -48,7 +72,16 @@ func (c *Catalog) Status() []Status {
 	for _, e := range entries {
 		s := Status{Name: e.name, State: StateRefused}
 		if e.plugin != nil {
-			s = e.plugin.status(time.Now())
+			s = e.plugin.status()
+		}
+		if e.cand != nil {
+			s.Candidate = e.cand.status()
+			if e.plugin == nil {
+				s.State = StateTrial
+			}
+		}
+		if n := len(e.rollbacks); n > 0 {
+			s.LastRollback = &e.rollbacks[n-1]
 		}
 		if e.refused != nil {
 			s.Error, s.RefusedAt = e.refused.Error(), e.tried
@@ -58,7 +91,7 @@ func (c *Catalog) Status() []Status {
 	return out
 }
 
-func (p *Plugin) status(now time.Time) Status {
+func (p *Plugin) status() Status {
 	limits := p.limits
 	s := Status{
 		Name:        p.name,
@@ -75,11 +108,29 @@ func (p *Plugin) status(now time.Time) Status {
 		Faults:      p.faults.Load(),
 		Fuel:        p.fuel.Load(),
 	}
-	faulty, last := p.failures.faulty(now)
-	if faulty {
-		s.State = StateFaulty
+	quarantine, last := p.ward.status()
+	if quarantine != nil {
+		s.State, s.Quarantine = StateQuarantined, quarantine
 	}
 	if last != nil {
+		s.LastFault = last.Error()
+	}
+	return s
+}
+
+func (k *candidate) status() *Candidate {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	all := k.trial.all
+	s := &Candidate{
+		Version: k.plugin.manifest.Version, Digest: k.plugin.digest, Stage: k.stage, Percent: k.percent, Since: k.since,
+		Decisions: all.decisions, Faults: all.failed, Denied: all.denied, Compared: all.compared, Disagreed: all.disagreed,
+		Guards: k.trial.guards(),
+	}
+	if d := k.trial.rules.PromoteAfter; d > 0 {
+		s.PromoteAfter = d.String()
+	}
+	if _, last := k.plugin.ward.status(); last != nil {
 		s.LastFault = last.Error()
 	}
 	return s
@@ -97,8 +148,8 @@ func onErrorName(v abi.Verdict) string {
 
 // Stats sums up the plugins for metrics.
 type Stats struct {
-	Active, Faulty, Refused int    // plugins; Refused counts files whose present content is not in force
-	Decisions, Faults, Fuel uint64 // of the versions in force
+	Active, Quarantined, Refused, Trial int    // plugins; Refused counts files whose present content is not in force
+	Decisions, Faults, Fuel             uint64 // of the versions in force
 }
 
 // Stats returns the present sums.
@@ -108,8 +159,11 @@ func (c *Catalog) Stats() Stats {
 		switch p.State {
 		case StateActive:
 			s.Active++
-		case StateFaulty:
-			s.Faulty++
+		case StateQuarantined:
+			s.Quarantined++
+		}
+		if p.Candidate != nil {
+			s.Trial++
 		}
 		if p.Error != "" {
 			s.Refused++
@@ -136,7 +190,7 @@ func Check(ctx context.Context, path string, cfg Config, log *slog.Logger) (Stat
 	if err == nil {
 		var p *Plugin
 		if p, err = loadSources(ctx, h, name, file, manifest); err == nil {
-			status = p.status(time.Now())
+			status = p.status()
 			p.retire()
 		}
 	}

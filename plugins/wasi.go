@@ -90,7 +90,7 @@ func (s *stderrLog) write(b []byte) {
 		return r
 	}, string(b)))
 	if text != "" && s.limit.take() {
-		s.log.Warn("plugin wrote to stderr", "text", text)
+		s.log.Warn(LogStderr, "text", text)
 	}
 }
 

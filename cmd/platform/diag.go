@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,12 +14,6 @@ import (
 	"parley/core/config"
 	"parley/core/session"
 )
-
-// diagTime bounds how long a running server may take to answer.
-const diagTime = 30 * time.Second
-
-// maxDiag bounds its answer, in bytes.
-const maxDiag = 1 << 20
 
 func diagCommand() *cobra.Command {
 	c := &cobra.Command{Use: "diag", Short: "Ask a running server about its connections"}
@@ -50,38 +41,8 @@ func diagTCPCommand() *cobra.Command {
 
 // fetchPaths asks the admin listener.
 func fetchPaths(ctx context.Context, addr, tokenFile string) (p session.Paths, err error) {
-	ctx, cancel := context.WithTimeout(ctx, diagTime)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/v1/diag/tcp", nil)
-	if err != nil {
-		return p, fmt.Errorf("--admin %s is no address: %w", addr, err)
-	}
-	if tokenFile != "" {
-		token, err := os.ReadFile(tokenFile)
-		if err != nil {
-			return p, fmt.Errorf("read the admin token: %w", err)
-		}
-		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	}
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return p, fmt.Errorf("ask the server: %w; is it running, and is %s its admin.listen?", err, addr)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxDiag))
-	if err != nil {
-		return p, fmt.Errorf("read the server's answer: %w", err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		var said struct{ Text string }
-		_ = json.Unmarshal(body, &said)
-		return p, fmt.Errorf("the server answered %s: %s", resp.Status, said.Text)
-	}
-	if err := json.Unmarshal(body, &p); err != nil {
-		return p, errors.New("the answer is not that of a Parley server; is --admin the admin listener?")
-	}
-	return p, nil
+	err = ask(ctx, addr, tokenFile, http.MethodGet, "/v1/diag/tcp", nil, &p)
+	return p, err
 }
 
 // printPaths writes the table. What clients chose is quoted where it could

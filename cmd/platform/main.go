@@ -22,12 +22,21 @@ var version = "dev"
 // errTold says that the command has printed what is wrong.
 var errTold = errors.New("told")
 
+// exitCode ends the process with that code; the command has printed why.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second signal has its default effect: the end, at once
 	err := root().ExecuteContext(ctx)
 	stop()
 	if err != nil {
+		var code exitCode
+		if errors.As(err, &code) {
+			os.Exit(int(code))
+		}
 		if !errors.Is(err, errTold) {
 			fmt.Fprintln(os.Stderr, "platform:", err)
 		}
@@ -42,7 +51,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(runCommand(), checkCommand(), doctorCommand(), tokenCommand(), benchCommand(), versionCommand(), diagCommand(), trialCommand())
+	c.AddCommand(runCommand(), checkCommand(), doctorCommand(), tokenCommand(), benchCommand(), versionCommand(), diagCommand(), pluginCommand(), trialCommand(), explainCommand())
 	c.AddCommand(experimentsCommands()...)
 	return c
 }

@@ -46,7 +46,7 @@ func (s *server) metrics() []metrics.Metric {
 		metrics.Counter("parley_room_resets_total", "Times a room's log was replaced and members were reset.", h.Resets.Load),
 		metrics.Counter("parley_catch_ups_total", "Journal reads for members behind the ring.", h.CatchUps.Load),
 	}
-	return slices.Concat(ms, s.decisionMetrics(), s.livenessMetrics(), s.certMetrics(), s.listenerMetrics(), s.runtimeMetrics())
+	return slices.Concat(ms, s.decisionMetrics(), pluginMetrics(s.catalog), s.reviewMetrics(), s.livenessMetrics(), s.certMetrics(), s.listenerMetrics(), s.runtimeMetrics())
 }
 
 // listenerMetrics are those of connections that never became a session.
@@ -80,7 +80,7 @@ func (s *server) certMetrics() []metrics.Metric {
 	}
 }
 
-// decisionMetrics are those of policy and plugins.
+// decisionMetrics are those of the policy.
 func (s *server) decisionMetrics() []metrics.Metric {
 	return []metrics.Metric{
 		{Name: "parley_policy_decisions_total", Help: "Policy decisions, by how they were made.", Read: func(e metrics.Emit) {
@@ -91,27 +91,6 @@ func (s *server) decisionMetrics() []metrics.Metric {
 		metrics.Counter("parley_policy_failures_total", "Decisions the policy could not make.", func() uint64 { return s.policy.Stats().Failures }),
 		metrics.Counter("parley_policy_refused_total", "Revisions that were not taken live.", func() uint64 { return s.policy.Stats().Refused }),
 		metrics.Counter("parley_policy_swaps_total", "Revisions taken live.", func() uint64 { return s.policy.Stats().Swaps }),
-		{Name: "parley_plugins", Help: "Plugins, by state.", Gauge: true, Read: func(e metrics.Emit) {
-			c := s.catalog.Stats()
-			e(float64(c.Active), "state", "active")
-			e(float64(c.Faulty), "state", "faulty")
-			e(float64(c.Refused), "state", "refused")
-		}},
-		{Name: "parley_plugin_decisions_total", Help: "Decisions of the version in force, by plugin.", Read: func(e metrics.Emit) {
-			for _, p := range s.catalog.Status() {
-				e(float64(p.Decisions), "plugin", p.Name)
-			}
-		}},
-		{Name: "parley_plugin_faults_total", Help: "Faults of the version in force, by plugin.", Read: func(e metrics.Emit) {
-			for _, p := range s.catalog.Status() {
-				e(float64(p.Faults), "plugin", p.Name)
-			}
-		}},
-		{Name: "parley_plugin_fuel_total", Help: "Fuel burnt by the version in force, by plugin.", Read: func(e metrics.Emit) {
-			for _, p := range s.catalog.Status() {
-				e(float64(p.Fuel), "plugin", p.Name)
-			}
-		}},
 	}
 }
 

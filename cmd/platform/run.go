@@ -129,6 +129,9 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	g.start(inner, "plugins", s.catalog.Run)
 	g.start(inner, "policy", s.policy.Run)
 	g.start(inner, "runtime tuning", s.tuner.Run)
+	if s.evidence != nil {
+		g.start(inner, "evidence", s.evidence.Run)
+	}
 	if s.certs != nil {
 		g.start(inner, "certificate", s.certs.Run)
 	}

@@ -18,6 +18,7 @@ import (
 	"parley/core/auth"
 	"parley/core/chat"
 	"parley/core/config"
+	"parley/core/evidence"
 	"parley/core/journal"
 	"parley/core/liveness"
 	"parley/core/metrics"
@@ -61,6 +62,8 @@ type server struct {
 	tuner    *tuning.Tuner
 	policy   *source.Source
 	catalog  *plugins.Catalog
+	evidence *evidence.Keeper // nil where none is kept
+	stage    *moderation.Stage
 	hub      *room.Hub
 	presence *presence.Tracker
 	wheel    *liveness.Wheel
@@ -88,7 +91,7 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *ser
 		return nil, fmt.Errorf("make data_dir: %w", err)
 	}
 	for _, build := range []func(context.Context) error{
-		s.openTuner, s.openJournal, s.openPolicy, s.openPlugins, s.openChat, s.openListeners, s.openAdmin,
+		s.openTuner, s.openJournal, s.openPolicy, s.openPlugins, s.openEvidence, s.openChat, s.openListeners, s.openAdmin,
 	} {
 		if err := build(ctx); err != nil {
 			return nil, err
@@ -145,6 +148,7 @@ func pluginConfig(cfg config.Config) plugins.Config {
 	c := plugins.Defaults()
 	c.Dir = cfg.Plugins.Dir
 	c.CacheDir = filepath.Join(cfg.DataDir, "plugin-cache")
+	c.StateDir = filepath.Join(cfg.DataDir, "plugin-state")
 	c.GoFuel = uint64(cfg.Plugins.Fuel)
 	c.Fuel = min(c.Fuel, c.GoFuel)
 	c.GoMemoryBytes = int(cfg.Plugins.MemoryBytes)
@@ -174,7 +178,12 @@ func (s *server) openChat(context.Context) error {
 	if err != nil {
 		return err
 	}
-	stage, err := moderation.New(moderation.Defaults(), s.catalog)
+	mc := moderation.Defaults()
+	var keeper session.Evidence // without evidence it must be nil, and not a nil *Keeper
+	if s.evidence != nil {
+		mc.Keep, keeper = evidence.Mode(s.cfg.Evidence.Keep).Wants, s.evidence
+	}
+	s.stage, err = moderation.New(mc, s.catalog)
 	if err != nil {
 		return err
 	}
@@ -190,8 +199,8 @@ func (s *server) openChat(context.Context) error {
 		RoomsPerConnection: l.RoomsPerConnection, HistoryEntries: l.HistoryEntries, HandshakeTimeout: l.HandshakeTimeout, PingsPerSecond: l.PingsPerSecond,
 		ReconnectJitter: s.cfg.Shutdown.ReconnectJitter, Heartbeat: s.cfg.Liveness.Ping, StoreTimeout: storeTimeout,
 	}, session.Deps{
-		Hub: hub, Journal: s.journal, Gate: s.policy, Stage: stage, Signals: moderation.NewTracker(trackedSpeakers),
-		Auth: authenticator, Presence: s.presence, Wheel: wheel, Log: s.log,
+		Hub: hub, Journal: s.journal, Gate: s.policy, Stage: s.stage, Signals: moderation.NewTracker(trackedSpeakers),
+		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, Log: s.log,
 	})
 	return err
 }
@@ -373,17 +382,21 @@ func (s *server) openAdmin(context.Context) error {
 	if err != nil {
 		return err
 	}
+	var records admin.Evidence
+	if s.evidence != nil {
+		records = s.evidence
+	}
 	reg := metrics.New(s.log)
 	if err := reg.Add(s.metrics()...); err != nil {
 		return err
 	}
 	s.adminHTTP = s.httpServer(admin.New(admin.Deps{
-		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Log: s.log, Ready: s.notReady,
+		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Plugins: s.catalog, Log: s.log, Ready: s.notReady,
+		Decide: s.sessions, Evidence: records, Replay: s.stage,
 		Status: map[string]func() any{
 			"status":        func() any { return s.status() },
 			"diag/tcp":      func() any { return s.sessions.WorstPaths() },
 			"policy/status": func() any { return s.policy.Status() },
-			"plugins":       func() any { return map[string]any{"plugins": s.catalog.Status()} },
 		},
 	}))
 	return nil

@@ -48,9 +48,14 @@ type Deps struct {
 	Hub     *room.Hub
 	Journal journal.Journal
 	Create  Creator
-	Status  map[string]func() any          // path below /v1/ -> document, e.g. "policy/status"
-	Ready   func(context.Context) []string // what is wrong; empty = ready
-	Log     *slog.Logger
+	Plugins Plugins // nil: none are shown
+	Decide  Decider // of held messages
+	// Evidence may be nil: then none is kept. Replay judges it again.
+	Evidence Evidence
+	Replay   Replayer
+	Status   map[string]func() any          // path below /v1/ -> document, e.g. "policy/status"
+	Ready    func(context.Context) []string // what is wrong; empty = ready
+	Log      *slog.Logger
 }
 
 // Creator makes rooms; *session.Server does.
@@ -74,6 +79,9 @@ func New(d Deps) *API {
 		a.mux.HandleFunc("GET /v1/"+path, func(w http.ResponseWriter, _ *http.Request) { reply(w, 200, status()) })
 	}
 	a.rooms()
+	a.plugins()
+	a.reviews()
+	a.evidence()
 	a.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	a.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	a.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

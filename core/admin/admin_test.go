@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -18,6 +19,8 @@ import (
 
 	"parley/core/auth"
 	"parley/core/chat"
+	"parley/core/evidence"
+	evidencedisk "parley/core/evidence/disk"
 	"parley/core/journal"
 	"parley/core/journal/disk"
 	"parley/core/room"
@@ -32,13 +35,15 @@ type node struct {
 	api     *API
 	hub     *room.Hub
 	journal *disk.Journal
+	replay  replays
+	records *evidence.Keeper
 	token   string
 	addr    string
 	wrong   []string // what Ready answers
 	client  *http.Client
 }
 
-func start(t testing.TB) *node {
+func start(t testing.TB, edit ...func(*Deps)) *node {
 	t.Helper()
 	dir := t.TempDir()
 	log := slog.New(slog.DiscardHandler)
@@ -46,18 +51,24 @@ func start(t testing.TB) *node {
 	dc.Path, dc.CommitWindow = filepath.Join(dir, "parley.db"), 0
 	n := &node{t: t, journal: must(disk.Open(dc, log))}
 	n.hub = must(room.New(room.Defaults(), n.journal, log))
-	sessions := must(session.New(session.Config{HistoryEntries: 1, StoreTimeout: time.Second}, session.Deps{Hub: n.hub}))
+	sessions := must(session.New(session.Config{HistoryEntries: 1, StoreTimeout: time.Second}, session.Deps{Hub: n.hub, Journal: n.journal}))
+	es := must(evidencedisk.Open(evidencedisk.Config{Path: filepath.Join(dir, "evidence.db"), MaxBytes: 1 << 20}, log))
+	n.records = must(evidence.New(evidence.Defaults(), es, log))
 	token := must(auth.LoadOrCreateAdminToken(filepath.Join(dir, "admin.token")))
 	n.token = token.Reveal()
-	n.api = New(Deps{
-		Token: token, Hub: n.hub, Journal: n.journal, Create: sessions, Log: log,
+	deps := Deps{
+		Token: token, Hub: n.hub, Journal: n.journal, Create: sessions, Decide: sessions, Evidence: n.records, Replay: &n.replay, Log: log,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "parley_up 1\n") }),
 		Status: map[string]func() any{
 			"policy/status": func() any { return map[string]string{"revision": "default"} },
 			"broken":        func() any { return make(chan int) },
 		},
 		Ready: func(context.Context) []string { return n.wrong },
-	})
+	}
+	for _, f := range edit {
+		f(&deps)
+	}
+	n.api = New(deps)
 	ctx, stop := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- n.hub.Run(ctx) }()
@@ -80,7 +91,7 @@ func start(t testing.TB) *node {
 			t.Error(err)
 		}
 		sessions.Close()
-		if err := n.journal.Close(); err != nil {
+		if err := errors.Join(n.journal.Close(), es.Close()); err != nil {
 			t.Error(err)
 		}
 	})

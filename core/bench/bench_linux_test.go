@@ -177,16 +177,17 @@ func TestStorm(t *testing.T) {
 			cfg := config(l)
 			cfg.Keys = keys
 			s := runMode(t, "storm", cfg)[0]
-			want := 4
+			turns := []string{"rest", "storm elsewhere", "storm"}
+			want := 2 * len(turns)
 			if keys != nil {
-				want = 2
+				want = len(turns)
 			}
 			if len(s.Table.Rows) != want {
-				t.Fatalf("got rows %v, want %d: rest and storm for each limit", s.Table.Rows, want)
+				t.Fatalf("got rows %v, want %d: %v for each limit", s.Table.Rows, want, turns)
 			}
 			for i, row := range s.Table.Rows {
-				if len(row) != len(s.Table.Columns) || row[1] != []string{"rest", "storm"}[i%2] {
-					t.Errorf("got row %q below %q, want rest and storm in turns", row, s.Table.Columns)
+				if len(row) != len(s.Table.Columns) || row[1] != turns[i%len(turns)] {
+					t.Errorf("got row %q below %q, want %v in turns", row, s.Table.Columns, turns)
 				}
 			}
 			if last := s.Table.Rows[want-1]; last[7] == "0" || last[9] == "" {

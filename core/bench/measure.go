@@ -246,6 +246,7 @@ type Counters struct {
 	Stacks      float64 // bytes
 	Runtime     float64 // bytes of the runtime's own structures
 	Goroutines  float64
+	Started     float64 // goroutines ever started
 	Messages    float64 // appended
 	Writes      float64 // of the pumps
 }
@@ -262,7 +263,13 @@ func (s *Server) counters(ctx context.Context) Counters {
 		HeapFree: m["go_memstats_heap_idle_bytes"] - m["go_memstats_heap_released_bytes"], Stacks: m["go_memstats_stack_inuse_bytes"],
 		Runtime: m["go_memstats_mspan_sys_bytes"] + m["go_memstats_mcache_sys_bytes"] + m["go_memstats_buck_hash_sys_bytes"] +
 			m["go_memstats_gc_sys_bytes"] + m["go_memstats_other_sys_bytes"],
-		Goroutines: m["go_goroutines"],
-		Messages:   m["parley_messages_total"], Writes: m["parley_pump_writes_total"],
+		Goroutines: m["go_goroutines"], Started: m["go_sched_goroutines_created_goroutines_total"],
+		Messages: m["parley_messages_total"], Writes: m["parley_pump_writes_total"],
 	}
+}
+
+// StartRate is how many goroutines the server started in a second of the
+// measured time; 0 where its admin API cannot be asked.
+func (m *Measured) StartRate() float64 {
+	return (m.After.Started - m.Before.Started) / max(m.Took.Seconds(), 1e-9)
 }

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"time"
@@ -12,12 +13,18 @@ const (
 	barWidth  = 30
 )
 
-// progress draws a bar until the returned function is called. at returns how
-// far the work is, 0 to 1, and what to say beside.
+// progress draws a bar where there is something to draw it on.
 func (b *Bench) progress(what string, at func() (float64, string)) (stop func()) {
 	if b.Progress == nil {
 		return func() {}
 	}
+	return Progress(b.Progress, what, at)
+}
+
+// Progress draws a bar on a terminal until the returned function is called,
+// which takes it away and waits for the goroutine that draws. at returns how
+// far the work is, 0 to 1, and what to say beside; that goroutine calls it.
+func Progress(out io.Writer, what string, at func() (float64, string)) (stop func()) {
 	quit := make(chan struct{})
 	var drawing sync.WaitGroup
 	drawing.Go(func() {
@@ -25,11 +32,11 @@ func (b *Bench) progress(what string, at func() (float64, string)) (stop func())
 		defer tick.Stop()
 		for {
 			part, text := at()
-			fmt.Fprintf(b.Progress, "\r\x1b[K%s", bar(what, part, text))
+			fmt.Fprintf(out, "\r\x1b[K%s", bar(what, part, text))
 			select {
 			case <-tick.C:
 			case <-quit:
-				fmt.Fprint(b.Progress, "\r\x1b[K")
+				fmt.Fprint(out, "\r\x1b[K")
 				return
 			}
 		}

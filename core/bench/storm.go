@@ -36,7 +36,10 @@ func (b *Bench) storm(ctx context.Context, l Load) ([]report.Section, error) {
 	return []report.Section{s}, nil
 }
 
-// stormUnder returns a row at rest and one in the storm.
+// stormUnder returns a row at rest, one while the same crowd storms another
+// server, and one in the storm. The second shows what is the machine's share:
+// where clients and servers run on the same CPUs, a crowd that connects takes
+// them from the room whoever it connects to.
 func (b *Bench) stormUnder(ctx context.Context, l Load, limit string) (rows [][]string, err error) {
 	keys := map[string]string{acceptKey: limit}
 	name := limit
@@ -59,20 +62,38 @@ func (b *Bench) stormUnder(ctx context.Context, l Load, limit string) (rows [][]
 	if err := rest.wrong(); err != nil {
 		return rows, err
 	}
-	crowd, err := b.fleet(ctx, server, Load{Members: l.Arrivals, RoomSize: arrivalsRoom, Parallel: l.Arrivals, Returns: true})
+	if b.Target == "" {
+		other, err := b.server(ctx, keys, nil)
+		if err != nil {
+			return rows, err
+		}
+		row, err := b.stormed(ctx, l, server, other, rest, name, "storm elsewhere")
+		rows = append(rows, row...)
+		if err := errors.Join(err, other.Stop()); err != nil {
+			return rows, err
+		}
+	}
+	row, err := b.stormed(ctx, l, server, server, rest, name, "storm")
+	return append(rows, row...), err
+}
+
+// stormed measures the room at server while a crowd arrives at another one, or
+// at the same.
+func (b *Bench) stormed(ctx context.Context, l Load, server, at *Server, rest *Measured, limit, when string) (rows [][]string, err error) {
+	crowd, err := b.fleet(ctx, at, Load{Members: l.Arrivals, RoomSize: arrivalsRoom, Parallel: l.Arrivals, Returns: true})
 	if err != nil {
-		return rows, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, crowd.Close()) }()
 	come := make(chan arrived, 1)
 	l.onMeasure = func(ctx context.Context) { come <- arrive(ctx, crowd, l.Duration) }
 	m, err := b.run(ctx, server, l)
 	if err != nil {
-		return rows, err
+		return nil, err
 	}
 	a := <-come
-	rows = append(rows, append(m.stormRow(name, "storm", rest), report.Number(float64(a.open)), a.after(), report.Number(float64(a.returned))))
-	return rows, errors.Join(m.wrong(), a.err)
+	row := append(m.stormRow(limit, when, rest), report.Number(float64(a.open)), a.after(), report.Number(float64(a.returned)))
+	return [][]string{row}, errors.Join(m.wrong(), a.err)
 }
 
 // arrivalsRoom is how many of those who arrive share a room.

@@ -154,7 +154,7 @@ func (b *Bench) processors(ctx context.Context, l Load) ([]report.Section, error
 
 // SweepSections shows tunings beside each other.
 func SweepSections(title string, all []*Tuned) []report.Section {
-	t := &report.Table{Columns: []string{"setting", "GC/s", "pause p99", "pause max", "GC CPU", "heap ±", "RSS", "deliveries/s", "per CPU-s", "p50", "p99", "p99.9"}}
+	t := &report.Table{Columns: []string{"setting", "GC/s", "pause p99", "pause max", "GC CPU", "heap ±", "RSS", "deliveries/s", "per CPU-s", "p50", "p99", "p99.9", "goroutines started/s"}}
 	plot := report.Plot{Title: "Latency by percentile", X: "percentile", Y: "ms"}
 	for _, m := range all {
 		t.Rows = append(t.Rows, m.row())
@@ -173,5 +173,6 @@ func (m *Tuned) row() []string {
 		num(float64(m.RSS)/(1<<20)) + " MiB", num(float64(m.Delivered) / m.Took.Seconds()),
 		num(float64(m.Delivered) / max(m.CPU.Seconds(), 1e-9)),
 		num(ms(m.Delivery.At(50))) + " ms", num(ms(m.Delivery.At(99))) + " ms", num(ms(m.Delivery.At(99.9))) + " ms",
+		num(m.StartRate()),
 	}
 }

@@ -47,6 +47,8 @@ type Outcome string
 const (
 	Accepted Outcome = "accepted" // appended as sent
 	Redacted Outcome = "redacted" // appended with parts masked
+	Held     Outcome = "held"     // kept for a moderator to look at; nobody else sees it
+	Rejected Outcome = "rejected" // a moderator looked and refused it; only after Held
 )
 
 // Reason explains a decision to a person and to a program.
@@ -81,6 +83,9 @@ const (
 	CodeSlowMode     Code = "slow_mode"      // the room asks for more time between messages
 	CodeTooManyRooms Code = "too_many_rooms" // limits.rooms_per_connection
 	CodeTooManyConns Code = "too_many_conns" // limits.connections_per_ip or _per_user
+	CodeQueueFull    Code = "queue_full"     // the message should wait for review, but too many do
+	CodeNoReview     Code = "no_review"      // no such open review: decided already, or never there
+	CodeNoAppeal     Code = "no_appeal"      // the appeal is unknown, used or too old
 	CodeUnavailable  Code = "unavailable"    // the store cannot answer; nothing was decided
 	CodeOverloaded   Code = "overloaded"     // the node sheds load
 	CodeSlowConsumer Code = "slow_consumer"  // fatal, resumable: the client read too slowly
@@ -94,6 +99,7 @@ type Error struct {
 	Code    Code
 	Text    string        // one safe sentence: what happened, why, what to do
 	Reasons []Reason      // the rules behind a denial
+	Appeal  string        // what the command appeal takes, where the denial may be appealed
 	Retry   time.Duration // when trying again may help; <0: at once, with backoff
 	Cause   error         // for the log only, never sent
 }

@@ -97,6 +97,7 @@ type message struct {
 	refused         bool
 	refusedAfterAck bool
 	unknown         bool
+	held            chat.MessageID // the review's id, where it was held
 }
 
 // room is what all accounts together say of one room.
@@ -308,6 +309,8 @@ func (c *checker) ended(r *room, who author, m *message) {
 		c.report.Acked++
 	case m.refused:
 		c.report.Refused++
+	case m.held != "":
+		c.report.Held++
 	case m.unknown:
 		c.report.Unknown++
 	default:
@@ -317,6 +320,14 @@ func (c *checker) ended(r *room, who author, m *message) {
 	if m.refusedAfterAck {
 		c.find(Violation{Fault: RefusedPosted, Client: m.client, Room: r.id, Seq: m.ack.Seq, Nonce: who.nonce},
 			"%s was refused nonce %q in room %s after it had been acknowledged at seq %d", m.client, who.nonce, r.id, m.ack.Seq)
+	}
+	if m.held != "" && m.acked < 0 {
+		for p, seq := range r.posted {
+			if at := r.at[place{p.epoch, seq}]; p.author == who && at.id != m.held {
+				c.find(Violation{Fault: AnswerChanged, Client: m.client, Room: r.id, Epoch: p.epoch, Seq: seq, Nonce: who.nonce},
+					"%s had nonce %q of room %s held as %s, yet it stands at seq %d with id %s (epoch %s)", m.client, who.nonce, r.id, m.held, seq, at.id, p.epoch)
+			}
+		}
 	}
 	if !m.refused || m.acked >= 0 {
 		return

@@ -34,7 +34,8 @@ const (
 	Begin   Kind = "begin"   // a connection of user From begins; what follows belongs to it
 	Send    Kind = "send"    // a message is about to be written, the first time or again
 	Ack     Kind = "ack"     // the server acknowledged it
-	Refused Kind = "refused" // the server refused it for good
+	Refused Kind = "refused" // the server, or a moderator, refused it for good
+	Held    Kind = "held"    // it waits for a moderator: it may turn up later, once, under this id
 	Unknown Kind = "unknown" // no answer came, and nobody will ask again
 	Joined  Kind = "joined"
 	Left    Kind = "left"
@@ -145,6 +146,10 @@ func (l *Log) Sending(room chat.RoomID, nonce string) {
 // for good, or unknown because nobody answered.
 func (l *Log) Answered(room chat.RoomID, nonce string, ack *wire.AckEvent, refused bool) {
 	switch {
+	case ack != nil && ack.Outcome == chat.Held:
+		l.Add(Record{Kind: Held, Room: room, Nonce: nonce, ID: ack.MessageID, Repeat: ack.Repeat})
+	case ack != nil && ack.Outcome == chat.Rejected:
+		l.Add(Record{Kind: Refused, Room: room, Nonce: nonce})
 	case ack != nil:
 		l.Add(Record{Kind: Ack, Room: room, Nonce: nonce, Epoch: ack.Epoch, Seq: ack.Seq, ID: ack.MessageID, Repeat: ack.Repeat})
 	case refused:

@@ -61,6 +61,7 @@ type Report struct {
 	Clients, Rooms           int
 	Sends, Resends           int // distinct messages, further writes of them
 	Acked, Refused, Unknown  int // messages by how they ended
+	Held                     int // messages that wait for a moderator, or were approved unseen
 	Repeats                  int // acks of a nonce that was known
 	Delivered                int // entries that arrived
 	Joins, Recovered, Resets int

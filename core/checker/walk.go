@@ -1,6 +1,10 @@
 package checker
 
-import "parley/core/chat"
+import (
+	"cmp"
+
+	"parley/core/chat"
+)
 
 // segment is what a client got of one room between joins and resets.
 type segment struct {
@@ -63,7 +67,7 @@ func (w *walker) record(r *Record) {
 		for room, s := range w.segments {
 			w.end(room, s)
 		}
-	case Send, Ack, Refused, Unknown:
+	case Send, Ack, Refused, Unknown, Held:
 		w.message(r)
 	case Joined:
 		w.joined(r)
@@ -186,9 +190,24 @@ func (w *walker) message(r *Record) {
 		m.refusedAfterAck = m.acked >= 0
 	case Unknown:
 		m.unknown = true
+	case Held:
+		w.held(m, r)
 	case Ack:
 		w.ack(room, m, r)
 	}
+}
+
+// held notes that a message waits for review, which is no promise that it will
+// be posted. Its id is: each answer gives the same, and so does the entry.
+func (w *walker) held(m *message, r *Record) {
+	if r.Repeat {
+		w.report.Repeats++
+	}
+	if was := m.held; was != "" && was != r.ID || m.acked >= 0 {
+		w.find(Violation{Fault: AnswerChanged, Client: w.log.Client, Room: r.Room, Nonce: r.Nonce},
+			"%s was told that nonce %q of room %s is held as %s after it was answered with id %s", w.log.Client, r.Nonce, r.Room, r.ID, cmp.Or(was, m.ack.ID))
+	}
+	m.held = r.ID
 }
 
 func (w *walker) ack(room *room, m *message, r *Record) {
@@ -201,6 +220,10 @@ func (w *walker) ack(room *room, m *message, r *Record) {
 				"%s had nonce %q of room %s acknowledged at seq %d and again at seq %d", w.log.Client, r.Nonce, r.Room, m.ack.Seq, r.Seq)
 		}
 		return
+	}
+	if m.held != "" && m.held != r.ID {
+		w.find(Violation{Fault: AnswerChanged, Client: w.log.Client, Room: r.Room, Epoch: r.Epoch, Seq: r.Seq, Nonce: r.Nonce},
+			"%s had nonce %q of room %s held as %s and then acknowledged with id %s", w.log.Client, r.Nonce, r.Room, m.held, r.ID)
 	}
 	m.acked, m.ack = r.At, *r
 	w.see(room, place{r.Epoch, r.Seq}, sighting{id: r.ID, nonce: r.Nonce, from: w.user, client: w.log.Client})

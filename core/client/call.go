@@ -98,6 +98,10 @@ func replyTo(ev any) (id string, room chat.RoomID, fail *chat.Error) {
 		return e.ID, e.Room, nil
 	case *wire.MembersEvent:
 		return e.ID, e.Room, nil
+	case *wire.ReviewsEvent:
+		return e.ID, e.Room, nil
+	case *wire.ReviewEvent:
+		return e.ID, e.Room, nil
 	case *wire.ErrorEvent:
 		return e.ID, e.Room, errorOf(e)
 	}
@@ -105,7 +109,7 @@ func replyTo(ev any) (id string, room chat.RoomID, fail *chat.Error) {
 }
 
 func errorOf(e *wire.ErrorEvent) *chat.Error {
-	out := &chat.Error{Code: e.Code, Text: e.Text, Reasons: e.Reasons}
+	out := &chat.Error{Code: e.Code, Text: e.Text, Reasons: e.Reasons, Appeal: e.Appeal}
 	if e.Retryable {
 		out.Retry = time.Duration(e.RetryAfterMS) * time.Millisecond
 		if out.Retry == 0 {
@@ -195,7 +199,8 @@ func (c *Conn) Leave(ctx context.Context, room chat.RoomID) error {
 	return err
 }
 
-// Send posts a message and waits until it is durable. A *chat.Error is the
+// Send posts a message and waits until it is durable; the ack of one that is
+// held for review (chat.Held) has no seq. A *chat.Error is the
 // server's refusal; see Unknown for the others.
 func (c *Conn) Send(ctx context.Context, room chat.RoomID, nonce, text string) (*wire.AckEvent, error) {
 	return ask[wire.AckEvent](ctx, c, wire.Command{Type: wire.Send, Room: room, Nonce: nonce, Text: text})
@@ -240,6 +245,23 @@ func (c *Conn) HistoryAll(ctx context.Context, room chat.RoomID) (epoch string, 
 // Members asks who is in a room.
 func (c *Conn) Members(ctx context.Context, room chat.RoomID) (*wire.MembersEvent, error) {
 	return ask[wire.MembersEvent](ctx, c, wire.Command{Type: wire.Members, Room: room})
+}
+
+// Reviews asks for the messages that wait for a moderator: all of the room for
+// one, and otherwise the client's own.
+func (c *Conn) Reviews(ctx context.Context, room chat.RoomID) (*wire.ReviewsEvent, error) {
+	return ask[wire.ReviewsEvent](ctx, c, wire.Command{Type: wire.Reviews, Room: room})
+}
+
+// Review approves or rejects a held message (wire.Approve, wire.Reject).
+func (c *Conn) Review(ctx context.Context, room chat.RoomID, id chat.MessageID, action, reason string) (*wire.ReviewEvent, error) {
+	return ask[wire.ReviewEvent](ctx, c, wire.Command{Type: wire.Review, Room: room, ReviewID: id, Action: action, Reason: reason})
+}
+
+// Appeal asks that a moderator looks at a message that was denied; appeal is
+// that of the *chat.Error.
+func (c *Conn) Appeal(ctx context.Context, room chat.RoomID, appeal, reason string) (*wire.AckEvent, error) {
+	return ask[wire.AckEvent](ctx, c, wire.Command{Type: wire.Appeal, Room: room, Appeal: appeal, Reason: reason})
 }
 
 // Ping makes a round trip through the server's command table.

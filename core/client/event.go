@@ -42,6 +42,10 @@ func decode(frame []byte) (any, error) {
 		ev = new(wire.HistoryEvent)
 	case wire.Members:
 		ev = new(wire.MembersEvent)
+	case wire.Reviews:
+		ev = new(wire.ReviewsEvent)
+	case wire.Review:
+		ev = new(wire.ReviewEvent)
 	case wire.Left:
 		ev = new(wire.LeftEvent)
 	case wire.Welcome:

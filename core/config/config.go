@@ -26,6 +26,7 @@ type Config struct {
 
 	Auth      Auth      `yaml:"auth" doc:"Who may connect."`
 	Plugins   Plugins   `yaml:"plugins" doc:"Moderation plugins: WebAssembly modules that judge each message."`
+	Evidence  Evidence  `yaml:"evidence" doc:"Originals of judged messages, for moderators: what plugins saw and said, so that a decision can be explained and tried again. Kept on the node that judged."`
 	Policy    Policy    `yaml:"policy" doc:"Rego rules that decide who may do what. Without dir and git.url the built-in policy decides."`
 	Redis     Redis     `yaml:"redis" doc:"The shared store of a cluster."`
 	Journal   Journal   `yaml:"journal" doc:"The log of each room: history, order and resume."`
@@ -109,6 +110,13 @@ type Plugins struct {
 	// Who may sign plugins, and whether they must be signed.
 	TrustedKeys      []string `yaml:"trusted_keys" check:"ed25519" zero:"nobody is trusted" doc:"Public keys of those whose signatures on plugins count."`
 	RequireSignature bool     `yaml:"require_signature" doc:"Refuse plugins that none of plugins.trusted_keys signed."`
+}
+
+// Evidence configures what is kept of judged messages.
+type Evidence struct {
+	Keep      string        `yaml:"keep" enum:"flagged|all|none" doc:"Which judged messages are kept: those that a plugin flagged, masked, held or denied, all, or none."`
+	Retention time.Duration `yaml:"retention" min:"1m" max:"8760h" zero:"until max_bytes" doc:"Age at which evidence is erased."`
+	MaxBytes  Size          `yaml:"max_bytes" min:"1MiB" max:"1TiB" doc:"Size of all evidence together; the oldest makes way."`
 }
 
 // Policy configures where the rules come from.
@@ -236,7 +244,8 @@ func Defaults() Config {
 			Max:         8,
 			OnError:     "closed",
 		},
-		Policy: Policy{Git: Git{Ref: "main", Interval: 4 * time.Second}},
+		Evidence: Evidence{Keep: "flagged", Retention: 72 * time.Hour, MaxBytes: 256 << 20},
+		Policy:   Policy{Git: Git{Ref: "main", Interval: 4 * time.Second}},
 		Journal: Journal{
 			RetentionEntries: 100_000,
 			NonceWindow:      10 * time.Minute, // longer than any client keeps resending

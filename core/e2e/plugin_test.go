@@ -28,7 +28,14 @@ func install(t *testing.T, path string, data []byte) {
 // pluginStatus is the part of /v1/plugins these tests read.
 type pluginStatus struct {
 	Name, State, Digest, Error string
+	Version                    string
 	Decisions                  uint64
+	Candidate                  *struct {
+		Version, Stage                 string
+		Percent                        int
+		Decisions, Compared, Disagreed uint64
+	}
+	LastRollback *struct{ Version, Stage, Reason, By string } `json:"last_rollback"`
 }
 
 func pluginOf(n *node, name string) pluginStatus {
@@ -140,7 +147,11 @@ func constantModule(v abi.Verdict, reason string) []byte {
 	code := []byte{3}
 	code = append(code, function(i32(abi.Version)...)...)
 	code = append(code, function(i32(buffer)...)...)
-	code = append(code, function(i64(int64(abi.Pack(v, at, uint32(len(result)))))...)...)
+	answer := int64(0) // allow has no result
+	if v != abi.Allow {
+		answer = int64(abi.Pack(v, at, uint32(len(result))))
+	}
+	code = append(code, function(i64(answer)...)...)
 	m = append(m, section(10, code...)...)
 	data := append([]byte{1, 0}, append(i32(at), 0x0b)...)
 	return append(m, section(11, append(data, sized(result)...)...)...)

@@ -20,6 +20,8 @@ const (
 	HistoryRead = "history.read"
 	MembersRead = "members.read"
 	MessageSend = "message.send"
+	// ModerateReview: see the room's review queue, approve and reject.
+	ModerateReview = "moderate.review"
 )
 
 // Input is the question: may this subject do this action to this resource?

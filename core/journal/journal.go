@@ -69,7 +69,7 @@ const (
 // Receipt is what an append answers, and answers again for the same nonce.
 type Receipt struct {
 	Epoch   string
-	Seq     uint64
+	Seq     uint64 // 0 for a review that is open or was rejected
 	ID      chat.MessageID
 	Outcome chat.Outcome
 	Reasons []chat.Reason
@@ -104,6 +104,11 @@ type Request struct {
 	// those means that the caller is behind, not the store: it changes
 	// nothing. So callers that lost the same entries share one new epoch.
 	Known Position
+	// Review, when set, makes the append put a message in the room's review
+	// queue, or take one out; see Act. Entry is then the message as well, with
+	// the same id, author and nonce. Approving and rejecting store the answer
+	// under the nonce anew, so that a resend is told what is true by then.
+	Review *Review
 }
 
 // Info describes a room as the journal holds it.
@@ -121,6 +126,10 @@ type Info struct {
 type Watcher interface {
 	// Appended delivers one durable entry. The entry must not be modified.
 	Appended(epoch string, e *Entry)
+	// Reviewed tells that a review was opened or decided. It is a hint: no
+	// delivery makes up for one that was missed. The review must not be
+	// modified.
+	Reviewed(r *Review)
 	// Doubt says that deliveries may have been missed (a link was
 	// re-established, a probe stayed away): compare with Info and Read.
 	Doubt()
@@ -128,7 +137,8 @@ type Watcher interface {
 
 // Journal is an ordered log per room.
 type Journal interface {
-	// Append stores one entry. Errors: ErrExists, ErrTooLarge,
+	// Append stores one entry, or what Request.Review says. Errors:
+	// ErrExists, ErrQueueFull and ErrNotOpen (nothing was stored), ErrTooLarge,
 	// ErrUnavailable (nothing is known to be stored unless the nonce later
 	// says otherwise: the outcome is unknown), ErrOverloaded (nothing was
 	// stored), ctx errors (outcome unknown).
@@ -154,6 +164,10 @@ type Journal interface {
 	// another. An unknown room has an empty log, a fresh or empty epoch and
 	// no state; asking does not create it.
 	Info(ctx context.Context, room chat.RoomID) (Info, error)
+	// Reviews returns the room's open reviews, the oldest first, and the last
+	// decisions, the newest first. A record that fails its checksum is left
+	// out and logged.
+	Reviews(ctx context.Context, room chat.RoomID) (open, decided []Review, err error)
 	// Rooms lists the rooms the journal holds, sorted, beginning after the
 	// given one, at most limit.
 	Rooms(ctx context.Context, after chat.RoomID, limit int) ([]chat.RoomID, error)

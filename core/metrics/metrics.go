@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"regexp"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -24,7 +25,12 @@ type Metric struct {
 	Read  func(Emit)
 	// Buckets is read instead of Read for a histogram.
 	Buckets func() Buckets
+	// Histograms is read instead of Read for a histogram with labels.
+	Histograms func(EmitBuckets)
 }
+
+// EmitBuckets takes one histogram. labels are as for Emit.
+type EmitBuckets func(b Buckets, labels ...string)
 
 // Buckets are a histogram's values.
 type Buckets struct {
@@ -56,10 +62,16 @@ type Registry struct {
 	log *slog.Logger
 }
 
+// created is the runtime's count of goroutines ever started, which tells a
+// server that starts one for each request from one that keeps them
+// (go_sched_goroutines_created_goroutines_total).
+var created = regexp.MustCompile(`^/sched/goroutines-created:goroutines$`)
+
 // New returns a registry with the Go runtime's and the process's own metrics.
 func New(log *slog.Logger) *Registry {
 	r := &Registry{reg: prometheus.NewRegistry(), log: log}
-	r.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	goroutines := collectors.GoRuntimeMetricsRule{Matcher: created}
+	r.reg.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(goroutines)), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 
@@ -91,15 +103,16 @@ func (f family) Collect(ch chan<- prometheus.Metric) {
 		ch <- f.histogram(f.m.Buckets())
 		return
 	}
+	if f.m.Histograms != nil {
+		f.m.Histograms(func(b Buckets, labels ...string) { ch <- f.histogram(b, labels...) })
+		return
+	}
 	kind := prometheus.CounterValue
 	if f.m.Gauge {
 		kind = prometheus.GaugeValue
 	}
 	f.m.Read(func(value float64, labels ...string) {
-		var names, values []string
-		for i := 0; i+1 < len(labels); i += 2 {
-			names, values = append(names, labels[i]), append(values, labels[i+1])
-		}
+		names, values := split(labels)
 		m, err := prometheus.NewConstMetric(prometheus.NewDesc(f.m.Name, f.m.Help, names, nil), kind, value, values...)
 		if err != nil {
 			m = prometheus.NewInvalidMetric(prometheus.NewDesc(f.m.Name, f.m.Help, names, nil), err)
@@ -108,9 +121,18 @@ func (f family) Collect(ch chan<- prometheus.Metric) {
 	})
 }
 
+// split takes the names and the values of labels apart.
+func split(labels []string) (names, values []string) {
+	for i := 0; i+1 < len(labels); i += 2 {
+		names, values = append(names, labels[i]), append(values, labels[i+1])
+	}
+	return names, values
+}
+
 // histogram turns buckets into Prometheus' cumulative ones.
-func (f family) histogram(b Buckets) prometheus.Metric {
-	desc := prometheus.NewDesc(f.m.Name, f.m.Help, nil, nil)
+func (f family) histogram(b Buckets, labels ...string) prometheus.Metric {
+	names, values := split(labels)
+	desc := prometheus.NewDesc(f.m.Name, f.m.Help, names, nil)
 	if len(b.Counts) != len(b.Bounds)+1 {
 		return prometheus.NewInvalidMetric(desc, fmt.Errorf("%d counts for %d bounds", len(b.Counts), len(b.Bounds)))
 	}
@@ -120,7 +142,7 @@ func (f family) histogram(b Buckets) prometheus.Metric {
 		n += b.Counts[i]
 		upTo[bound] = n
 	}
-	m, err := prometheus.NewConstHistogram(desc, b.Count, b.Sum, upTo)
+	m, err := prometheus.NewConstHistogram(desc, b.Count, b.Sum, upTo, values...)
 	if err != nil {
 		return prometheus.NewInvalidMetric(desc, err)
 	}

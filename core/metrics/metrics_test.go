@@ -30,6 +30,11 @@ func TestRegistry(t *testing.T) {
 			e(1, "code", "denied")
 			e(2, "code", "unavailable")
 		}},
+		Metric{Name: "parley_fuel", Help: "Fuel.", Histograms: func(e EmitBuckets) {
+			for _, plugin := range []string{"links", "pii"} {
+				e(Buckets{Bounds: []float64{10}, Counts: []uint64{1, 1}, Sum: 25, Count: 2}, "plugin", plugin)
+			}
+		}},
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -37,12 +42,14 @@ func TestRegistry(t *testing.T) {
 	n = 4 // read at each scrape, not at registration
 	got := scrape(t, r)
 	for _, want := range []string{
+		"# TYPE go_sched_goroutines_created_goroutines_total counter\n",
 		"# TYPE parley_things_total counter\nparley_things_total 4\n",
 		"# TYPE parley_now gauge\nparley_now 1.5\n",
 		`parley_errors_total{code="denied"} 1`,
 		`parley_wait_seconds_bucket{le="0.5"} 2`, `parley_wait_seconds_bucket{le="1"} 2`, `parley_wait_seconds_bucket{le="+Inf"} 3`,
 		"parley_wait_seconds_sum 4.5\n", "parley_wait_seconds_count 3\n",
 		`parley_errors_total{code="unavailable"} 2`,
+		"# TYPE parley_fuel histogram\n", `parley_fuel_bucket{plugin="links",le="10"} 1`, `parley_fuel_count{plugin="pii"} 2`,
 		"go_goroutines ",
 	} {
 		if !strings.Contains(got, want) {

@@ -11,10 +11,16 @@ import (
 // goroutine and do not block on anything but the decision itself.
 type Judge interface {
 	// Name is the plugin's name: lower-case letters, digits and hyphens,
-	// unique within a Source.
+	// unique within a Source except as Staged says.
 	Name() string
 	// Digest is the SHA-256 of the module, in hex.
 	Digest() string
+	// Version is the plugin's version for people; it may be empty.
+	Version() string
+	// ConfigDigest is the SHA-256 of the configuration the plugin was given, in
+	// hex; empty where it was given none. Two plugins of the same Digest and
+	// ConfigDigest decide alike.
+	ConfigDigest() string
 	// Wants reports whether the plugin judges messages of that kind
 	// ("message", "edit", "nick", "topic") in that room.
 	Wants(room chat.RoomID, kind string) bool
@@ -59,18 +65,28 @@ type Result struct {
 	Reasons []chat.Reason
 	// Failed says that a Deny or Hold prevailed only because a plugin failed.
 	Failed bool
-	// Records say what each plugin did, by plugin name.
+	// Records say what each plugin did, by plugin name; shadows come after
+	// those that counted.
 	Records []Record
+	// Input is a copy of what the plugins saw, encoded by abi.AppendInput;
+	// empty unless the stage was asked to keep it (see Config.Keep).
+	Input []byte
 }
 
 // Record is one plugin's part in a decision. It holds nothing of the message.
 type Record struct {
 	Plugin  string
 	Digest  string      // of the module
+	Version string      // for people
+	Config  string      // digest of its configuration
+	OnError abi.Verdict // what a failure of it means
+	Part    Part        // Enforce, Canary or Shadow; a Canary with Err did not count
 	Verdict abi.Verdict // its own verdict; abi.Error when it failed
 	Code    uint16      // the plugin's number for its rule
 	Score   uint16      // 0..1000
 	Fuel    uint64
 	Time    time.Duration // wall time of Decide
 	Err     error         // why it failed, nil if it did not
+
+	spans []abi.Span // of a Redact
 }

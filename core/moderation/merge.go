@@ -15,8 +15,6 @@ import (
 const (
 	// ReasonPluginError: a plugin failed, and its on_error refuses or holds.
 	ReasonPluginError = "plugin_error"
-	// ReasonHeld: a plugin wants a moderator to look first.
-	ReasonHeld = "held"
 )
 
 // pluginRetry is when a message refused for a plugin's failure may be tried
@@ -66,7 +64,7 @@ func (mg *merger) add(rec Record, onError abi.Verdict, r *abi.Result) {
 		return
 	}
 	if v == abi.Redact {
-		mg.mark(r.Spans)
+		mg.marks = mg.intervals(mg.marks, r.Spans)
 	}
 	switch {
 	case rank(v) < rank(mg.res.Verdict):
@@ -84,6 +82,8 @@ func explain(rec *Record, v abi.Verdict, r *abi.Result) chat.Reason {
 	switch {
 	case errors.Is(rec.Err, errMissing):
 		reason.Text = "The policy wants the plugin " + rec.Plugin + " to judge this message, but it is not loaded. Tell an operator."
+	case errors.Is(rec.Err, ErrQuarantined):
+		reason.Text = "The plugin " + rec.Plugin + " is in quarantine because it failed repeatedly, and messages do not pass without it. Try again later."
 	case rec.Err != nil:
 		reason.Text = "The plugin " + rec.Plugin + " failed to judge this message, and messages do not pass without it. Try again later."
 	default:
@@ -95,7 +95,11 @@ func explain(rec *Record, v abi.Verdict, r *abi.Result) chat.Reason {
 	return reason
 }
 
-func (mg *merger) mark(spans []abi.Span) {
+// note takes the record of a plugin that does not count.
+func (mg *merger) note(rec Record) { mg.res.Records = append(mg.res.Records, rec) }
+
+// intervals appends what spans mark of the original text.
+func (mg *merger) intervals(to []interval, spans []abi.Span) []interval {
 	for _, sp := range spans {
 		start, end := int(sp.Start), int(sp.Start+sp.Length)
 		if sp.Field == abi.FieldNormalized {
@@ -103,8 +107,9 @@ func (mg *merger) mark(spans []abi.Span) {
 		} else {
 			start, end = mg.form.Expand(start, end)
 		}
-		mg.marks = append(mg.marks, interval{start, end})
+		to = append(to, interval{start, end})
 	}
+	return to
 }
 
 func (mg *merger) result(text string) Result {
@@ -139,20 +144,17 @@ func sanitize(s string) string {
 
 // Refusal returns the error a sender is told when the message was not let
 // through: code denied, or plugin_error where only a failure stands behind it.
-// It is nil after Allow, Flag and Redact. There is no place where held
-// messages wait for a moderator, so Hold refuses as well and says so.
+// It is nil after Allow, Flag and Redact, and after Hold: where a held message
+// waits is for the caller to know.
 func (r *Result) Refusal() *chat.Error {
 	e := &chat.Error{Code: chat.CodeDenied, Reasons: r.Reasons}
 	switch {
-	case r.Verdict != abi.Hold && r.Verdict != abi.Deny:
+	case r.Verdict != abi.Deny:
 		return nil
 	case r.Failed:
 		e.Code = chat.CodePluginError
 		e.Text = "A plugin that must judge this message failed, so it was not sent. Try again later."
 		e.Retry = pluginRetry
-	case r.Verdict == abi.Hold:
-		e.Text = "A plugin wants a moderator to look at this message first. This server keeps no messages for review, so it was not sent; change it or ask a moderator."
-		e.Reasons = append([]chat.Reason{{Code: ReasonHeld, Text: "Held for review, which this server does not offer.", Source: "plugins"}}, r.Reasons...)
 	default:
 		e.Text = "A plugin refused this message, so it was not sent; the reasons say why."
 	}

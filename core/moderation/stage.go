@@ -20,6 +20,9 @@ type Config struct {
 	// InputBytes bounds the encoded input of a decision: the text, its
 	// normalised form and the facts about it.
 	InputBytes int
+	// Keep says of a merged verdict whether Result.Input is wanted; nil keeps
+	// none.
+	Keep func(abi.Verdict) bool
 }
 
 // Defaults returns the configuration that fits every plugin with default
@@ -47,6 +50,7 @@ type scratch struct {
 	roles []string
 	input []byte
 	marks []interval
+	asked []int // index of the judge of each record, -1 for none
 }
 
 // maxKept bounds the scratch that is kept, so that one long text does not hold
@@ -64,7 +68,7 @@ func New(cfg Config, source Source) (*Stage, error) {
 }
 
 // Judge lets the plugins decide on m, one after another on the caller's
-// goroutine. only restricts them by name: nil means every plugin that wants
+// goroutine; those whose verdict does not count (see Staged) come last. only restricts them by name: nil means every plugin that wants
 // the room and kind, an empty list none. A name in only that no plugin has is
 // a failed plugin that fails closed: whoever asked for its judgement does not
 // want the message passed without.
@@ -75,69 +79,129 @@ func New(cfg Config, source Source) (*Stage, error) {
 func (s *Stage) Judge(ctx context.Context, m *Message, only []string) (Result, error) {
 	judges := s.source.Judges()
 	if !slices.IsSortedFunc(judges, byName) {
-		judges = slices.SortedFunc(slices.Values(judges), byName)
+		judges = slices.SortedStableFunc(slices.Values(judges), byName)
 	}
-	asked := count(judges, m, only)
-	missing := absent(judges, only)
-	if asked == 0 && len(missing) == 0 {
+	var few [32]Part // most rooms have fewer, and then it stays on the stack
+	parts, counting, shadows := few[:0], 0, 0
+	for _, j := range judges {
+		part := partOf(j, m, only)
+		switch part {
+		case Enforce, Canary:
+			counting++
+		case Shadow:
+			shadows++
+		}
+		parts = append(parts, part)
+	}
+	missing := absent(judges, parts, only)
+	if counting+shadows+len(missing) == 0 {
 		return Result{Text: m.Text}, ctx.Err()
 	}
 	sc := s.scratch.Get().(*scratch)
 	defer s.put(sc)
 	if err := sc.encode(m, s.cfg.InputBytes); err != nil {
+		if counting+len(missing) == 0 { // only shadows would have seen it, and they change nothing
+			return Result{Text: m.Text}, ctx.Err()
+		}
 		return Result{Text: m.Text}, err
 	}
-	text, _ := abi.FieldBytes(sc.input, abi.FieldText) // encoded just now
-	normalized, _ := abi.FieldBytes(sc.input, abi.FieldNormalized)
-
+	sc.asked = sc.asked[:0]
 	mg := merger{form: &sc.form, marks: sc.marks[:0]}
-	mg.res.Records = make([]Record, 0, asked+len(missing))
+	mg.res.Records = make([]Record, 0, counting+shadows+len(missing))
+	if err := sc.judge(ctx, &mg, judges, parts); err != nil {
+		return Result{Text: m.Text}, err
+	}
+	for _, name := range missing {
+		sc.asked = append(sc.asked, -1)
+		mg.add(Record{Plugin: name, Part: Enforce, Verdict: abi.Error, Err: errMissing, OnError: abi.Deny}, abi.Deny, &abi.Result{})
+	}
+	if shadows > 0 {
+		sc.shadow(ctx, &mg, judges, parts)
+	}
+	mg.observe(judges, sc.asked)
+	sc.marks = mg.marks
+	res := mg.result(m.Text)
+	if s.cfg.Keep != nil && s.cfg.Keep(res.Verdict) {
+		res.Input = slices.Clone(sc.input)
+	}
+	return res, nil
+}
+
+// judge asks the judges that count.
+func (sc *scratch) judge(ctx context.Context, mg *merger, judges []Judge, parts []Part) error {
 	start := time.Now()
-	for _, j := range judges {
-		if !wanted(j, m, only) {
+	failed := "" // the name whose version on trial failed
+	for i, j := range judges {
+		part := parts[i]
+		if part == Shadow && failed != "" && failed == j.Name() {
+			part = Enforce
+		}
+		if part != Enforce && part != Canary {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			return Result{Text: m.Text}, err
+			return err
 		}
-		v, r, fuel, err := decide(j, sc.input, text, normalized)
-		end := time.Now()
-		mg.add(Record{
-			Plugin: j.Name(), Digest: j.Digest(), Verdict: v, Code: r.Code, Score: r.Score,
-			Fuel: fuel, Time: end.Sub(start), Err: err,
-		}, j.OnError(), &r)
-		start = end
+		rec, r := sc.ask(j, part, &start)
+		sc.asked = append(sc.asked, i)
+		if part == Canary && rec.Err != nil {
+			failed = j.Name()
+			mg.note(rec)
+			continue
+		}
+		mg.add(rec, j.OnError(), &r)
 	}
-	for _, name := range missing {
-		mg.add(Record{Plugin: name, Verdict: abi.Error, Err: errMissing}, abi.Deny, &abi.Result{})
+	return nil
+}
+
+// shadow asks the judges that do not count and were not asked in place of
+// another. What it leaves out for want of time nobody misses.
+func (sc *scratch) shadow(ctx context.Context, mg *merger, judges []Judge, parts []Part) {
+	start := time.Now()
+	for i, j := range judges {
+		if parts[i] != Shadow || slices.Contains(sc.asked, i) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		rec, _ := sc.ask(j, Shadow, &start)
+		sc.asked = append(sc.asked, i)
+		mg.note(rec)
 	}
-	sc.marks = mg.marks
-	return mg.result(m.Text), nil
+}
+
+// ask has one judge decide. start is when the one before was done.
+func (sc *scratch) ask(j Judge, part Part, start *time.Time) (Record, abi.Result) {
+	text, _ := abi.FieldBytes(sc.input, abi.FieldText) // encoded just now
+	normalized, _ := abi.FieldBytes(sc.input, abi.FieldNormalized)
+	v, r, fuel, err := decide(j, sc.input, text, normalized)
+	end := time.Now()
+	rec := Record{
+		Plugin: j.Name(), Digest: j.Digest(), Part: part, Verdict: v, Code: r.Code, Score: r.Score,
+		Fuel: fuel, Time: end.Sub(*start), Err: err, Version: j.Version(), Config: j.ConfigDigest(), OnError: j.OnError(),
+	}
+	if v == abi.Redact {
+		rec.spans = r.Spans
+	}
+	*start = end
+	return rec, r
 }
 
 var errMissing = errors.New("moderation: the policy asks for a plugin that is not loaded")
 
 func byName(a, b Judge) int { return cmp.Compare(a.Name(), b.Name()) }
 
-func wanted(j Judge, m *Message, only []string) bool {
-	return (only == nil || slices.Contains(only, j.Name())) && j.Wants(m.Room, m.Kind)
-}
-
-func count(judges []Judge, m *Message, only []string) int {
-	n := 0
-	for _, j := range judges {
-		if wanted(j, m, only) {
-			n++
-		}
-	}
-	return n
-}
-
-// absent returns the names in only that no judge has, sorted, each once.
-func absent(judges []Judge, only []string) []string {
+// absent returns the names in only that no judge has, sorted, each once. One
+// that is only a shadow this time is not there: it changes nothing.
+func absent(judges []Judge, parts []Part, only []string) []string {
 	var names []string
 	for _, name := range only {
-		if !slices.ContainsFunc(judges, func(j Judge) bool { return j.Name() == name }) {
+		there := false
+		for i, j := range judges {
+			there = there || parts[i] != Shadow && j.Name() == name
+		}
+		if !there {
 			names = append(names, name)
 		}
 	}

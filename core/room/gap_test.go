@@ -34,6 +34,8 @@ func (l *lossy) Watch(ctx context.Context, room chat.RoomID, w journal.Watcher) 
 	return l.Journal.Watch(ctx, room, lossyWatcher{l, w})
 }
 
+func (x lossyWatcher) Reviewed(r *journal.Review) { x.w.Reviewed(r) }
+
 func (x lossyWatcher) Doubt() { x.w.Doubt() }
 
 func (x lossyWatcher) Appended(epoch string, e *journal.Entry) {

@@ -104,6 +104,9 @@ func (p *Peer) Control(b []byte) error {
 	return p.sendLocked(b)
 }
 
+// Tell sends a small event that nobody asked for, as Control does a frame.
+func (p *Peer) Tell(f wire.Frame) error { return p.Control(f.Bytes(p.form)) }
+
 // replyLocked is sendLocked for what may be held back.
 func (p *Peer) replyLocked(b []byte) error {
 	if p.closed || p.parked || !p.holding || len(p.held)+len(b) > holdBytes {

@@ -129,6 +129,9 @@ func (r *Room) Appended(epoch string, e *journal.Entry) {
 	}
 }
 
+// Reviewed implements journal.Watcher.
+func (r *Room) Reviewed(v *journal.Review) { r.hub.reviewed(r.id, v) }
+
 // Doubt implements journal.Watcher.
 func (r *Room) Doubt() { r.hub.backfill(r) }
 
@@ -230,8 +233,12 @@ func (r *Room) rememberLocked(u chat.UserID, at int64) {
 // Append appends an entry to the room's log, after all this node has seen of
 // it. create demands an empty log. Errors are those of journal.Append.
 func (r *Room) Append(ctx context.Context, e journal.Entry, create bool) (journal.Receipt, error) {
-	receipt, err := r.hub.journal.Append(ctx, journal.Request{Room: r.id, Entry: e, Create: create, Known: r.Position()})
-	if err == nil && !receipt.Repeat && e.Kind == journal.KindMessage {
+	return r.append(ctx, journal.Request{Room: r.id, Entry: e, Create: create, Known: r.Position()})
+}
+
+func (r *Room) append(ctx context.Context, req journal.Request) (journal.Receipt, error) {
+	receipt, err := r.hub.journal.Append(ctx, req)
+	if e := &req.Entry; err == nil && !receipt.Repeat && receipt.Seq > 0 && e.Kind == journal.KindMessage {
 		r.mu.Lock()
 		if r.ring.head < receipt.Seq { // a shared journal delivers later than it answers, slow mode must not wait for it
 			r.rememberLocked(e.From, e.Time)
@@ -239,6 +246,12 @@ func (r *Room) Append(ctx context.Context, e journal.Entry, create bool) (journa
 		r.mu.Unlock()
 	}
 	return receipt, err
+}
+
+// Review appends what concerns a review of the room: see journal.Request. The
+// entry of an approval reaches the room's members as any other does.
+func (r *Room) Review(ctx context.Context, e journal.Entry, v *journal.Review) (journal.Receipt, error) {
+	return r.append(ctx, journal.Request{Room: r.id, Entry: e, Known: r.Position(), Review: v})
 }
 
 // Announce sends an ephemeral frame to the members that keep up: at once, or

@@ -109,7 +109,10 @@ type event struct {
 	RetryAfterMS                                                                                                int64 `json:"retry_after_ms"`
 	HeartbeatMS                                                                                                 int64 `json:"heartbeat_ms"`
 	Count                                                                                                       int
-	Entries                                                                                                     []event
+	Entries, Open, Decided                                                                                      []event
+	ReviewID                                                                                                    string `json:"review_id"`
+	Appeal, By, Record                                                                                          any
+	All                                                                                                         bool
 	Limits                                                                                                      map[string]int
 }
 

@@ -94,10 +94,12 @@ func (x *Session) attrs() []any {
 		slog.String("network", x.network), slog.String("device", x.device)}
 }
 
-// Who found a connection dead first.
+// Who found a connection dead first. A write that found it broken does not know
+// why: the kernel may just have told the reader.
 const (
 	foundByLadder uint32 = 1 + iota
 	foundByKernel
+	foundBroken
 )
 
 // Dead implements liveness.Peer.
@@ -117,7 +119,7 @@ func (b beating) Dead(v liveness.Verdict) {
 // KernelGaveUp ends the session because the kernel has ended the connection:
 // nothing was acknowledged within TCP_USER_TIMEOUT, or KeepAlive's probes.
 func (x *Session) KernelGaveUp() {
-	if !x.Closed() {
+	if !x.found.CompareAndSwap(foundBroken, foundByKernel) && !x.Closed() {
 		x.found.CompareAndSwap(0, foundByKernel)
 	}
 	x.close(wire.CloseNoPong, "no_pong")
@@ -182,17 +184,21 @@ type progress struct {
 
 // TryWrite implements room.Socket.
 func (p progress) TryWrite(b []byte) (int, error) {
-	n, err := p.Socket.TryWrite(b)
+	n, err := p.Socket.TryWrite(b) // under the peer's lock, so that it is open
 	if err != nil {
-		p.failed(err)
+		p.failed(err, true)
 	}
 	return n, err
 }
 
-// failed notes a write's error.
-func (p progress) failed(err error) {
-	if errors.Is(err, syscall.ETIMEDOUT) {
+// failed notes a write's error. Who writes to a session that is closed has
+// found nothing: it is broken because it was closed.
+func (p progress) failed(err error, open bool) {
+	switch {
+	case errors.Is(err, syscall.ETIMEDOUT):
 		p.x.found.CompareAndSwap(0, foundByKernel)
+	case open && errors.Is(err, syscall.EPIPE):
+		p.x.found.CompareAndSwap(0, foundBroken)
 	}
 }
 
@@ -203,7 +209,7 @@ func (p progress) Write(b []byte, timeout time.Duration) (int, error) {
 		p.x.alive()
 	}
 	if err != nil {
-		p.failed(err)
+		p.failed(err, !p.x.Closed())
 	}
 	return n, err
 }

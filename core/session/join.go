@@ -161,6 +161,10 @@ func (x *Session) leave(_ context.Context, c *wire.Command) error {
 
 func (x *Session) quit(id chat.RoomID, m *room.Member) {
 	m.Leave()
+	if _, looks := x.looking[id]; looks {
+		delete(x.looking, id)
+		x.srv.reviewers.remove(id, x)
+	}
 	x.srv.d.Presence.Leave(id, x.who.User)
 }
 

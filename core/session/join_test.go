@@ -321,6 +321,7 @@ type elsewhere struct{ journal.Journal }
 type deaf struct{}
 
 func (deaf) Appended(string, *journal.Entry) {}
+func (deaf) Reviewed(*journal.Review)        {}
 func (deaf) Doubt()                          {}
 
 func (e elsewhere) Watch(ctx context.Context, id chat.RoomID, _ journal.Watcher) (func(), error) {

@@ -111,6 +111,20 @@ func TestKernelThatGivesUpIsNamed(t *testing.T) {
 			_ = x.Peer().Control(wire.ControlPing(nil))
 			x.KernelGaveUp()
 		},
+		// The reader was told and has not said so yet when a ping finds the socket broken.
+		"to the reader, and a write comes between": func(x *Session, s *wired) {
+			s.broken = os.NewSyscallError("write", syscall.EPIPE)
+			_ = x.Peer().Control(wire.ControlPing(nil))
+			x.KernelGaveUp()
+		},
+		"to the reader, and the drainer comes between": func(x *Session, s *wired) {
+			s.broken = os.NewSyscallError("write", syscall.EPIPE)
+			if _, err := (progress{s, x}).Write([]byte("x"), time.Second); err == nil {
+				t.Error("got no error")
+			}
+			x.Close(wire.CloseInternal, "write")
+			x.KernelGaveUp()
+		},
 		"to the drainer": func(x *Session, s *wired) {
 			s.broken = os.NewSyscallError("write", syscall.ETIMEDOUT)
 			if _, err := (progress{s, x}).Write([]byte("x"), time.Second); err == nil {
@@ -131,6 +145,38 @@ func TestKernelThatGivesUpIsNamed(t *testing.T) {
 			checkCloses(t, w, wire.CloseNoPong, 1)
 			if strings.Count(w.log.text(), "evidence=kernel_timeout") != 1 {
 				t.Error("the log does not name the evidence once")
+			}
+		})
+	}
+}
+
+// A connection that the server closed, or that the client has left, ends in a
+// deadline or a broken write too.
+func TestOwnEndsAreNotTheKernels(t *testing.T) {
+	for name, end := range map[string]func(x *Session, s *wired){
+		"closed, then silent": func(x *Session, _ *wired) { x.Close(wire.CloseSlow, "slow"); x.KernelGaveUp() },
+		"closed while the drainer writes": func(x *Session, s *wired) {
+			x.Close(wire.CloseSlow, "slow")
+			s.broken = os.NewSyscallError("write", syscall.EPIPE)
+			if _, err := (progress{s, x}).Write([]byte("x"), time.Second); err == nil {
+				t.Error("got no error")
+			}
+			x.KernelGaveUp()
+		},
+		"left by the client": func(x *Session, s *wired) {
+			s.broken = os.NewSyscallError("write", syscall.EPIPE)
+			_ = x.Peer().Control(wire.ControlPing(nil))
+			x.Close(wire.CloseNormal, "connection ended")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			s := &wired{sink: newSink()}
+			x := greet(t, w, s, 1)
+			end(x, s)
+			x.End()
+			if n := w.wheel.Stats().Dead[liveness.CauseKernel]; n != 0 {
+				t.Errorf("got %d counted as the kernel's, want 0", n)
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"parley/core/chat"
+	"parley/core/evidence"
 	"parley/core/gate"
 	"parley/core/journal"
 	"parley/core/moderation"
@@ -26,9 +27,12 @@ func (x *Session) send(ctx context.Context, c *wire.Command) error {
 }
 
 func (x *Session) count(r journal.Receipt) {
-	if r.Repeat {
+	switch {
+	case r.Repeat:
 		x.srv.stats.Repeats.Add(1)
-	} else {
+	case r.Outcome == chat.Held:
+		x.srv.stats.Held.Add(1)
+	default:
 		x.srv.stats.Sent.Add(1)
 	}
 }
@@ -90,17 +94,23 @@ func (x *Session) post(ctx context.Context, c *wire.Command) (journal.Receipt, e
 	if err := x.oblige(&d.Obligations, r, text, now); err != nil {
 		return none, err
 	}
-	res, err := x.judge(ctx, r, text, d.Obligations.Plugins, now)
-	if err != nil {
-		return none, err
-	}
 	e := journal.Entry{ID: chat.MessageID(newID()), Kind: journal.KindMessage, From: x.who.User,
-		Time: now.UnixMilli(), Nonce: c.Nonce, Text: res.Text, Outcome: chat.Accepted}
+		Time: now.UnixMilli(), Nonce: c.Nonce, Text: text, Outcome: chat.Accepted}
 	if e.Nonce == "" {
 		e.Nonce = string(e.ID) // nobody can resend it, and nothing else may have the same
 	}
-	if res.Verdict == abi.Redact {
-		e.Outcome, e.Reasons = chat.Redacted, res.Reasons
+	j, err := x.judge(ctx, r, &e, &d)
+	if err != nil {
+		return none, err
+	}
+	switch e.Text = j.res.Text; j.res.Verdict {
+	case abi.Redact:
+		e.Outcome, e.Reasons = chat.Redacted, j.res.Reasons
+	case abi.Hold:
+		e.Reasons = j.res.Reasons
+		return x.srv.hold(ctx, r, e, false, j.record)
+	case abi.Deny:
+		return none, x.refusal(r, e, &j)
 	}
 	receipt, err := r.Append(ctx, e, false)
 	if err != nil {
@@ -129,24 +139,50 @@ func (x *Session) oblige(o *gate.Obligations, r *room.Room, text string, now tim
 	return nil
 }
 
-// judge runs the plugins and turns a verdict against the message into an error.
-func (x *Session) judge(ctx context.Context, r *room.Room, text string, only []string, now time.Time) (moderation.Result, error) {
-	m := moderation.Message{Room: r.ID(), User: x.who.User, Roles: x.who.Roles, Kind: "message", Text: text, TimeMS: now.UnixMilli()}
+// judged is what plugins said of a message.
+type judged struct {
+	res    moderation.Result
+	record string // digest of the decision record, where there is one
+}
+
+// judge runs the plugins over the message e and keeps the evidence of it.
+func (x *Session) judge(ctx context.Context, r *room.Room, e *journal.Entry, d *gate.Decision) (judged, error) {
+	m := moderation.Message{Room: r.ID(), User: x.who.User, Roles: x.who.Roles, Kind: "message", Text: e.Text, TimeMS: e.Time}
 	if role := r.State().Role(x.who.User); role != "" {
 		m.Roles = append(append([]string(nil), m.Roles...), string(role))
 	}
-	m.Signals = x.srv.d.Signals.Observe(m.Room, m.User, text, now)
-	res, err := x.srv.d.Stage.Judge(ctx, &m, only)
-	if err != nil {
-		if ctx.Err() != nil {
-			return res, lateError(err)
-		}
-		return res, err
+	m.Signals = x.srv.d.Signals.Observe(m.Room, m.User, e.Text, time.UnixMilli(e.Time))
+	res, err := x.srv.d.Stage.Judge(ctx, &m, d.Obligations.Plugins)
+	if err != nil && ctx.Err() != nil {
+		return judged{}, lateError(err)
 	}
-	if res.Verdict == abi.Hold || res.Verdict == abi.Deny {
-		return res, res.Refusal()
+	if err != nil || len(res.Records) == 0 {
+		return judged{res: res}, err
 	}
-	return res, nil
+	keeper := x.srv.d.Evidence
+	if keeper != nil {
+		keeper.Judged()
+	}
+	if res.Verdict != abi.Hold && res.Verdict != abi.Deny && len(res.Input) == 0 {
+		return judged{res: res}, nil
+	}
+	record := moderation.NewDecision(e.ID, &m, &res, d.Revision)
+	if keeper != nil && len(res.Input) > 0 {
+		keeper.Keep(evidence.Record{Decision: *record, Input: res.Input})
+	}
+	return judged{res, record.Digest()}, nil
+}
+
+// refusal is what the author of a denied message is told. What plugins said no
+// to, and did not merely fail at, may be appealed.
+func (x *Session) refusal(r *room.Room, e journal.Entry, j *judged) *chat.Error {
+	err := j.res.Refusal()
+	if !j.res.Failed {
+		e.Reasons = j.res.Reasons
+		now := time.Now()
+		err.Appeal = x.srv.appeals.add(&denial{room: r.ID(), entry: e, record: j.record, until: now.Add(appealTime)}, now)
+	}
+	return err
 }
 
 // lateError is what a client is told whose command's time ended before

@@ -68,7 +68,7 @@ func TestSendWalk(t *testing.T) {
 		{name: "denied by a plugin", prepare: func(w *world) { w.judge(says("bouncer", "darn", abi.Deny)) },
 			text: "oh darn it", code: chat.CodeDenied, reason: "rule_1@plugin:bouncer"},
 		{name: "held", prepare: func(w *world) { w.judge(says("careful", "darn", abi.Hold)) },
-			text: "oh darn it", code: chat.CodeDenied, reason: "held@plugins"},
+			text: "oh darn it", outcome: "held", reason: "rule_1@plugin:careful"},
 		{name: "plugin fails", prepare: func(w *world) { w.judge(says("broken", "darn", abi.Error)) },
 			text: "oh darn it", code: chat.CodePluginError, reason: "plugin_error@plugin:broken", retry: true},
 		{name: "denied by policy", prepare: func(w *world) { w.rule(gate.MessageSend, no("announce_only", "only moderators write here")) },
@@ -121,7 +121,7 @@ func TestSendWalk(t *testing.T) {
 				if e.Retryable != tt.retry || e.Room != "lobby" {
 					t.Errorf("got retryable %v in room %q, want %v in lobby", e.Retryable, e.Room, tt.retry)
 				}
-			} else if e.Type != "ack" || e.Outcome != tt.outcome || e.Seq != 2 || e.Epoch == "" || e.MessageID == "" || e.Repeat {
+			} else if e.Type != "ack" || e.Outcome != tt.outcome || (e.Seq != 2) != (tt.outcome == "held") || e.Epoch == "" || e.MessageID == "" || e.Repeat {
 				t.Errorf("got %+v, want an ack %s", e, tt.outcome)
 			}
 			reason := ""
@@ -433,6 +433,8 @@ type spy struct{ see func([]byte) }
 func (s spy) Name() string                   { return "spy" }
 func (s spy) Digest() string                 { return "" }
 func (s spy) OnError() abi.Verdict           { return abi.Deny }
+func (s spy) Version() string                { return "" }
+func (s spy) ConfigDigest() string           { return "" }
 func (s spy) Wants(chat.RoomID, string) bool { return true }
 func (s spy) Decide(input, _, _ []byte) (abi.Verdict, abi.Result, uint64, error) {
 	s.see(input)

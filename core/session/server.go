@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"parley/core/chat"
+	"parley/core/evidence"
 	"parley/core/gate"
 	"parley/core/journal"
 	"parley/core/liveness"
@@ -73,7 +74,15 @@ type Deps struct {
 	Auth     Authenticator
 	Presence *presence.Tracker
 	Wheel    *liveness.Wheel
+	Evidence Evidence // nil keeps none
 	Log      *slog.Logger
+}
+
+// Evidence keeps what plugins saw and said (package evidence). It does not
+// block.
+type Evidence interface {
+	Judged()
+	Keep(evidence.Record)
 }
 
 // Server holds the sessions of one node.
@@ -85,6 +94,9 @@ type Server struct {
 	turns  *turns
 
 	worst pathsOnce
+
+	appeals   appeals
+	reviewers reviewers
 
 	ctx      context.Context // commands run under it; ended by Close
 	stop     context.CancelFunc
@@ -123,7 +135,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		return nil, errors.New("session: StoreTimeout must be above 0")
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	return &Server{
+	s := &Server{
 		ctx: ctx, stop: stop, cfg: cfg, d: d, stats: newStats(), limits: newLimiter(), turns: newTurns(),
 		accepts: newBucket(cfg.AcceptsPerSecond, cfg.AcceptsPerSecond),
 		logs:    newBucket(logsPerSecond, logsBurst),
@@ -131,7 +143,11 @@ func New(cfg Config, d Deps) (*Server, error) {
 		open:    make(map[*Session]struct{}),
 		byIP:    make(map[netip.Addr]int),
 		users:   make(map[chat.UserID]int),
-	}, nil
+	}
+	if d.Hub != nil {
+		d.Hub.OnReview(s.reviewed)
+	}
+	return s, nil
 }
 
 // Config returns the server's configuration.

@@ -45,6 +45,8 @@ type Session struct {
 	release func()      // gives a guest's name back
 	expiry  *time.Timer // ends the connection with its token; nil = never
 	goodbye bool        // the client closed first
+
+	looking map[chat.RoomID]struct{} // rooms whose reviews it was told to hear of
 }
 
 // access says in which state a command is allowed.
@@ -85,6 +87,9 @@ func init() { // the handlers refer to the table through the stats
 		wire.Members: {afterHello, one, true, false, (*Session).members},
 		wire.Ping:    {beforeHello | afterHello, one, false, false, (*Session).ping},
 		wire.Pong:    {beforeHello | afterHello, free, false, false, (*Session).pong},
+		wire.Reviews: {afterHello, one, true, true, (*Session).reviews},
+		wire.Review:  {afterHello, one, true, true, (*Session).review},
+		wire.Appeal:  {afterHello, one, true, true, (*Session).appeal},
 	}
 }
 
@@ -236,6 +241,9 @@ func (x *Session) End() {
 	}
 	for _, r := range x.peer.Detach() {
 		s.d.Presence.Leave(r.ID(), x.who.User)
+	}
+	for id := range x.looking {
+		s.reviewers.remove(id, x)
 	}
 	if x.expiry != nil {
 		x.expiry.Stop()

@@ -13,6 +13,10 @@ type Stats struct {
 	Ended    atomic.Uint64
 	Sent     atomic.Uint64 // messages appended
 	Repeats  atomic.Uint64 // resends answered with the first receipt
+	Held     atomic.Uint64 // messages put in a review queue, appeals included
+	Appeals  atomic.Uint64 // of them, appeals
+	Approved atomic.Uint64 // reviews decided here
+	Rejected atomic.Uint64
 	errors   map[chat.Code]*atomic.Uint64
 	commands map[wire.Type]*atomic.Uint64
 	closes   map[wire.CloseCode]*atomic.Uint64
@@ -22,7 +26,7 @@ var allCodes = []chat.Code{
 	chat.CodeBadRequest, chat.CodeUnknownType, chat.CodeBadState, chat.CodeUnauthorized, chat.CodeNameTaken,
 	chat.CodeDenied, chat.CodePolicyError, chat.CodePluginError, chat.CodeNoRoom, chat.CodeNotMember,
 	chat.CodeTextTooLong, chat.CodeFrameTooBig, chat.CodeRateLimited, chat.CodeSlowMode, chat.CodeTooManyRooms,
-	chat.CodeTooManyConns, chat.CodeUnavailable, chat.CodeOverloaded, chat.CodeSlowConsumer, chat.CodeGoingAway, chat.CodeInternal,
+	chat.CodeTooManyConns, chat.CodeQueueFull, chat.CodeNoReview, chat.CodeNoAppeal, chat.CodeUnavailable, chat.CodeOverloaded, chat.CodeSlowConsumer, chat.CodeGoingAway, chat.CodeInternal,
 }
 
 var allCloses = []wire.CloseCode{

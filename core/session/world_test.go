@@ -155,6 +155,8 @@ type judge struct {
 func (j judge) Name() string                   { return j.name }
 func (j judge) Digest() string                 { return "d1ge57" }
 func (j judge) OnError() abi.Verdict           { return abi.Deny }
+func (j judge) Version() string                { return "1" }
+func (j judge) ConfigDigest() string           { return "" }
 func (j judge) Wants(chat.RoomID, string) bool { return true }
 func (j judge) Decide(_, text, _ []byte) (abi.Verdict, abi.Result, uint64, error) {
 	v, r, err := j.decide(string(text))

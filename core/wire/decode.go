@@ -48,7 +48,7 @@ func decode(frame []byte, c *Command) *chat.Error {
 		if c.Type == "" {
 			return chat.Errorf(chat.CodeBadRequest, `the command has no "type"`)
 		}
-		return chat.Errorf(chat.CodeUnknownType, "there is no command %q; known are hello, join, leave, send, history, members, ping, pong", cut(string(c.Type), 32))
+		return chat.Errorf(chat.CodeUnknownType, "there is no command %q; known are hello, join, leave, send, history, members, ping, pong, reviews, review, appeal", cut(string(c.Type), 32))
 	}
 	return check(c)
 }
@@ -66,6 +66,9 @@ func partial(c Command) Command {
 func malformed(err error) *chat.Error {
 	var syn *jsontext.SyntacticError
 	if errors.As(err, &syn) {
+		if errors.Is(err, jsontext.ErrDuplicateName) {
+			return chat.Errorf(chat.CodeBadRequest, "the object has the same member twice: problem at byte %d", syn.ByteOffset)
+		}
 		return chat.Errorf(chat.CodeBadRequest, "the frame is not a valid JSON object: problem at byte %d", syn.ByteOffset)
 	}
 	var sem *json.SemanticError
@@ -88,6 +91,9 @@ var checks = map[Type]func(*Command) *chat.Error{
 	Members: checkRoom,
 	Ping:    func(*Command) *chat.Error { return nil },
 	Pong:    func(*Command) *chat.Error { return nil },
+	Reviews: checkRoom,
+	Review:  checkReview,
+	Appeal:  checkAppeal,
 }
 
 func checkHello(c *Command) *chat.Error {

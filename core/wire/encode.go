@@ -61,9 +61,13 @@ func EncodeEntry(room chat.RoomID, e *journal.Entry) Frame {
 
 // EncodeAck makes the frame of an ack, by hand where there are no reasons.
 func EncodeAck(id string, room chat.RoomID, r *journal.Receipt) Frame {
-	if len(r.Reasons) > 0 || r.Repeat {
-		return Encode(AckEvent{Type: Ack, ID: id, Room: room, Epoch: r.Epoch, Seq: r.Seq,
-			MessageID: r.ID, Outcome: r.Outcome, Reasons: r.Reasons, Repeat: r.Repeat})
+	if len(r.Reasons) > 0 || r.Repeat || r.Seq == 0 {
+		ev := AckEvent{Type: Ack, ID: id, Room: room, Epoch: r.Epoch, Seq: r.Seq,
+			MessageID: r.ID, Outcome: r.Outcome, Reasons: r.Reasons, Repeat: r.Repeat}
+		if r.Seq == 0 {
+			ev.ReviewID = r.ID
+		}
+		return Encode(ev)
 	}
 	b := make([]byte, maxHeader, maxHeader+192+len(id)+len(room))
 	b = append(b, `{"type":"ack"`...)
@@ -117,7 +121,7 @@ func EventOf(room chat.RoomID, e *journal.Entry) EntryEvent {
 // ErrorOf is the event for an error; id and room echo the command.
 func ErrorOf(id string, room chat.RoomID, e *chat.Error) ErrorEvent {
 	ev := ErrorEvent{Type: Error, ID: id, Room: room, Code: e.Code, Text: e.Text,
-		Reasons: e.Reasons, Retryable: e.Retry != 0}
+		Reasons: e.Reasons, Retryable: e.Retry != 0, Appeal: e.Appeal}
 	if e.Retry > 0 {
 		ev.RetryAfterMS = (e.Retry + time.Millisecond - 1).Milliseconds() // rounded up: 0 would say nothing
 	}

@@ -55,6 +55,10 @@ var commandVectors = []struct{ name, about, frame string }{
 	{"members", "", `{"type":"members","id":"6","room":"lobby"}`},
 	{"ping", "", `{"type":"ping","id":"7","ts":1764000000123}`},
 	{"pong", "", `{"type":"pong","ts":1764000000123}`},
+	{"reviews", "the queue, or one's own held messages", `{"type":"reviews","id":"9","room":"lobby"}`},
+	{"review-approve", "", `{"type":"review","id":"10","room":"lobby","review_id":"0197c5f0-8001-7d4c-ae5f-6c2a1b3d5e7f","action":"approve"}`},
+	{"review-reject", "", `{"type":"review","id":"10","room":"lobby","review_id":"0197c5f0-8001-7d4c-ae5f-6c2a1b3d5e7f","action":"reject","reason":"no addresses here, please"}`},
+	{"appeal", "", `{"type":"appeal","id":"11","room":"lobby","appeal":"K5J2XQWE3NNCTTDXZQ4WQFVBLA","reason":"it is the name of a town"}`},
 	{"unknown-member", "ignored, so that newer clients may talk to older servers", `{"type":"leave","room":"lobby","colour":{"a":[1]}}`},
 
 	{"bad-empty", "no bytes at all", ``},
@@ -83,6 +87,10 @@ var commandVectors = []struct{ name, about, frame string }{
 	{"bad-send-empty", "", `{"type":"send","id":"4","room":"lobby","text":""}`},
 	{"bad-history-both", "", `{"type":"history","id":"5","room":"lobby","before":4,"after":2}`},
 	{"bad-history-limit", "", `{"type":"history","id":"5","room":"lobby","limit":1001}`},
+	{"bad-review-id", "", `{"type":"review","id":"10","room":"lobby","action":"approve"}`},
+	{"bad-review-action", "", `{"type":"review","id":"10","room":"lobby","review_id":"0197c5f0","action":"delete"}`},
+	{"bad-review-reason", "", `{"type":"review","id":"10","room":"lobby","review_id":"0197c5f0","action":"reject","reason":"` + strings.Repeat("x", 501) + `"}`},
+	{"bad-appeal", "", `{"type":"appeal","id":"11","room":"lobby"}`},
 	{"bad-seq-negative", "", `{"type":"history","id":"5","room":"lobby","before":-1}`},
 }
 
@@ -129,6 +137,15 @@ func eventVectors() []struct {
 	long := func(n int) *journal.Entry { e := *entry; e.Text = strings.Repeat("x", n); return &e }
 	denied := chat.Errorf(chat.CodeDenied, "the message was refused")
 	denied.Reasons = []chat.Reason{{Code: "announce_only", Text: "only moderators write in this room", Source: "policy"}}
+	appealable := *denied
+	appealable.Reasons, appealable.Appeal = reasons, "K5J2XQWE3NNCTTDXZQ4WQFVBLA"
+	held := journal.Review{Entry: journal.Entry{ID: goldenID, Kind: journal.KindMessage, From: "ann", Time: 1764000000123, Nonce: goldenNonce,
+		Text: "write to ann@example.org", Outcome: chat.Held, Reasons: reasons}, Appeal: true, Record: strings.Repeat("0a", 32)}
+	rejected := held
+	rejected.Entry.Text, rejected.Entry.Outcome, rejected.By, rejected.Decided = "", chat.Rejected, "mia", 1764000060000
+	rejected.Entry.Reasons = []chat.Reason{{Code: "rejected", Text: "no addresses here, please", Source: "moderator"}}
+	approved := held
+	approved.Entry.Text, approved.Entry.Outcome, approved.Entry.Reasons, approved.By, approved.Decided = "", chat.Accepted, nil, "mia", 1764000060000
 	limits := wire.Limits{FrameBytes: 65536, TextBytes: 4096, CommandsPerSecond: 20, RoomsPerConnection: 200, HistoryEntries: 200}
 	return []struct {
 		name, about string
@@ -144,6 +161,14 @@ func eventVectors() []struct {
 		{"ack-no-id", "", wire.EncodeAck("", "lobby", &journal.Receipt{Epoch: "9f3c01d2", Seq: 43, ID: goldenID, Outcome: chat.Redacted})},
 		{"ack-redacted", "", wire.EncodeAck("4", "lobby", &journal.Receipt{Epoch: "9f3c01d2", Seq: 43, ID: goldenID, Outcome: chat.Redacted, Reasons: reasons})},
 		{"ack-repeat", "", wire.EncodeAck("4", "lobby", &journal.Receipt{Epoch: "9f3c01d2", Seq: 43, ID: goldenID, Outcome: chat.Accepted, Repeat: true})},
+		{"ack-held", "it has no seq", wire.EncodeAck("4", "lobby", &journal.Receipt{Epoch: "9f3c01d2", ID: goldenID, Outcome: chat.Held, Reasons: reasons})},
+		{"ack-rejected", "a resend after the decision", wire.EncodeAck("4", "lobby", &journal.Receipt{Epoch: "9f3c01d2", ID: goldenID, Outcome: chat.Rejected, Reasons: rejected.Entry.Reasons, Repeat: true})},
+		{"reviews", "as a moderator sees them", wire.Encode(wire.ReviewsEvent{Type: wire.Reviews, ID: "9", Room: "lobby", All: true,
+			Open: []wire.ReviewItem{wire.ItemOf(&held, true)}, Decided: []wire.ReviewItem{wire.ItemOf(&rejected, true)}})},
+		{"reviews-own", "as the author does", wire.Encode(wire.ReviewsEvent{Type: wire.Reviews, ID: "9", Room: "lobby", Open: []wire.ReviewItem{wire.ItemOf(&held, false)}})},
+		{"review-rejected", "the author is told", wire.Encode(wire.ReviewEvent{Type: wire.Review, Room: "lobby", ReviewItem: wire.ItemOf(&rejected, false)})},
+		{"review-approved", "the answer to the moderator", wire.Encode(wire.ReviewEvent{Type: wire.Review, ID: "10", Room: "lobby", ReviewItem: wire.ItemOf(&approved, true), Seq: 44})},
+		{"error-appeal", "it may be appealed", wire.Encode(wire.ErrorOf("4", "lobby", &appealable))},
 		{"error-denied", "", wire.Encode(wire.ErrorOf("4", "announcements", denied))},
 		{"error-wait", "", wire.Encode(wire.ErrorOf("4", "lobby", &chat.Error{Code: chat.CodeSlowMode, Text: "this room takes one message in 30 s", Retry: 12_500_000_000}))},
 		{"error-retry", "at once, with backoff", wire.Encode(wire.ErrorOf("4", "lobby", &chat.Error{Code: chat.CodeUnavailable, Text: "the store does not answer", Retry: -1}))},

@@ -52,6 +52,12 @@ var commandShapes = map[wire.Type]shape{
 		fields: []string{"room", "before", "after", "limit"}, required: []string{"room"}, notBoth: []string{"before", "after"}},
 	wire.Members: {about: "Asks who is in a room. Answered by members.",
 		fields: []string{"room"}, required: []string{"room"}},
+	wire.Reviews: {about: "Asks for the messages that wait for a moderator. Answered by reviews.",
+		fields: []string{"room"}, required: []string{"room"}},
+	wire.Review: {about: "Approves or rejects a held message. Answered by review.",
+		fields: []string{"room", "review_id", "action", "reason"}, required: []string{"room", "review_id", "action"}},
+	wire.Appeal: {about: "Asks that a moderator looks at a message that was denied, once. Answered by ack.",
+		fields: []string{"room", "appeal", "reason"}, required: []string{"room", "appeal"}},
 	wire.Ping: {about: "Asks for a pong.", fields: []string{"ts"}},
 	wire.Pong: {about: "Answers a ping of the server.", fields: []string{"ts"}},
 }
@@ -70,6 +76,8 @@ var eventShapes = []struct {
 	{entryKinds, "One entry of a room's log.", wire.EntryEvent{}},
 	{[]string{"history"}, "Answers history.", wire.HistoryEvent{}},
 	{[]string{"members"}, "Answers members.", wire.MembersEvent{}},
+	{[]string{"reviews"}, "Answers reviews.", wire.ReviewsEvent{}},
+	{[]string{"review"}, "Answers review, tells an author of a decision and moderators of a change.", wire.ReviewEvent{}},
 	{[]string{"presence"}, "Somebody came or went.", wire.PresenceEvent{}},
 	{[]string{"reset"}, "What follows does not continue what came before.", wire.ResetEvent{}},
 	{[]string{"ping", "pong"}, "A ping of the server, or its answer to one.", wire.PingEvent{}},
@@ -160,7 +168,7 @@ func mapType(t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[chat.MessageID]():
 		return text(``, 64, "names one entry for ever")
 	case reflect.TypeFor[chat.Outcome]():
-		return &jsonschema.Schema{Type: "string", Enum: []any{"accepted", "redacted"}}
+		return &jsonschema.Schema{Type: "string", Enum: []any{"accepted", "redacted", "held", "rejected"}}
 	case reflect.TypeFor[chat.Class]():
 		return &jsonschema.Schema{Type: "string", Enum: []any{"guest", "user"}}
 	case reflect.TypeFor[chat.Code]():

@@ -29,9 +29,13 @@ const (
 	Members Type = "members"
 	Ping    Type = "ping"
 	Pong    Type = "pong"
+	Reviews Type = "reviews"
+	Review  Type = "review"
+	Appeal  Type = "appeal"
 )
 
-// The events a server sends besides "history", "members", "ping" and "pong".
+// The events a server sends besides "history", "members", "ping", "pong",
+// "reviews" and "review".
 // Entries of a room's log use their journal.Kind as type.
 const (
 	Welcome  Type = "welcome"
@@ -50,12 +54,14 @@ const (
 	MaxRooms     = 1000
 	MaxToken     = 8 << 10
 	MaxHistory   = 1000 // entries of one history answer; limits.history_entries is lower
+	MaxReason    = 500  // bytes of a moderator's or an author's reason
+	MaxReviewID  = 64   // bytes of a review's id or an appeal's handle; ours are shorter
 )
 
 // Command is any command of protocol v1: the union of all fields. Which ones
 // a type needs is in docs/protocol.md and checked by Decode.
 type Command struct {
-	Type Type   `json:"type" jsonschema:"enum=hello,enum=join,enum=leave,enum=send,enum=history,enum=members,enum=ping,enum=pong"`
+	Type Type   `json:"type" jsonschema:"enum=hello,enum=join,enum=leave,enum=send,enum=history,enum=members,enum=ping,enum=pong,enum=reviews,enum=review,enum=appeal"`
 	ID   string `json:"id,omitempty" jsonschema:"maxLength=64,description=echoed by the reply"`
 
 	// hello
@@ -64,7 +70,7 @@ type Command struct {
 	Secret string  `json:"secret,omitempty" jsonschema:"description=the resume secret of an earlier guest welcome"`
 	Device string  `json:"device,omitempty" jsonschema:"maxLength=128,description=client name and version"`
 
-	// join, leave, send, history, members
+	// join, leave, send, history, members, reviews, review, appeal
 	Room  chat.RoomID       `json:"room,omitempty"`
 	Since *journal.Position `json:"since,omitempty" jsonschema:"description=join: resume after this position"`
 	Rooms []JoinRoom        `json:"rooms,omitempty" jsonschema:"description=join: many rooms at once"`
@@ -77,6 +83,12 @@ type Command struct {
 	Before uint64 `json:"before,omitzero"`
 	After  uint64 `json:"after,omitzero"`
 	Limit  int    `json:"limit,omitzero"`
+
+	// review, appeal
+	ReviewID chat.MessageID `json:"review_id,omitempty" jsonschema:"maxLength=64"`
+	Action   string         `json:"action,omitempty" jsonschema:"enum=approve,enum=reject"`
+	Reason   string         `json:"reason,omitempty" jsonschema:"maxLength=500,description=what the author or the moderator is told"`
+	Appeal   string         `json:"appeal,omitempty" jsonschema:"maxLength=64,description=the appeal of the error denied"`
 
 	// ping, pong
 	TS int64 `json:"ts,omitzero" jsonschema:"description=echoed by the pong"`
@@ -135,14 +147,16 @@ type LeftEvent struct {
 	Room chat.RoomID `json:"room"`
 }
 
-// AckEvent answers send: the message is durable.
+// AckEvent answers send and appeal: the message is durable. One that is held
+// for review, or was rejected there, has a review id and no seq.
 type AckEvent struct {
 	Type      Type           `json:"type"`
 	ID        string         `json:"id,omitempty"`
 	Room      chat.RoomID    `json:"room"`
 	Epoch     string         `json:"epoch"`
-	Seq       uint64         `json:"seq"`
+	Seq       uint64         `json:"seq,omitzero"`
 	MessageID chat.MessageID `json:"message_id"`
+	ReviewID  chat.MessageID `json:"review_id,omitempty"` // outcome held or rejected
 	Outcome   chat.Outcome   `json:"outcome"`
 	Reasons   []chat.Reason  `json:"reasons,omitempty"`
 	Repeat    bool           `json:"repeat,omitzero"` // the nonce was known; this is the first answer again
@@ -159,6 +173,7 @@ type ErrorEvent struct {
 	Reasons      []chat.Reason `json:"reasons,omitempty"`
 	Retryable    bool          `json:"retryable"`
 	RetryAfterMS int64         `json:"retry_after_ms,omitzero"`
+	Appeal       string        `json:"appeal,omitempty"` // what the command appeal takes
 }
 
 // EntryEvent is one entry of a room's log: live, replayed, or inside history.

@@ -16,7 +16,7 @@ const (
 	dividePrice = 16
 	rootPrice   = 8  // float division and square root
 	bulkShift   = 3  // bulk memory: 8 bytes a unit
-	growShift   = 13 // memory.grow: 8 bytes a unit, 64 KiB a page
+	growShift   = 17 // memory.grow: 2 units a byte, since each time all memory is allocated anew, cleared and copied
 	frameWords  = 8  // call stack of a function without params and locals
 )
 

@@ -3,6 +3,8 @@ package meter_test
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/tetratelabs/wazero"
@@ -49,36 +51,52 @@ func FuzzSameBehaviour(f *testing.F) {
 	f.Add([]byte("control flow grows from these bytes: 0123456789 abcdefghij"), uint32(0))
 	f.Add([]byte{5, 5, 6, 7, 8, 4, 3, 6, 5, 7, 9, 9, 2, 1, 8, 7, 6, 5, 4, 3, 2, 1, 0, 200, 100, 50}, uint32(1<<31))
 	f.Fuzz(func(t *testing.T, seed []byte, arg uint32) {
-		if len(seed) > 400 {
-			return
-		}
-		plain := (&grower{seed: seed}).module().Encode()
-		metered := rewrite(t, plain, plenty)
-		probe := start(t, engines["compiler"], metered.Wasm)
-		probe.set(meter.FuelExport, 1_000_000)
-		if _, err := probe.call("f", uint64(arg)); err != nil {
-			return // ends by itself, but not soon
-		}
-		var used []int64
-		for engine, rc := range engines {
-			want, got := start(t, rc, plain), start(t, rc, metered.Wasm)
-			before := bytes.Clone(got.memory())
-			compare(t, engine, want, got, "f", uint64(arg))
-			checkWritten(t, got, before, metered.BlockShift)
-			used = append(used, plenty.Fuel-got.global(meter.FuelExport))
-			if got := got.global(meter.StackExport); got != plenty.StackWords {
-				t.Fatalf("%s: got %d words of stack left, want all", engine, got)
-			}
-		}
-		if used[0] != used[1] || used[0] <= 0 {
-			t.Fatalf("got fuel used %v, want the same on both engines", used)
-		}
-		poor := start(t, engines["compiler"], metered.Wasm)
-		poor.set(meter.FuelExport, used[0]/2)
-		if _, err := poor.call("f", uint64(arg)); err == nil || poor.global(meter.FuelExport) >= 0 {
-			t.Fatalf("got %v with half of %d fuel, want it to run out", err, used[0])
+		if len(seed) <= 400 {
+			sameBehaviour(t, seed, arg)
 		}
 	})
+}
+
+// TestCorpus does the same for programs that pseudo-random bytes grow into.
+func TestCorpus(t *testing.T) {
+	for n := range uint64(400) {
+		rng := rand.New(rand.NewPCG(n, 42))
+		seed := make([]byte, 20+rng.IntN(380))
+		for i := range seed {
+			seed[i] = byte(rng.UintN(256))
+		}
+		t.Run(fmt.Sprint(n), func(t *testing.T) { sameBehaviour(t, seed, rng.Uint32()) })
+	}
+}
+
+func sameBehaviour(t *testing.T, seed []byte, arg uint32) {
+	t.Helper()
+	plain := (&grower{seed: seed}).module().Encode()
+	metered := rewrite(t, plain, plenty)
+	probe := start(t, engines["compiler"], metered.Wasm)
+	probe.set(meter.FuelExport, 1_000_000)
+	if _, err := probe.call("f", uint64(arg)); err != nil {
+		return // ends by itself, but not soon
+	}
+	var used []int64
+	for engine, rc := range engines {
+		want, got := start(t, rc, plain), start(t, rc, metered.Wasm)
+		before := bytes.Clone(got.memory())
+		compare(t, engine, want, got, "f", uint64(arg))
+		checkWritten(t, got, before, metered.BlockShift)
+		used = append(used, plenty.Fuel-got.global(meter.FuelExport))
+		if got := got.global(meter.StackExport); got != plenty.StackWords {
+			t.Fatalf("%s: got %d words of stack left, want all", engine, got)
+		}
+	}
+	if used[0] != used[1] || used[0] <= 0 {
+		t.Fatalf("got fuel used %v, want the same on both engines", used)
+	}
+	poor := start(t, engines["compiler"], metered.Wasm)
+	poor.set(meter.FuelExport, used[0]/2)
+	if _, err := poor.call("f", uint64(arg)); err == nil || poor.global(meter.FuelExport) >= 0 {
+		t.Fatalf("got %v with half of %d fuel, want it to run out", err, used[0])
+	}
 }
 
 // grower makes valid programs of three functions, each of which may call those

@@ -60,6 +60,9 @@ entering if reading
 
 entering if writing
 
+# Looking through the messages that plugins held, approving and rejecting them.
+reviewing if input.action.name == "moderate.review"
+
 # --- What is permitted --------------------------------------------------------
 
 # Guests and users may connect.
@@ -97,6 +100,12 @@ permitted if {
 	global_moderator
 }
 
+# Held messages are decided by the moderators of the room and of the server.
+permitted if {
+	reviewing
+	moderator
+}
+
 # --- Why something is refused -------------------------------------------------
 
 # Whatever is not permitted gets a reason too, so nobody faces a bare "no".
@@ -113,7 +122,26 @@ refusal contains {
 	"text": "The rules of this server do not allow this.",
 } if {
 	not entering
+	not reviewing
 	not permitted
+}
+
+refusal contains {
+	"code": "moderators_review",
+	"text": "Only moderators see the messages that wait for review here.",
+} if {
+	reviewing
+	not permitted
+}
+
+# Somebody who was banned here decides nothing here, whatever role is left.
+refusal contains {
+	"code": "banned",
+	"text": "You are banned from this room.",
+} if {
+	reviewing
+	input.subject.banned
+	not global_moderator
 }
 
 # Banned people neither enter, nor read, nor write. Leaving is always possible.

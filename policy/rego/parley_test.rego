@@ -51,6 +51,34 @@ test_user_creates_a_private_room if {
 	allowed(also(also(change("/action/name", "room.create"), "/resource/visibility", "private"), "/subject/type", "user"))
 }
 
+review := change("/action/name", "moderate.review")
+
+test_room_moderators_review if {
+	every role in ["owner", "moderator"] {
+		allowed(also(review, "/subject/room_role", role))
+	}
+}
+
+test_global_moderators_review if {
+	every role in ["moderator", "admin"] {
+		allowed(also(also(review, "/subject/roles", [role]), "/resource/visibility", "private"))
+	}
+}
+
+test_others_do_not_review if {
+	every role in ["", "member"] {
+		refused(also(review, "/subject/room_role", role), "moderators_review")
+	}
+}
+
+test_banned_moderator_does_not_review if {
+	refused(also(also(review, "/subject/room_role", "moderator"), "/subject/banned", true), "banned")
+}
+
+test_a_muted_moderator_reviews if {
+	allowed(also(also(review, "/subject/room_role", "moderator"), "/subject/muted", true))
+}
+
 test_unknown_action_is_refused if refused(change("/action/name", "server.stop"), "not_allowed")
 
 test_announce_mode_is_written_by_moderators if {

@@ -231,6 +231,9 @@ func (c *boxed) observe(ctx context.Context, l *Lab, silent []*silentClient) err
 		c.watched = now.Sub(began)
 		c.judge(c.link.Dropped(), left, silent)
 		if c.watched >= l.divided(c.watch, 0) || len(c.server) == c.clients && len(c.client) == c.clients { // all found at both ends
+			if m, err = c.at.Metrics(ctx); err != nil { // in one answer a connection may be missing and its evidence too
+				return err
+			}
 			c.evidence = evidence(m)
 			return nil
 		}

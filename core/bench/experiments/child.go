@@ -20,6 +20,7 @@ import (
 // `platform experiments child NAME`.
 func Children() map[string]func(ctx context.Context, in io.Reader, out io.Writer) error {
 	return map[string]func(context.Context, io.Reader, io.Writer) error{
+		"chain":   chainChild,
 		"churn":   churnChild,
 		"starve":  starveChild,
 		"http":    httpChild,

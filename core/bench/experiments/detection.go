@@ -23,9 +23,14 @@ import (
 // What befalls the clients.
 const (
 	cutLink = "link cut"    // nothing passes any more
+	flash   = "flash cut"   // nothing passes for flashTime, then all is well again
 	oneWay  = "one way"     // the server is heard, the clients are not
 	frozen  = "frozen peer" // the program stands still, its kernel goes on
 )
+
+// flashTime is how long a flash cut takes: less than the user timeout, more
+// than the ladder needs.
+const flashTime = 5 * time.Second
 
 // crowdSize is how many connections each case has: heartbeats are spread over
 // their interval, and so is what they find.
@@ -35,7 +40,7 @@ const crowdSize = 20
 // server and real clients in two network namespaces.
 func detection(ctx context.Context, l *Lab) ([]report.Section, error) {
 	modes := some(l, []string{"ladder", "keepalive", "ping", "both"}, 2)
-	faults := some(l, []string{cutLink, frozen, oneWay}, 2)
+	faults := some(l, []string{cutLink, frozen, flash, oneWay}, 3)
 	var cases []*found
 	for _, fault := range faults {
 		for _, mode := range modes {
@@ -60,7 +65,7 @@ func detection(ctx context.Context, l *Lab) ([]report.Section, error) {
 	text := paragraphs(
 		"Claimed: TCP KeepAlive and application heartbeats together find dead connections best, when a connection is closed only once both agree.",
 		fmt.Sprintf("Each row is %d connections in each of %d runs; time counts from the moment of the fault and so includes the wait for the next heartbeat. Where not all were found, they had been watched for %v. TCP_USER_TIMEOUT is set in all of them: it ends what the kernel has sent in vain, whatever the mode.", crowdSize, max(l.Runs, 1), l.watch()),
-		agreed(cases), unfound(cases),
+		agreed(cases), unfound(cases), l.flashed(cases),
 		"A heartbeat that is not acknowledged keeps the kernel from probing (tcp(7): KeepAlive probes an idle connection), and a frozen program's kernel answers every probe. A NAT that forgets is an experiment of its own, below.",
 	)
 	return []report.Section{{Title: "How long a dead connection goes unnoticed", Text: text, Table: t}}, nil
@@ -86,15 +91,32 @@ func agreed(cases []*found) string {
 func unfound(cases []*found) string {
 	var rows []string
 	for _, c := range cases {
-		if n := len(c.after); n < c.all {
+		if n := len(c.after); n < c.all && c.fault != flash { // who lives through that has nothing to be found
 			rows = append(rows, fmt.Sprintf("%s with %s (%d)", c.fault, c.mode, n))
 		}
 	}
 	if rows == nil {
-		return "Every row found all."
+		return "Every row of a fault that stays found all."
 	}
 	return listed("Not all were found in: ", rows)
 }
+
+// flashed says how many connections a cut ended that was over soon.
+func (l *Lab) flashed(cases []*found) string {
+	var rows []string
+	for _, c := range cases {
+		if c.fault == flash {
+			rows = append(rows, fmt.Sprintf("%s %d of %d", c.mode, len(c.after), c.all))
+		}
+	}
+	if rows == nil {
+		return ""
+	}
+	return listed(fmt.Sprintf("A flash cut is over after %v, so that whoever was not asked meanwhile, or is given the time to answer late, keeps the connection. Connections ended by it: ", l.flashFor()), rows) +
+		"What their clients do about it is the experiment on survival, below."
+}
+
+func (l *Lab) flashFor() time.Duration { return l.divided(flashTime, 2*time.Second) }
 
 // found is one case and what came of it.
 type found struct {
@@ -186,7 +208,7 @@ func (l *Lab) detect(ctx context.Context, seed uint64, f *found) (err error) {
 	if st.Open != crowdSize {
 		return fmt.Errorf("%d of %d connections came about: %v", st.Open, crowdSize, st.Refused)
 	}
-	mend, err := inflict(net, pid, f.fault)
+	mend, err := l.inflict(net, pid, f.fault)
 	if err != nil {
 		return err
 	}
@@ -195,10 +217,14 @@ func (l *Lab) detect(ctx context.Context, seed uint64, f *found) (err error) {
 }
 
 // inflict does what the case is about and returns how to undo it.
-func inflict(net *netlab.Lab, pid int, fault string) (mend func(), err error) {
+func (l *Lab) inflict(net *netlab.Lab, pid int, fault string) (mend func(), err error) {
+	back := time.NewTimer(0)
 	switch fault {
 	case cutLink:
 		net.Both(netlab.Path{Down: true})
+	case flash:
+		net.Both(netlab.Path{Down: true})
+		back = time.AfterFunc(l.flashFor(), func() { net.Both(netlab.Path{}) })
 	case oneWay:
 		net.BtoA(netlab.Path{Down: true})
 	case frozen:
@@ -207,6 +233,7 @@ func inflict(net *netlab.Lab, pid int, fault string) (mend func(), err error) {
 		}
 	}
 	return func() {
+		back.Stop() // what it does is done below as well
 		net.Both(netlab.Path{})
 		_ = syscall.Kill(pid, syscall.SIGCONT) // does nothing to what was not stopped
 	}, nil
@@ -230,6 +257,9 @@ func (l *Lab) count(ctx context.Context, server *bench.Server, f *found) error {
 			f.after = append(f.after, gone)
 		}
 		if found == crowdSize || gone > l.watch() {
+			if m, err = server.Metrics(ctx); err != nil { // in one answer a connection may be missing and its evidence too
+				return err
+			}
 			if f.evidence == nil {
 				f.evidence = map[string]int{}
 			}

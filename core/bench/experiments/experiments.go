@@ -49,6 +49,7 @@ func All() []Experiment {
 		{Name: "procs-chat", Doc: "GOMAXPROCS under chat with 2,000 connections", Run: procsChat},
 		{Name: "procs-http", Doc: "GOMAXPROCS under HTTP JSON with 2,000 connections", Run: procsHTTP},
 		{Name: "governor", Doc: "controllers of GOMAXPROCS and GOGC against the static setting", Run: governor},
+		{Name: "chain", Doc: "1 to 12 modules in series against one stage, with and without WASI calls", Run: chain},
 		{Name: "starvation", Doc: "fifty sleepers, fifty loops, fifty blocking calls", Run: starvation},
 		{Name: "detection", Doc: "how long a dead connection goes unnoticed: keepalive, ping, both, ladder", Run: detection},
 		{Name: "nat", Doc: "NATs that forget, one-way state, a stateless filter: what keeps a connection and who notices", Run: nat},

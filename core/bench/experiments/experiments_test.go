@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"parley/core/bench"
+	"parley/core/bench/gctrace"
 	"parley/core/bench/report"
 )
 
@@ -143,6 +144,19 @@ func TestSocketsInherit(t *testing.T) {
 		if got := rows[name]; len(got) < len(want) || strings.Join(got[:len(want)], " ") != strings.Join(want, " ") {
 			t.Errorf("%s: got %v, want %v", name, got, want)
 		}
+	}
+	for name, want := range map[string]string{
+		"Go's default (net.Dialer, nothing set)": "15 / 15 / 9",
+		"Enable, and -1: unset":                  "1111 / 22 / 3",
+		"Enable, idle 60 s, the rest unset":      "60 / 22 / 3",
+		"setsockopt(SO_KEEPALIVE) alone":         "1111 / 22 / 3",
+	} {
+		if row := rows[name]; row[len(row)-1] != want {
+			t.Errorf("%s: got %q after sysctl was changed, want %q", name, row[len(row)-1], want)
+		}
+	}
+	if !strings.Contains(sections[0].Text, "2 that have KeepAlive on followed in all three") {
+		t.Errorf("got text %q, want how many followed", sections[0].Text)
 	}
 }
 
@@ -294,14 +308,22 @@ func TestSentencesFollowTheFigures(t *testing.T) {
 		return &found{fault: fault, mode: mode, all: crowdSize, after: make([]time.Duration, n), evidence: map[string]int{"keepalive": n / 2}}
 	}
 	for name, x := range map[string]struct{ got, want string }{
-		"starved":          {starved(time.Second), "did keep"},
-		"not starved":      {starved(time.Millisecond), "starves nobody"},
-		"agreed":           {agreed([]*found{all(frozen, "both", 4), all(frozen, "ladder", 20)}), "agreed about 2 of 20 dead connections; 4 ended"},
-		"found":            {unfound([]*found{all(frozen, "both", crowdSize)}), "Every row found all."},
-		"not found":        {unfound([]*found{all(frozen, "both", 3)}), "frozen peer with both (3)."},
-		"traded":           {traded(settings, []sums{{n: 1, rate: 3, swing: 1}, {n: 1, rate: 1, swing: 2}, {n: 1}}), "from 3 to 1 a second for each process, the largest swing from 9.5e-07 MiB to 1.9e-06 MiB: the opposite"},
-		"not traded":       {traded(settings, []sums{{n: 1, rate: 1, swing: 1}, {n: 1, rate: 2, swing: 2}, {n: 1}}), "not the trade"},
-		"nothing to trade": {traded(settings[1:], []sums{{n: 1}, {n: 1}}), ""},
+		"starved":              {starved(time.Second, time.Millisecond), "did keep"},
+		"not starved":          {starved(time.Millisecond, time.Millisecond), "starves nobody"},
+		"a busy machine":       {starved(25*time.Millisecond, 20*time.Millisecond), "this busy machine"},
+		"agreed":               {agreed([]*found{all(frozen, "both", 4), all(frozen, "ladder", 20)}), "agreed about 2 of 20 dead connections; 4 ended"},
+		"found":                {unfound([]*found{all(frozen, "both", crowdSize)}), "Every row of a fault that stays found all."},
+		"not to be found":      {unfound([]*found{all(flash, "both", 3)}), "Every row"},
+		"flashed":              {lab().flashed([]*found{all(cutLink, "both", 3), all(flash, "ladder", 4)}), "is over after 2s, so that whoever"},
+		"flashed, counted":     {lab().flashed([]*found{all(flash, "ladder", 4)}), "Connections ended by it: ladder 4 of 20. "},
+		"not found":            {unfound([]*found{all(frozen, "both", 3)}), "frozen peer with both (3)."},
+		"traded":               {traded(settings, []sums{{n: 1, rate: 3, swing: 1}, {n: 1, rate: 1, swing: 2}, {n: 1}}), "from 3 to 1 a second for each process, the largest swing from 9.5e-07 MiB to 1.9e-06 MiB: the opposite"},
+		"not traded":           {traded(settings, []sums{{n: 1, rate: 1, swing: 1}, {n: 1, rate: 2, swing: 2}, {n: 1}}), "not the trade"},
+		"nothing to trade":     {traded(settings[1:], []sums{{n: 1}, {n: 1}}), ""},
+		"pauses as they were":  {grown(paused{10, gctrace.Summary{PauseP50: 10, LiveMedian: 1}}, paused{100, gctrace.Summary{PauseP50: 14, LiveMedian: 10}}), "did not grow"},
+		"pauses grew a little": {grown(paused{10, gctrace.Summary{PauseP50: 10, LiveMedian: 1}}, paused{100, gctrace.Summary{PauseP50: 40, LiveMedian: 10}}), "far less"},
+		"heap as it was":       {grown(paused{10, gctrace.Summary{PauseP50: 10, LiveMedian: 3}}, paused{100, gctrace.Summary{PauseP50: 90, LiveMedian: 4}}), "nothing follows"},
+		"pauses grew":          {grown(paused{10, gctrace.Summary{PauseP50: 10, LiveMedian: 1}}, paused{100, gctrace.Summary{PauseP50: 90, LiveMedian: 10}}), "as claimed"},
 		"peak": {peak(report.Line{X: []float64{cpus, cpus + 1}, Y: []float64{50, 100}}, "requests", tails),
 			"was 50 % of that, and p99 1 ms"},
 		"controllers lose": {judged([]governedRow{{"quiet", static, 100, 10}, {"quiet", "x", 130, 10}, {"busy", static, 100, 10}, {"busy", "x", 130, 20}}),

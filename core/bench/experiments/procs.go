@@ -45,6 +45,7 @@ func procsChat(ctx context.Context, l *Lab) ([]report.Section, error) {
 	var all []*bench.Tuned
 	var plot report.Line
 	var tails []time.Duration // p99 of each row
+	var started []float64     // goroutines for a message
 	for _, n := range procs(l) {
 		m, err := median(l, deliveryRate, func() (*bench.Tuned, error) {
 			return l.Bench.Tuned(ctx, c, bench.Tunings("GOMAXPROCS=" + strconv.Itoa(n))[0], nil)
@@ -55,11 +56,13 @@ func procsChat(ctx context.Context, l *Lab) ([]report.Section, error) {
 		all = append(all, m)
 		plot.X, plot.Y = append(plot.X, float64(n)), append(plot.Y, deliveryRate(m))
 		tails = append(tails, m.Delivery.At(99))
+		started = append(started, m.StartRate()*m.Took.Seconds()/max(float64(m.Sent), 1))
 	}
 	s := bench.SweepSections("GOMAXPROCS under chat", all)[0]
 	s.Text = paragraphs(
 		"Claimed: throughput peaks at some GOMAXPROCS that must be found by hand.",
 		fmt.Sprintf("Measured in a closed loop with %d connections, the clients on the same %d CPUs. %s", c.Members, runtime.NumCPU(), peak(plot, "deliveries", tails)),
+		fmt.Sprintf("The server started %s goroutines for a message, over all GOMAXPROCS: each connection keeps the one that waits for it, commands are carried out by workers that are used again, and the shards write.", between(started)),
 		"Below the number of CPUs a server cannot use them all; above it threads share them, and wait for each other in the kernel's queue. automaxprocs sets what the machine, or its cgroup, gives.",
 		l.medianOf("deliveries a second"),
 	)
@@ -92,11 +95,20 @@ func procsHTTP(ctx context.Context, l *Lab) ([]report.Section, error) {
 	text := paragraphs(
 		"Claimed: queries a second rise with GOMAXPROCS to a peak, and the creation of goroutines is what limits them.",
 		fmt.Sprintf("Measured with %d keep-alive connections, one request outstanding on each, and the clients on the same %d CPUs. %s", conns, runtime.NumCPU(), peak(plot, "requests", tails)),
-		fmt.Sprintf("net/http keeps one goroutine for a connection and starts another for each request, which watches for the client's hanging up (startBackgroundRead in net/http/server.go). Measured, there were %s to %s goroutines created for a request, over all GOMAXPROCS.", report.Number(slices.Min(perRequest)), report.Number(slices.Max(perRequest))),
+		fmt.Sprintf("net/http keeps one goroutine for a connection and starts another for each request, which watches for the client's hanging up (startBackgroundRead in net/http/server.go). Measured, there were %s goroutines created for a request over all GOMAXPROCS: their number follows the requests, and does not tell one GOMAXPROCS from another.", between(perRequest)),
 		l.medianOf("requests a second"),
 	)
 	return []report.Section{{Title: "GOMAXPROCS under HTTP JSON", Text: text, Table: t,
 		Plots: []report.Plot{{Title: "Requests a second", X: "GOMAXPROCS", Y: "1/s", Lines: []report.Line{plot}}}}}, nil
+}
+
+// between is the range of some figures.
+func between(all []float64) string {
+	low, high := report.Number(slices.Min(all)), report.Number(slices.Max(all))
+	if low == high {
+		return low
+	}
+	return low + " to " + high
 }
 
 // peak says where the most was done and how the number of CPUs compares.

@@ -70,7 +70,7 @@ func (l *Lab) backIn() time.Duration { return l.divided(90*time.Second, 10*time.
 // are divided.
 func (l *Lab) spikesNotDivided() string {
 	if l.Scale < 1 {
-		return "The spikes are not divided: more connections are given up here than with the times in the names."
+		return "The spikes are not divided: more connections may be given up here than with the times in the names."
 	}
 	return ""
 }
@@ -116,7 +116,7 @@ func cutSection(l *Lab, cases []*survived) report.Section {
 	}
 	return report.Section{Title: "Survival of a cut, and the way back", Table: t, Text: paragraphs(
 		"Claimed: as above, more connections survive with the shorter KeepAlive.",
-		fmt.Sprintf("The same connections, after that: the link is cut for %s. Before it works again one message is posted into each room; then the clients have %s. Resuming counts from the moment the link works, or from the end of a connection that ends later. A client that has neither noticed nor resumed misses the message.", span(l.cutFor()), span(l.backIn())),
+		fmt.Sprintf("The same connections, after that: the link is cut for %s. Before it works again one message is posted into each room; then the clients have %s. Resuming counts from the moment the link works, or from the end of a connection that ends later. A client whose connection has ended at the server and who does not notice misses the message; where neither end has noticed, TCP brings it once the link works.", span(l.cutFor()), span(l.backIn())),
 		cutCompared(cases),
 		"Who survives a cut is who does not notice it: a connection in silence is alive as long as nobody asks, and KeepAlive, like a heartbeat, asks. The share that survives is therefore no measure of quality. What the users of a chat see is if they get the message and how long they wait for it.",
 		l.timesDivided(),

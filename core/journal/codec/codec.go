@@ -16,6 +16,7 @@
 //	reasons uvarint count, each code, text, source: three texts
 //	changes uvarint count, each key: text, then value: uvarint 0 to delete,
 //	        or length+1 and bytes
+//	review  entry as a text, flags (1: appeal), record, by: texts, decided: varint
 //	kind, outcome
 //	        one byte for a word that nearly every entry uses, or 0 and a text
 //
@@ -45,7 +46,8 @@ import (
 // part of the format: add, never change.
 var (
 	kinds    = [...]string{1: string(journal.KindMessage), 2: string(journal.KindSettings), 3: string(journal.KindRole), 4: string(journal.KindBan)}
-	outcomes = [...]string{1: "", 2: string(chat.Accepted), 3: string(chat.Redacted)}
+	outcomes = [...]string{1: "", 2: string(chat.Accepted), 3: string(chat.Redacted),
+		4: string(chat.Held), 5: string(chat.Rejected)}
 )
 
 // AppendEntry appends the body of e, which lacks its Seq. An entry beyond the
@@ -65,6 +67,32 @@ func AppendEntry(b []byte, e *journal.Entry) ([]byte, error) {
 		return b, tooLarge("bytes encoded", n, journal.MaxEntryBytes)
 	}
 	return body, nil
+}
+
+// reviewAppeal is the flag of a review that its author asked for.
+const reviewAppeal = 1
+
+// AppendReview appends the body of a review. One beyond the bounds of package
+// journal is journal.ErrTooLarge, with b as it was.
+func AppendReview(b []byte, r *journal.Review) ([]byte, error) {
+	for _, s := range []string{r.Record, string(r.By)} {
+		if len(s) > journal.MaxID {
+			return b, tooLarge("bytes in a digest or name", len(s), journal.MaxID)
+		}
+	}
+	entry, err := AppendEntry(nil, &r.Entry)
+	if err != nil {
+		return b, err
+	}
+	b = append(binary.AppendUvarint(b, uint64(len(entry))), entry...)
+	flags := uint64(0)
+	if r.Appeal {
+		flags = reviewAppeal
+	}
+	b = binary.AppendUvarint(b, flags)
+	b = AppendText(b, r.Record)
+	b = AppendText(b, string(r.By))
+	return binary.AppendVarint(b, r.Decided), nil
 }
 
 // AppendAnswer appends what the author of an entry was told.

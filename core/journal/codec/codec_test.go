@@ -1,6 +1,7 @@
 package codec_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -25,7 +26,7 @@ var entries = map[string]journal.Entry{
 	"settings":       {ID: "x", Kind: journal.KindSettings},
 	"role":           {ID: "x", Kind: journal.KindRole},
 	"ban":            {ID: "x", Kind: journal.KindBan},
-	"unknown words":  {ID: "1", Kind: "reaction", Outcome: "held"},
+	"unknown words":  {ID: "1", Kind: "reaction", Outcome: "deferred"},
 	"before 1970":    {Time: math.MinInt64},
 	"far future":     {Time: math.MaxInt64},
 	"longest id":     {ID: chat.MessageID(strings.Repeat("i", journal.MaxID))},
@@ -71,7 +72,7 @@ func TestGolden(t *testing.T) {
 		"\xf6\xa1\xf5\xb3\xe8\x64" + // time, zigzag
 		"\x07žaneta" + "\x03n-1" + "\x11hello, wörld ✓" +
 		"\x03" + "\x08settings\x03{}" + "\x07ban/bob\x00" + "\x05empty\x01" // three changes
-	const words = "\x011" + "\x00\x04held" + "\x00" + "\x00\x08reaction" + "\x00" + "\x00\x00\x00" + "\x00"
+	const words = "\x011" + "\x00\x08deferred" + "\x00" + "\x00\x08reaction" + "\x00" + "\x00\x00\x00" + "\x00"
 	for name, want := range map[string]string{"full": full, "unknown words": words} {
 		t.Run(name, func(t *testing.T) {
 			e := entries[name]
@@ -118,6 +119,49 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
+// TestReviewGolden pins the layout of reviews, and that a word that had no byte
+// when it was stored still reads the same.
+func TestReviewGolden(t *testing.T) {
+	want := journal.Review{Entry: entries["full"], Appeal: true, Record: "9f86d0", By: "mod", Decided: 7}
+	want.Entry.Outcome = chat.Held
+	want.Entry.Seq = 0
+	got, err := codec.AppendReview([]byte("before"), &want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := codec.AppendEntry(nil, &want.Entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := string(binary.AppendUvarint(nil, uint64(len(entry)))) + string(entry) + "\x01" + "\x069f86d0" + "\x03mod" + "\x0e"
+	if string(got) != "before"+body {
+		t.Errorf("got  %q\nwant %q", got, "before"+body)
+	}
+	var r journal.Review
+	if err := codec.DecodeReview(&r, body); err != nil || !reflect.DeepEqual(r, want) {
+		t.Errorf("got %+v, %v, want %+v", r, err, want)
+	}
+	for n := range body {
+		if err := codec.DecodeReview(&r, body[:n]); !errors.Is(err, codec.ErrMalformed) {
+			t.Errorf("cut to %d bytes: got %v, want ErrMalformed", n, err)
+		}
+	}
+	var e journal.Entry
+	const spelled = "\x00" + "\x00\x04held" + "\x00" + "\x01" + "\x00\x00\x00\x00" + "\x00"
+	if err := codec.DecodeEntry(&e, 1, spelled); err != nil || e.Outcome != chat.Held {
+		t.Errorf("held, spelled out: got %q, %v, want it read", e.Outcome, err)
+	}
+	for name, bad := range map[string]journal.Review{
+		"digest": {Record: strings.Repeat("f", journal.MaxID+1)},
+		"name":   {By: chat.UserID(strings.Repeat("m", journal.MaxID+1))},
+		"entry":  {Entry: journal.Entry{Text: strings.Repeat("x", journal.MaxEntryBytes)}},
+	} {
+		if b, err := codec.AppendReview([]byte("b"), &bad); !errors.Is(err, journal.ErrTooLarge) || string(b) != "b" {
+			t.Errorf("%s too long: got %d bytes, %v, want ErrTooLarge", name, len(b), err)
+		}
+	}
+}
+
 func TestMalformed(t *testing.T) {
 	e := entries["full"]
 	full, err := codec.AppendEntry(nil, &e)
@@ -128,7 +172,7 @@ func TestMalformed(t *testing.T) {
 		"longer":                 string(full) + "\x00",
 		"beyond the bound":       strings.Repeat("\x00", journal.MaxEntryBytes+1),
 		"unknown kind":           "\x00\x01\x00\x05\x00\x00\x00\x00\x00",
-		"unknown outcome":        "\x00\x04\x00\x01\x00\x00\x00\x00\x00",
+		"unknown outcome":        "\x00\x06\x00\x01\x00\x00\x00\x00\x00",
 		"length beyond 64 bits":  "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02\x01\x00\x01\x00\x00\x00\x00\x00",
 		"endless length":         strings.Repeat("\x80", 20),
 		"count beyond the body":  "\x00\x01\xff\xff\xff\xff\x0f",
@@ -190,6 +234,31 @@ func FuzzEntry(f *testing.F) {
 }
 
 // message is the body of a chat message of ordinary length.
+func FuzzReview(f *testing.F) {
+	for _, e := range entries {
+		e.Seq = 0
+		b, err := codec.AppendReview(nil, &journal.Review{Entry: e, Record: "d", By: "mod", Decided: 5})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(b))
+	}
+	f.Add("\xff\x01")
+	f.Fuzz(func(t *testing.T, body string) {
+		var r, again journal.Review
+		if codec.DecodeReview(&r, body) != nil {
+			return
+		}
+		b, err := codec.AppendReview(nil, &r)
+		if errors.Is(err, journal.ErrTooLarge) { // decoding bounds the whole, not each part
+			return
+		}
+		if err := codec.DecodeReview(&again, string(b)); err != nil || !reflect.DeepEqual(r, again) {
+			t.Errorf("decoded %+v, then %+v, %v", r, again, err)
+		}
+	})
+}
+
 func message(t testing.TB) string {
 	e := ordinary()
 	b, err := codec.AppendEntry(nil, &e)

@@ -30,6 +30,21 @@ func DecodeEntry(e *journal.Entry, seq uint64, body string) error {
 	return d.End()
 }
 
+// DecodeReview sets r to the review that AppendReview made body of. On
+// ErrMalformed r is of no use.
+func DecodeReview(r *journal.Review, body string) error {
+	d := NewDecoder(body)
+	entry := d.Text()
+	r.Appeal = d.Uvarint()&reviewAppeal != 0
+	r.Record = d.Text()
+	r.By = chat.UserID(d.Text())
+	r.Decided = d.Varint()
+	if err := d.End(); err != nil {
+		return err
+	}
+	return DecodeEntry(&r.Entry, 0, entry)
+}
+
 // Decoder takes values off the front of a body. After one that is not there
 // it gives zero values only, and End reports ErrMalformed.
 type Decoder struct {
@@ -47,6 +62,9 @@ func (d *Decoder) End() error {
 	}
 	return nil
 }
+
+// More reports whether something is left to take.
+func (d *Decoder) More() bool { return d.rest != "" }
 
 // Answer takes what AppendAnswer appended.
 func (d *Decoder) Answer() (chat.MessageID, chat.Outcome, []chat.Reason) {

@@ -18,6 +18,9 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 	if !chat.ValidRoom(r.Room) {
 		return journal.Receipt{}, fmt.Errorf("journal: %q is no room name", r.Room)
 	}
+	if err := r.Check(); err != nil {
+		return journal.Receipt{}, err
+	}
 	p := j.newPending(r)
 	if err := p.encode(); err != nil {
 		j.release(p)

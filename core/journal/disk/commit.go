@@ -270,7 +270,7 @@ func (c *committer) workOn(b *buckets, room chat.RoomID) (*work, error) {
 
 // stage puts one append into the transaction, or decides what else it gets.
 func (c *committer) stage(b *buckets, p *pending) error {
-	p.receipt, p.err, p.added, p.twin = journal.Receipt{}, nil, false, nil
+	p.receipt, p.err, p.added, p.decided, p.twin = journal.Receipt{}, nil, false, false, nil
 	if p.abandoned.Load() {
 		return nil
 	}
@@ -287,8 +287,9 @@ func (c *committer) stage(b *buckets, p *pending) error {
 			return err
 		}
 	}
-	e := &p.req.Entry
-	if e.Nonce != "" {
+	e, act := &p.req.Entry, p.req.Act()
+	// What decides a review replaces the receipt its author has.
+	if e.Nonce != "" && (act == journal.ActAppend || act == journal.ActHold) {
 		if first := c.staged[p.hash]; first != nil && first.gen == w.h.gen {
 			p.twin = first
 			return nil
@@ -303,6 +304,9 @@ func (c *committer) stage(b *buckets, p *pending) error {
 	if p.req.Create && w.h.top > 0 {
 		p.err = journal.ErrExists
 		return nil
+	}
+	if act != journal.ActAppend {
+		return c.stageReview(b, w, p, act)
 	}
 	return c.put(b, w, p)
 }
@@ -416,9 +420,14 @@ func (c *committer) publish() {
 func (c *committer) answer(ps []*pending) {
 	for _, p := range ps {
 		switch {
-		case p.added:
-			c.j.counts.appended.Add(1)
-			c.j.watch.tell(p)
+		case p.added || p.decided:
+			if p.added {
+				c.j.counts.appended.Add(1)
+				c.j.watch.tell(p)
+			}
+			if p.decided {
+				c.j.watch.tellReview(p)
+			}
 		case p.twin != nil:
 			p.receipt = p.twin.receipt
 			p.receipt.Repeat = true

@@ -21,6 +21,8 @@
 //	nonces      number                receipts in commit order
 //	garbage     room 0 gen            a generation that is being deleted
 //	quarantine  room 0 gen seq        a record that failed its checksum
+//	reviews     room 0 id             a message that waits for a moderator
+//	decided     room 0 time id        what a moderator decided, without the text
 //
 // A generation counts a room's epochs, so that the entries of a new epoch
 // never meet those of the old one, which are deleted bit by bit.

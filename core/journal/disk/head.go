@@ -22,6 +22,9 @@ type head struct {
 	top   uint64
 	topID chat.MessageID
 	first uint64
+	// reviews counts the changes to the room's reviews, so that one that is
+	// not durable yet can be told from one that is.
+	reviews uint64
 }
 
 // maxPast bounds head.past. Each new epoch adds two at most, so that callers
@@ -50,7 +53,7 @@ func (h *head) next(known journal.Position) head {
 		past = append(past, known.Epoch)
 	}
 	past = past[max(0, len(past)-maxPast):]
-	return head{gen: h.gen + 1, epoch: rand.Text(), past: past, first: 1}
+	return head{gen: h.gen + 1, epoch: rand.Text(), past: past, first: 1, reviews: h.reviews}
 }
 
 // errHead says that one of the two records of a head is damaged; the

@@ -162,6 +162,8 @@ func (b *blocker) Appended(string, *journal.Entry) {
 	b.entered <- struct{}{}
 	<-b.leave
 }
+func (b *blocker) Reviewed(*journal.Review) {}
+
 func (b *blocker) Doubt() {}
 
 func TestOverloaded(t *testing.T) {

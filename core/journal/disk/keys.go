@@ -18,6 +18,8 @@ var (
 	bucketNonces     = []byte("nonces")
 	bucketGarbage    = []byte("garbage")
 	bucketQuarantine = []byte("quarantine")
+	bucketReviews    = []byte("reviews")
+	bucketDecided    = []byte("decided")
 )
 
 // Room names hold no zero byte (chat.ValidRoom), so it ends them in a key: no
@@ -39,6 +41,15 @@ func stateKey(b []byte, room chat.RoomID, key string) []byte {
 	return append(roomPrefix(b, room), key...)
 }
 
+func reviewKey(b []byte, room chat.RoomID, id chat.MessageID) []byte {
+	return append(roomPrefix(b, room), id...)
+}
+
+// decidedKey sorts a room's decisions by time.
+func decidedKey(b []byte, room chat.RoomID, at int64, id chat.MessageID) []byte {
+	return append(binary.BigEndian.AppendUint64(roomPrefix(b, room), uint64(at)), id...)
+}
+
 func nonceKey(b []byte, n uint64) []byte {
 	return binary.BigEndian.AppendUint64(b, n)
 }
@@ -52,7 +63,7 @@ func keySeq(key []byte) uint64 {
 // asked for: opening one costs about six allocations.
 type buckets struct {
 	tx   *bolt.Tx
-	open [7]*bolt.Bucket
+	open [9]*bolt.Bucket
 }
 
 func (b *buckets) bucket(i int, name []byte) *bolt.Bucket {
@@ -69,3 +80,5 @@ func (b *buckets) state() *bolt.Bucket      { return b.bucket(3, bucketState) }
 func (b *buckets) nonces() *bolt.Bucket     { return b.bucket(4, bucketNonces) }
 func (b *buckets) garbage() *bolt.Bucket    { return b.bucket(5, bucketGarbage) }
 func (b *buckets) quarantine() *bolt.Bucket { return b.bucket(6, bucketQuarantine) }
+func (b *buckets) reviews() *bolt.Bucket    { return b.bucket(7, bucketReviews) }
+func (b *buckets) decided() *bolt.Bucket    { return b.bucket(8, bucketDecided) }

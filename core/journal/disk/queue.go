@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"parley/core/journal"
+	"parley/core/journal/codec"
 )
 
 // pending is one append on its way. Its caller owns it until it is queued,
@@ -16,6 +17,7 @@ type pending struct {
 	repair    bool      // no append: check the head of req.Room
 	rec       []byte    // version and body of the entry; the committer seals it
 	body      int       // length of rec before it is sealed
+	review    []byte    // version and body of the review, where there is one
 	hash      nonceHash // of room, user and nonce
 	abandoned atomic.Bool
 	done      chan struct{} // one slot
@@ -25,6 +27,7 @@ type pending struct {
 	err     error
 	gen     uint32   // generation the entry went to
 	added   bool     // an entry was staged
+	decided bool     // a change of a review was staged
 	twin    *pending // staged in the same commit with the same nonce
 }
 
@@ -43,8 +46,14 @@ func (j *Journal) newPending(r journal.Request) *pending {
 func (p *pending) encode() (err error) {
 	p.rec, err = appendEntry(p.rec[:0], &p.req.Entry)
 	p.body = len(p.rec)
+	if err == nil && p.req.Review != nil {
+		p.review, err = codec.AppendReview([]byte{recordVersion}, p.req.Review)
+	}
 	return err
 }
+
+// size is what p holds of memory.
+func (p *pending) size() int { return len(p.rec) + len(p.review) }
 
 // maxKeptRecord bounds the buffer a pooled pending keeps; a rare long entry
 // must not stay in memory.
@@ -83,11 +92,11 @@ func (q *queue) put(p *pending, maxLen, maxBytes int) error {
 		return q.fault
 	case len(q.ps) >= maxLen:
 		return fmt.Errorf("%w: %d appends wait for the disk, no more are taken; try again later", journal.ErrOverloaded, len(q.ps))
-	case len(q.ps) > 0 && q.bytes+len(p.rec) > maxBytes:
+	case len(q.ps) > 0 && q.bytes+p.size() > maxBytes:
 		return fmt.Errorf("%w: %d bytes wait for the disk, no more are taken; try again later", journal.ErrOverloaded, q.bytes)
 	}
 	q.ps = append(q.ps, p)
-	q.bytes += len(p.rec)
+	q.bytes += p.size()
 	if n := len(q.ps); n == 1 || n == q.target {
 		q.signalLocked()
 	}

@@ -58,6 +58,8 @@ func (j *Journal) durableHead(b *buckets, room chat.RoomID) (h head, ahead bool,
 	case h.top > seen.top:
 		seen.first = min(h.first, seen.top+1)
 		return seen, true, nil
+	case h.reviews > seen.reviews:
+		return seen, true, nil
 	}
 	return h, false, nil
 }
@@ -170,34 +172,45 @@ func (r *batch) add(want, k, v []byte, seq uint64) (full bool, err error) {
 // Info implements journal.Journal. It waits for a commit under way that
 // concerns the room, so that state and top are of one moment and durable.
 func (j *Journal) Info(ctx context.Context, room chat.RoomID) (journal.Info, error) {
-	if err := j.usable(ctx); err != nil {
+	var info journal.Info
+	err := j.viewSettled(ctx, room, func(b *buckets, h head) (err error) {
+		info = journal.Info{Top: h.position(), First: max(h.first, 1)}
+		if h.gen > 0 {
+			info.State, err = readState(b, room)
+		}
+		return err
+	})
+	if err != nil {
 		return journal.Info{}, err
 	}
+	return info, nil
+}
+
+// viewSettled runs fn in a read transaction in which everything about the room
+// is durable. It waits for a commit under way that concerns the room.
+func (j *Journal) viewSettled(ctx context.Context, room chat.RoomID, fn func(b *buckets, h head) error) error {
+	if err := j.usable(ctx); err != nil {
+		return err
+	}
 	for {
-		var info journal.Info
 		round := j.pub.round()
 		inDoubt := false
-		err := j.viewRoom(ctx, room, func(b *buckets, h head, ahead bool) (err error) {
-			inDoubt = ahead
-			info = journal.Info{Top: h.position(), First: max(h.first, 1)}
-			if h.gen > 0 && !ahead {
-				info.State, err = readState(b, room)
+		err := j.viewRoom(ctx, room, func(b *buckets, h head, ahead bool) error {
+			if inDoubt = ahead; ahead {
+				return nil
 			}
-			return err
+			return fn(b, h)
 		})
-		if err != nil {
-			return journal.Info{}, err
-		}
-		if !inDoubt {
-			return info, nil
+		if err != nil || !inDoubt {
+			return err
 		}
 		if fault := j.queue.unusable(); fault != nil {
-			return journal.Info{}, fault
+			return fault
 		}
 		select {
 		case <-j.pub.after(round):
 		case <-ctx.Done():
-			return journal.Info{}, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }

@@ -105,7 +105,11 @@ func appendSpan(b []byte, h *head) []byte {
 	b = codec.AppendText(append(b, recordVersion), string(h.topID))
 	b = binary.AppendUvarint(b, uint64(h.gen))
 	b = binary.AppendUvarint(b, h.top)
-	return binary.AppendUvarint(b, h.first)
+	b = binary.AppendUvarint(b, h.first)
+	if h.reviews > 0 { // most rooms never have one, and files of schema 1 have none
+		b = binary.AppendUvarint(b, h.reviews)
+	}
+	return b
 }
 
 func decodeSpan(h *head, body []byte) error {
@@ -114,6 +118,10 @@ func decodeSpan(h *head, body []byte) error {
 	h.gen = uint32(d.Uvarint())
 	h.top = d.Uvarint()
 	h.first = d.Uvarint()
+	h.reviews = 0
+	if d.More() {
+		h.reviews = d.Uvarint()
+	}
 	return d.End()
 }
 

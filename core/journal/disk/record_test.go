@@ -78,7 +78,7 @@ func TestUnseal(t *testing.T) {
 }
 
 func TestHeadRoundTrip(t *testing.T) {
-	want := head{gen: 300, epoch: "e3", past: []string{"e1", "e2"}, top: 1 << 40, topID: "01932f3a-0000-7000-8000-00000000abcd", first: 9}
+	want := head{gen: 300, epoch: "e3", past: []string{"e1", "e2"}, top: 1 << 40, topID: "01932f3a-0000-7000-8000-00000000abcd", first: 9, reviews: 4}
 	var got head
 	if err := decodeSpan(&got, appendSpan(nil, &want)[1:]); err != nil {
 		t.Fatalf("span: %v", err)
@@ -88,6 +88,19 @@ func TestHeadRoundTrip(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// TestSpanOfSchema1 pins that a room without reviews has the span it always
+// had.
+func TestSpanOfSchema1(t *testing.T) {
+	const old = "\x02id\x01\x05\x02"
+	var h head
+	if err := decodeSpan(&h, []byte(old)); err != nil || h.gen != 1 || h.top != 5 || h.first != 2 || h.reviews != 0 {
+		t.Errorf("got %+v, %v, want generation 1, entries 2 to 5", h, err)
+	}
+	if got := string(appendSpan(nil, &h)[1:]); got != old {
+		t.Errorf("got %q, want %q", got, old)
 	}
 }
 
@@ -111,6 +124,8 @@ func FuzzRecords(f *testing.F) {
 	h := head{gen: 2, epoch: "e", past: []string{"d"}, top: 5, topID: "01932f3a-0000-7000-8000-00000000abcd", first: 1}
 	f.Add(appendSpan(nil, &h)[1:])
 	f.Add(appendLineage(nil, &h)[1:])
+	h.reviews = 3
+	f.Add(appendSpan(nil, &h)[1:])
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var r, r2 receipt
 		if decodeReceipt(&r, body) == nil {

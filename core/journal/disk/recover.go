@@ -73,7 +73,7 @@ func (c *committer) settle() error {
 		for _, d := range c.doubtful {
 			if h, err := loadHead(b, d.room, head{}); err != nil && !errors.Is(err, errHead) {
 				return err
-			} else if err != nil || h.gen != d.was.gen || h.top != d.was.top {
+			} else if err != nil || h.gen != d.was.gen || h.top != d.was.top || h.reviews != d.was.reviews {
 				changed = append(changed, d.room)
 			}
 		}

@@ -90,6 +90,7 @@ func wantRead(t *testing.T, j *Journal, room chat.RoomID, want ...string) {
 type doubter struct{ appended, doubts int }
 
 func (d *doubter) Appended(string, *journal.Entry) { d.appended++ }
+func (d *doubter) Reviewed(*journal.Review)        {}
 func (d *doubter) Doubt()                          { d.doubts++ }
 
 // TestUnsyncedIsUnseen stops between the last write of a commit and its sync.

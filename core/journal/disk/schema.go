@@ -30,6 +30,9 @@ var migrations = []migration{
 		createBucket("rooms"), createBucket("epochs"), createBucket("entries"), createBucket("state"),
 		createBucket("nonces"), createBucket("garbage"), createBucket("quarantine"),
 	}},
+	// An older binary would take a receipt without seq, and a span that counts
+	// reviews, for damaged; so it must refuse the file.
+	{"reviews; receipts without seq; spans that count reviews", []step{createBucket("reviews"), createBucket("decided")}},
 }
 
 func createBucket(name string) step {

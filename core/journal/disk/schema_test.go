@@ -9,7 +9,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// futureMigrations is the history with a second version.
+// futureMigrations is the history with one more version.
 func futureMigrations(text string) []migration {
 	return append(migrations[:len(migrations):len(migrations)], migration{"mark every room", []step{{text, func(tx *bolt.Tx) error {
 		return tx.Bucket(bucketMeta).Put([]byte("marked"), []byte("yes"))
@@ -28,11 +28,12 @@ func TestMigrations(t *testing.T) {
 		{"same version", [][]migration{migrations}, migrations, nil},
 		{"new file, two versions", nil, future, nil},
 		{"upgrade", [][]migration{migrations}, future, nil},
+		{"upgrade from the first version", [][]migration{migrations[:1]}, migrations, nil},
 		{"same after upgrade", [][]migration{migrations, future}, future, nil},
 		{"newer than the binary", [][]migration{future}, migrations,
-			[]string{"schema is version 2", "knows versions up to 1", "newer binary"}},
+			[]string{"schema is version 3", "knows versions up to 2", "newer binary"}},
 		{"another migration of that number", [][]migration{future}, futureMigrations("put meta marked=no"),
-			[]string{"migration 2 (mark every room)", "checksum", "another build"}},
+			[]string{"migration 3 (mark every room)", "checksum", "another build"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "journal.db")
@@ -66,7 +67,10 @@ func openAndClose(path string, list []migration) error {
 
 // TestMigrationSum pins the checksum of every released migration.
 func TestMigrationSum(t *testing.T) {
-	released := []string{"d6cde4b23f17cdadc1378b03c98d6a40dd01ee607fc6c26054c8d62535511e2f"}
+	released := []string{
+		"d6cde4b23f17cdadc1378b03c98d6a40dd01ee607fc6c26054c8d62535511e2f",
+		"513b7e3d99c80c4eed39b727131481aa5906f159bc22a0a51bfdaac972ca9f73",
+	}
 	if len(migrations) != len(released) {
 		t.Fatalf("got %d migrations, want %d: pin the new one here", len(migrations), len(released))
 	}

@@ -83,28 +83,30 @@ func (ws *watchers) tell(p *pending) {
 	}
 	e := p.req.Entry // p is used again, the entry may be kept
 	for _, s := range list {
-		s.call(p.receipt.Epoch, &e)
+		s.call(func(w journal.Watcher) { w.Appended(p.receipt.Epoch, &e) })
+	}
+}
+
+// tellReview delivers the review that p opened or decided.
+func (ws *watchers) tellReview(p *pending) {
+	for _, s := range ws.of(p.req.Room) {
+		s.call(func(w journal.Watcher) { w.Reviewed(p.req.Review) })
 	}
 }
 
 func (ws *watchers) doubt(room chat.RoomID) {
 	for _, s := range ws.of(room) {
-		s.call("", nil)
+		s.call(journal.Watcher.Doubt)
 	}
 }
 
-// call delivers e, or Doubt where e is nil, unless the watcher has been
-// cancelled. The committer alone calls it, so a watcher is called by one
+// call makes one delivery, unless the watcher has been cancelled. The committer alone calls it, so a watcher is called by one
 // goroutine at a time.
-func (s *watcher) call(epoch string, e *journal.Entry) {
+func (s *watcher) call(deliver func(journal.Watcher)) {
 	if !s.state.CompareAndSwap(idle, calling) {
 		return
 	}
-	if e != nil {
-		s.w.Appended(epoch, e)
-	} else {
-		s.w.Doubt()
-	}
+	deliver(s.w)
 	if !s.state.CompareAndSwap(calling, idle) {
 		close(s.left)
 	}

@@ -55,6 +55,7 @@ func allErrors(ctx context.Context, j journal.Journal) map[string]error {
 	_, _, errs["read before"] = j.ReadBefore(ctx, "lobby", 0, 10)
 	_, errs["info"] = j.Info(ctx, "lobby")
 	_, errs["rooms"] = j.Rooms(ctx, "", 10)
+	_, _, errs["reviews"] = j.Reviews(ctx, "lobby")
 	return errs
 }
 

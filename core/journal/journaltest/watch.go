@@ -27,8 +27,10 @@ type recorder struct {
 	got   map[string]map[uint64]journal.Entry // by epoch and seq
 	doubt bool
 	calls int
-	heard chan struct{} // one slot: something was heard since the last look
-	on    func(epoch string, e *journal.Entry)
+
+	reviews []journal.Review
+	heard   chan struct{} // one slot: something was heard since the last look
+	on      func(epoch string, e *journal.Entry)
 }
 
 func newRecorder() *recorder {
@@ -45,6 +47,14 @@ func (r *recorder) Appended(epoch string, e *journal.Entry) {
 		r.got[epoch] = map[uint64]journal.Entry{}
 	}
 	r.got[epoch][e.Seq] = *e
+	r.mu.Unlock()
+	r.signal()
+}
+
+func (r *recorder) Reviewed(v *journal.Review) {
+	r.mu.Lock()
+	r.calls++
+	r.reviews = append(r.reviews, *v)
 	r.mu.Unlock()
 	r.signal()
 }

@@ -22,6 +22,9 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 	if err := checkRoom(r.Room); err != nil {
 		return journal.Receipt{}, err
 	}
+	if err := r.Check(); err != nil {
+		return journal.Receipt{}, err
+	}
 	buf := j.bufs.Get().(*[]byte)
 	defer j.bufs.Put(buf)
 	b, err := appendEntry((*buf)[:0], &r.Entry)
@@ -33,19 +36,27 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 	*buf = b
 
 	prefix := j.roomPrefix(r.Room)
-	keys := make([]string, 4, 5)
+	keys := make([]string, 4, 7)
 	keys[0], keys[1], keys[2], keys[3] = prefix+"log", prefix+"meta", prefix+"state", j.roomsKey()
 	if r.Entry.Nonce != "" {
 		keys = append(keys, nonceKey(prefix, r.Entry.From, r.Entry.Nonce))
 	}
-	create := "0"
+	act := acts[r.Act()]
 	if r.Create {
-		create = "1"
+		act = "create"
 	}
-	args := make([]any, 0, 12+2*len(r.Entry.Changes))
-	args = append(args, b[:size], string(r.Entry.ID), b[size:], j.cfg.NonceWindow.Milliseconds(), create,
+	args := make([]any, 0, 14+2*len(r.Entry.Changes))
+	args = append(args, b[:size], string(r.Entry.ID), b[size:], j.cfg.NonceWindow.Milliseconds(), act,
 		knownEpoch(r.Known.Epoch), r.Known.Seq, string(r.Known.ID),
 		newEpoch(), j.cfg.MaxEntries, string(r.Room), j.watches.channel(r.Room))
+	if r.Review != nil {
+		record, err := appendReview(nil, r.Review)
+		if err != nil {
+			return journal.Receipt{}, fmt.Errorf("append to %s: %w", r.Room, err)
+		}
+		keys = append(keys, prefix+"reviews", prefix+"decided")
+		args = append(args, record, bounds[r.Act()])
+	}
 	for i := range r.Entry.Changes {
 		c := &r.Entry.Changes[i]
 		value := ""
@@ -58,30 +69,46 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 	if err != nil {
 		return journal.Receipt{}, fail("append to "+string(r.Room), err)
 	}
-	rc, err := readAppendReply(reply)
+	rc, err := readAppendReply(reply, r.Act())
 	switch {
-	case errors.Is(err, journal.ErrExists):
+	case errors.Is(err, journal.ErrExists), errors.Is(err, journal.ErrNotOpen), errors.Is(err, journal.ErrQueueFull):
 		return rc, fmt.Errorf("append to %s: %w", r.Room, err)
 	case err != nil:
 		return rc, fail("append to "+string(r.Room), err)
 	case !rc.Repeat:
 		rc.ID, rc.Outcome, rc.Reasons = r.Entry.ID, r.Entry.Outcome, r.Entry.Reasons
-		j.watches.local(r.Room, rc.Epoch, rc.Seq, &r.Entry)
+		if rc.Seq > 0 {
+			j.watches.local(r.Room, rc.Epoch, rc.Seq, &r.Entry)
+		}
 	}
 	return rc, nil
 }
 
+// acts are the names that append.lua has for what an append does, and bounds
+// how many reviews, open or decided, it may leave behind.
+var (
+	acts   = [...]string{journal.ActAppend: "append", journal.ActHold: "hold", journal.ActApprove: "approve", journal.ActReject: "reject"}
+	bounds = [...]int{journal.ActHold: journal.MaxReviews, journal.ActApprove: journal.MaxDecided, journal.ActReject: journal.MaxDecided}
+)
+
 // readAppendReply reads what append.lua answers.
-func readAppendReply(reply any) (journal.Receipt, error) {
+func readAppendReply(reply any, act journal.Act) (journal.Receipt, error) {
 	s, ok := reply.(string)
 	kind, rest, _ := strings.Cut(s, " ")
 	switch {
 	case ok && kind == "2":
 		return journal.Receipt{}, journal.ErrExists
+	case ok && kind == "3":
+		return journal.Receipt{}, journal.ErrNotOpen
+	case ok && kind == "4":
+		return journal.Receipt{}, journal.ErrQueueFull
 	case !ok || kind != "0" && kind != "1":
 		return journal.Receipt{}, fmt.Errorf("redis answered %T %.20q to an append", reply, s)
 	}
 	rc, err := decodeReceipt(rest)
+	if entry := act == journal.ActAppend || act == journal.ActApprove; err == nil && kind == "0" && entry != (rc.Seq > 0) {
+		err = fmt.Errorf("redis answered seq %d to an append", rc.Seq)
+	}
 	rc.Repeat = kind == "1"
 	return rc, err
 }

@@ -2,18 +2,24 @@
 -- first write (HSET or XADD) is one that Redis refuses at maxmemory, and after
 -- a first write it refuses none.
 --
--- KEYS 1 log, 2 meta, 3 state, 4 rooms, 5 nonce (absent without a nonce)
+-- KEYS 1 log, 2 meta, 3 state, 4 rooms, 5 nonce (absent without a nonce); for a
+--      review, which has a nonce: 6 open reviews, 7 decisions
 -- ARGV 1 entry, 2 its id, 3 answer to keep for the nonce, 4 nonce window in ms,
---      5 "1" to create, 6-8 the known epoch, seq ("0" for none) and id,
+--      5 what to do: append, create; hold, approve, reject, 6-8 the known epoch, seq ("0" for none) and id,
 --      9 a name for a new epoch, 10 entries to keep ("0" for all),
---      11 room, 12 channel, 13... changes: key, "=" .. value or "" to delete
+--      11 room, 12 channel; for a review: 13 its record, 14 how many there may
+--      be; then changes: key, "=" .. value or "" to delete
 -- Reply "0 epoch seq": appended; "1 epoch seq answer": the nonce was known;
---       "2": the room exists
+--       "2": the room exists; "3": no such open review; "4": too many of them.
+--       The seq is 0 where a review was held or rejected, since no entry was stored.
 
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'top', 'id', 'past')
 local epoch, top, topid, past = meta[1] or '', tonumber(meta[2] or '0'), meta[3] or '', meta[4] or ''
 
-if KEYS[5] then
+local act = ARGV[5]
+local decides = act == 'approve' or act == 'reject'
+-- What decides a review replaces the answer its author has.
+if KEYS[5] and not decides then
   local told = redis.call('GET', KEYS[5])
   -- An answer of an epoch that was lost speaks of an entry that is gone.
   if told and epoch ~= '' and string.sub(told, 1, #epoch + 1) == epoch .. ' ' then
@@ -41,8 +47,14 @@ if kseq > 0 then
 end
 
 local fresh = lost or epoch == ''
-if ARGV[5] == '1' and top > 0 and not fresh then
+if act == 'create' and top > 0 and not fresh then
   return '2'
+end
+if decides and redis.call('HEXISTS', KEYS[6], ARGV[2]) == 0 then
+  return '3'
+end
+if act == 'hold' and redis.call('HLEN', KEYS[6]) >= tonumber(ARGV[14]) then
+  return '4'
 end
 if fresh then
   local names = {}
@@ -62,14 +74,26 @@ if fresh then
   end
 end
 
-local seq = string.format('%.0f', top + 1)
-if ARGV[10] == '0' then
-  redis.call('XADD', KEYS[1], '0-' .. seq, 'e', ARGV[1])
-else
-  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[10], '0-' .. seq, 'e', ARGV[1])
+local seq, changes = '0', 13
+if act ~= 'hold' and act ~= 'reject' then
+  seq = string.format('%.0f', top + 1)
+  if ARGV[10] == '0' then
+    redis.call('XADD', KEYS[1], '0-' .. seq, 'e', ARGV[1])
+  else
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[10], '0-' .. seq, 'e', ARGV[1])
+  end
+  redis.call('HSET', KEYS[2], 'top', seq, 'id', ARGV[2])
 end
-redis.call('HSET', KEYS[2], 'top', seq, 'id', ARGV[2])
-for i = 13, #ARGV, 2 do
+if act == 'hold' then
+  redis.call('HSET', KEYS[6], ARGV[2], ARGV[13])
+  changes = 15
+elseif decides then
+  redis.call('LPUSH', KEYS[7], ARGV[13])
+  redis.call('LTRIM', KEYS[7], 0, tonumber(ARGV[14]) - 1)
+  redis.call('HDEL', KEYS[6], ARGV[2])
+  changes = 15
+end
+for i = changes, #ARGV, 2 do
   if ARGV[i + 1] == '' then
     redis.call('HDEL', KEYS[3], ARGV[i])
   else
@@ -80,5 +104,10 @@ local done = epoch .. ' ' .. seq
 if KEYS[5] then
   redis.call('SET', KEYS[5], done .. ' ' .. ARGV[3], 'PX', ARGV[4])
 end
-redis.call('PUBLISH', ARGV[12], done .. ' ' .. ARGV[1])
+if seq ~= '0' then
+  redis.call('PUBLISH', ARGV[12], done .. ' ' .. ARGV[1])
+end
+if changes == 15 then -- after the entry, so that whoever hears of an approval has it
+  redis.call('PUBLISH', ARGV[12], epoch .. ' 0 ' .. ARGV[13])
+end
 return '0 ' .. done

@@ -15,7 +15,9 @@
 //	PREFIX:{ROOM}:state         hash: the fold of all changes
 //	PREFIX:{ROOM}:nonce:L:U:N   "epoch seq answer" for the nonce N of the user U, whose name has L bytes
 //	PREFIX:{ROOM}:log:EPOCH     what was left of an epoch that lost entries, for a week
-//	PREFIX:{ROOM}:new           channel; "epoch seq entry"; PREFIX@N in database N
+//	PREFIX:{ROOM}:reviews       hash: messages that wait for a moderator, by id (see review.go)
+//	PREFIX:{ROOM}:decided       list: what moderators decided, the newest first
+//	PREFIX:{ROOM}:new           channel; "epoch seq entry" or "epoch 0 review"; PREFIX@N in database N
 //	PREFIX:rooms                sorted set of every room, all with score 0
 //
 // PREFIX:rooms has a slot of its own and the script writes it, so Redis

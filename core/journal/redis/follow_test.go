@@ -102,6 +102,8 @@ func (f *follower) Appended(epoch string, e *journal.Entry) {
 	f.note(func() { f.got[fmt.Sprintf("%s %d", epoch, e.Seq)] = e.ID })
 }
 
+func (f *follower) Reviewed(*journal.Review) {}
+
 func (f *follower) Doubt() { f.note(func() { f.doubts, f.stale = f.doubts+1, true }) }
 
 func (f *follower) note(change func()) {

@@ -41,21 +41,30 @@ func appendEntry(b []byte, e *journal.Entry) ([]byte, error) {
 
 // decodeEntry reads what appendEntry wrote. The entry shares s's memory.
 func decodeEntry(s string, seq uint64) (journal.Entry, error) {
-	if len(s) < 1+sumBytes {
-		return journal.Entry{}, errShort
-	}
-	rec := s[:len(s)-sumBytes]
-	if binary.LittleEndian.Uint32([]byte(s[len(rec):])) != checksum(rec) {
-		return journal.Entry{}, errSum
-	}
-	if rec[0] != recordVersion {
-		return journal.Entry{}, errVersion
+	body, err := unseal(s)
+	if err != nil {
+		return journal.Entry{}, err
 	}
 	var e journal.Entry
-	if err := codec.DecodeEntry(&e, seq, rec[1:]); err != nil {
+	if err := codec.DecodeEntry(&e, seq, body); err != nil {
 		return journal.Entry{}, err
 	}
 	return e, nil
+}
+
+// unseal checks a record and returns its body.
+func unseal(s string) (string, error) {
+	if len(s) < 1+sumBytes {
+		return "", errShort
+	}
+	rec := s[:len(s)-sumBytes]
+	if binary.LittleEndian.Uint32([]byte(s[len(rec):])) != checksum(rec) {
+		return "", errSum
+	}
+	if rec[0] != recordVersion {
+		return "", errVersion
+	}
+	return rec[1:], nil
 }
 
 // checksum is crc32.Checksum for a string. The bytes are only read, so they
@@ -86,14 +95,15 @@ func decodeReceipt(s string) (journal.Receipt, error) {
 // maxEpochBytes bounds the name of an epoch; ours have 16 bytes.
 const maxEpochBytes = 64
 
-// splitPlace takes "epoch seq rest" apart; "epoch seq" has no rest.
+// splitPlace takes "epoch seq rest" apart; "epoch seq" has no rest. The seq is
+// 0 where rest concerns a review that has no entry.
 func splitPlace(s string) (epoch string, seq uint64, rest string, err error) {
 	epoch, s, ok := strings.Cut(s, " ")
 	if !ok || epoch == "" || len(epoch) > maxEpochBytes {
 		return "", 0, "", errors.New("no epoch")
 	}
 	digits, rest, _ := strings.Cut(s, " ")
-	if seq, err = strconv.ParseUint(digits, 10, 64); err != nil || seq == 0 {
+	if seq, err = strconv.ParseUint(digits, 10, 64); err != nil {
 		return "", 0, "", errors.New("no seq")
 	}
 	return epoch, seq, rest, nil

@@ -48,6 +48,41 @@ func TestRecordGolden(t *testing.T) {
 	}
 }
 
+func fullReview() journal.Review {
+	e := fullEntry()
+	e.Seq, e.Changes, e.Outcome = 0, nil, chat.Held
+	return journal.Review{Entry: e, Appeal: true, Record: "9f86d0", By: "mod", Decided: 1732000000456}
+}
+
+// storedReview is fullReview as it is stored.
+func storedReview(t testing.TB) string {
+	t.Helper()
+	r := fullReview()
+	b, err := appendReview(nil, &r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestReviewGolden pins what lies in the hashes of a running cluster.
+func TestReviewGolden(t *testing.T) {
+	const want = "\x01" + // version
+		"\x6d\x2401890a5d-ac96-774b-bcce-b302099a8057\x04" + // length of the entry, id, held
+		"\x02\x08wordlist\x12A word was masked.\x0fplugin:wordlist\x00\x00\x00" + // reasons
+		"\x01\xf6\xa1\xf5\xb3\xe8\x64" + // message, time
+		"\x03ann\x03n-1\x06hi ✓\x00" +
+		"\x01\x069f86d0\x03mod\x90\xa7\xf5\xb3\xe8\x64" + // appeal, record, by, decided
+		"" // checksum
+	got := storedReview(t)
+	if got[:len(got)-sumBytes] != want {
+		t.Errorf("got  %q\nwant %q and a checksum", got, want)
+	}
+	if r, err := decodeReview(got); err != nil || !reflect.DeepEqual(r, fullReview()) {
+		t.Errorf("got %+v, %v, want %+v", r, err, fullReview())
+	}
+}
+
 // TestIDPlace pins the bytes that append.lua reads.
 func TestIDPlace(t *testing.T) {
 	for _, id := range []chat.MessageID{"", fullEntry().ID, chat.MessageID(strings.Repeat("i", journal.MaxID))} {
@@ -129,7 +164,7 @@ func TestRepliesOfTheWrongShape(t *testing.T) {
 		t.Errorf("a stranger's stream id: got %d entries, %v, want ErrUnavailable", len(es), err)
 	}
 	for _, reply := range []any{nil, int64(1), "", "3", "0", "0 e", "0 e x", "0 e 0", "1 e 1 \x05", []any{"0"}} {
-		if rc, err := readAppendReply(reply); err == nil {
+		if rc, err := readAppendReply(reply, journal.ActAppend); err == nil {
 			t.Errorf("append reply %#v: got %+v, want an error", reply, rc)
 		}
 	}
@@ -182,7 +217,7 @@ func FuzzDecodeReceipt(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if rc.Epoch == "" || rc.Seq == 0 || len(rc.Epoch) > maxEpochBytes {
+		if rc.Epoch == "" || len(rc.Epoch) > maxEpochBytes {
 			t.Errorf("decoded %q to %+v", s, rc)
 		}
 	})
@@ -193,6 +228,8 @@ func FuzzMessage(f *testing.F) {
 	f.Add("parley:{lobby}:new", "e1 x")
 	f.Add("parley:{lobby", "")
 	f.Add("", "e1 1 ")
+	f.Add("parley:{lobby}:new", "e1 0 "+storedReview(f))
+	f.Add("parley:{lobby}:new", "e1 0 ")
 	f.Fuzz(func(t *testing.T, channel, payload string) {
 		var w watches
 		w.init("parley")
@@ -210,4 +247,5 @@ func FuzzMessage(f *testing.F) {
 type counter struct{ entries, doubts int }
 
 func (c *counter) Appended(string, *journal.Entry) { c.entries++ }
+func (c *counter) Reviewed(*journal.Review)        { c.entries++ }
 func (c *counter) Doubt()                          { c.doubts++ }

@@ -138,7 +138,8 @@ func (w *watches) local(room chat.RoomID, epoch string, seq uint64, e *journal.E
 	r.mu.Unlock()
 }
 
-// Message implements rds.Handler: an entry that some node has appended.
+// Message implements rds.Handler: an entry that some node has appended, or a
+// review that it has opened or decided.
 func (w *watches) Message(channel, payload string) {
 	r := w.get(w.room(channel))
 	if r == nil {
@@ -147,6 +148,15 @@ func (w *watches) Message(channel, payload string) {
 	epoch, seq, rest, err := splitPlace(payload)
 	if err != nil {
 		w.Doubt(channel)
+		return
+	}
+	if seq == 0 {
+		v, err := decodeReview(rest)
+		if err != nil {
+			w.Doubt(channel)
+			return
+		}
+		r.each(func(to journal.Watcher) { to.Reviewed(&v) })
 		return
 	}
 	r.mu.Lock()

@@ -13,6 +13,7 @@
 //   entry     one entry of a room's log, in order, once
 //   presence  the presence event
 //   outgoing  one message of ours whose state changed, see send()
+//   review    a held message was decided, or the queue we look at has changed
 
 const HELLO_TIMEOUT = 10_000; // ms from dialing to the welcome
 const PROBE_TIMEOUT = 5_000; // ms a ping may stay unanswered
@@ -44,6 +45,11 @@ export function backoff(n, random = Math.random) {
 function nonce() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
+}
+
+// rejection is a moderator's decision as the error that a message ended with.
+export function rejection(e) {
+  return { code: "rejected", reasons: (e.reasons ?? []).filter((r) => r.text), retryable: false };
 }
 
 export class Client extends EventTarget {
@@ -105,8 +111,8 @@ export class Client extends EventTarget {
   }
 
   // send posts a message and returns it as an object that changes:
-  // {room, text, nonce, state, error, outcome, reasons, seq}, where state is
-  // "pending", "posted" or "failed". It throws when too many wait already.
+  // {room, text, nonce, state, error, outcome, reasons, seq, review}, where state
+  // is "pending", "posted", "held" (for a moderator) or "failed". It throws when too many wait already.
   send(room, text) {
     if (this.#outgoing.size >= MAX_OUTGOING) throw new Error("too many messages wait for an answer");
     const m = { room, text, nonce: nonce(), ts: Date.now(), since: Date.now(), state: "pending", tries: 0 };
@@ -132,6 +138,27 @@ export class Client extends EventTarget {
 
   members(room) {
     return this.#request({ type: "members", room });
+  }
+
+  // reviews answers with the reviews event: the queue for a moderator (all), and
+  // our own held messages otherwise. review approves or rejects one.
+  reviews(room) {
+    return this.#request({ type: "reviews", room });
+  }
+
+  review(room, id, action, reason) {
+    return this.#request({ type: "review", room, review_id: id, action, ...(reason ? { reason } : {}) });
+  }
+
+  // appeal asks that a moderator looks at a message that was denied, once.
+  appeal(m) {
+    const error = m.error;
+    Object.assign(m, { state: "pending", error: null });
+    this.#emit("outgoing", m);
+    this.#request({ type: "appeal", room: m.room, appeal: error.appeal }).then(
+      (ack) => this.#acked(m, ack),
+      (e) => this.#fail(m, e.code === "offline" || e.code === "timeout" ? error : e),
+    );
   }
 
   // --- the connection ---
@@ -280,6 +307,8 @@ export class Client extends EventTarget {
     ack: (e) => this.#reply(e),
     history: (e) => this.#reply(e),
     members: (e) => this.#reply(e),
+    reviews: (e) => this.#reply(e),
+    review: (e) => (this.#reply(e), this.#emit("review", e)),
     error: (e) => this.#error(e),
     joined: (e) => this.#joined(e),
     left: (e) => this.#left(e),
@@ -362,7 +391,9 @@ export class Client extends EventTarget {
 
   #acked(m, ack) {
     this.#outgoing.delete(m.nonce);
-    Object.assign(m, { state: "posted", outcome: ack.outcome, reasons: ack.reasons ?? [], seq: ack.seq, epoch: ack.epoch });
+    if (ack.outcome === "rejected") return this.#fail(m, rejection(ack));
+    const state = ack.outcome === "held" ? "held" : "posted";
+    Object.assign(m, { state, review: ack.review_id, outcome: ack.outcome, reasons: ack.reasons ?? [], seq: ack.seq, epoch: ack.epoch });
     this.#emit("outgoing", m);
   }
 

@@ -16,7 +16,7 @@ export class LogView {
   #following = true; // the reader is at the end and wants to stay there
   #actions;
 
-  // actions: {resend(m), edit(m), discard(m), older(), latest(), read()}
+  // actions: {resend(m), appeal(m), edit(m), discard(m), older(), latest(), read()}
   constructor(actions) {
     this.#actions = actions;
     this.#scroll.addEventListener("scroll", () => this.#scrolled(), { passive: true });
@@ -145,6 +145,14 @@ export class LogView {
   #foot({ m, own, state, redacted, reasons }) {
     if (state === "failed") return this.#failure(m);
     if (state === "pending") return [el("span", { className: "quiet" }, "Sending…")];
+    if (state === "held") {
+      const rule = sources(reasons ?? []);
+      return [
+        el("span", { className: "tag" }, "Waiting for review"),
+        el("span", {}, [why(reasons), "Only moderators and you see it until somebody has looked."].filter(Boolean).join(" ")),
+        rule ? el("span", { className: "rule" }, rule) : "",
+      ];
+    }
     if (!redacted) return [];
     const said = why(reasons) || "Parts of this message were hidden by moderation.";
     const rule = sources(reasons ?? []);
@@ -163,10 +171,10 @@ export class LogView {
       return b;
     };
     return [
-      el("span", { className: "tag bad" }, m.error.code === "unknown" ? "Not confirmed" : "Not posted"),
+      el("span", { className: "tag bad" }, m.error.code === "unknown" ? "Not confirmed" : m.error.code === "rejected" ? "Rejected" : "Not posted"),
       el("span", {}, text),
       source ? el("span", { className: "rule" }, source) : "",
-      el("span", { className: "acts" }, m.error.retryable ? button("Send again", "resend") : "", button("Edit", "edit"), button("Discard", "discard")),
+      el("span", { className: "acts" }, m.error.retryable ? button("Send again", "resend") : "", m.error.appeal ? button("Ask a moderator", "appeal") : "", button("Edit", "edit"), button("Discard", "discard")),
     ];
   }
 }

@@ -1,6 +1,8 @@
 // What the page knows of one room: a window of its log, our messages on their
 // way, who is here, what is unread. No part of it touches the document.
 
+import { rejection } from "./client.js";
+
 // WINDOW bounds the entries kept of a room, and so the size of the page.
 export const WINDOW = 500;
 const PAGE = 50; // entries of one history request
@@ -21,6 +23,7 @@ export class Room {
   older = true; // there may be entries before the window
   behind = false; // newer entries were let go: the window is not at the log's end
   loading = null;
+  queue = null; // the reviews that wait, where we decide about them
   #generation = 0; // answers to history asked for before a reset are dropped
 
   constructor(name, client) {
@@ -121,6 +124,27 @@ export class Room {
     this.mine.delete(m.nonce);
     if (!e && !(m.state === "posted" && passed)) this.mine.set(m.nonce, m);
     if (this.mine.size > UNSENT) this.mine.delete(this.mine.keys().next().value);
+  }
+
+  // reviewed takes a reviews answer: what we wrote and somebody has still to look
+  // at, here or in another tab, is shown with what we sent.
+  reviewed(e) {
+    for (const r of e.open ?? []) {
+      if (r.from !== this.client.user || this.mine.has(r.nonce)) continue;
+      this.mine.set(r.nonce, { room: this.name, nonce: r.nonce, text: r.text, ts: r.ts, state: "held", outcome: "held", reasons: r.reasons ?? [], review: r.review_id });
+    }
+    for (const r of e.decided ?? []) this.decided(r);
+    this.queue = e.all ? e.open : null;
+  }
+
+  // decided takes a decision about a message of ours and returns the message
+  // where it was rejected; an approved one comes as an entry.
+  decided(r) {
+    const m = this.mine.get(r.nonce);
+    if (r.from !== this.client.user || m?.state !== "held" || m.review !== r.review_id) return null;
+    if (r.outcome !== "rejected") return null;
+    Object.assign(m, { state: "failed", error: rejection(r), reasons: r.reasons ?? [] });
+    return m;
   }
 
   // write adds a message that has just been sent.

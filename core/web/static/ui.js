@@ -4,6 +4,7 @@
 
 import { byID, coalesce, el, say, show } from "./dom.js";
 import { LogView } from "./log.js";
+import { QueueView } from "./queue.js";
 import { Room } from "./rooms.js";
 import { SideView } from "./side.js";
 import { byteLength, closed, explain, lost, modeNote, sentence, soon, sources, why } from "./words.js";
@@ -21,6 +22,7 @@ export class UI {
   #countdown = 0;
   #log;
   #side = new SideView();
+  #queue;
 
   constructor(client, config, session) {
     this.#client = client;
@@ -28,13 +30,15 @@ export class UI {
     this.#session = session;
     this.#log = new LogView({
       resend: (m) => client.resend(m),
+      appeal: (m) => client.appeal(m),
       edit: (m) => this.#edit(m),
       discard: (m) => (this.#room(m.room)?.dismiss(m), this.#say(""), this.#log.draw()),
       older: () => this.#load((room) => room.earlier()),
       latest: () => this.#load((room) => room.latest()),
       read: () => this.#read(),
     });
-    for (const type of ["state", "welcome", "refused", "joined", "left", "denied", "reset", "entry", "presence", "outgoing"]) {
+    this.#queue = new QueueView((room, id, action, reason) => client.review(room, id, action, reason));
+    for (const type of ["state", "welcome", "refused", "joined", "left", "denied", "reset", "entry", "presence", "outgoing", "review"]) {
       client.addEventListener(type, (e) => this["on" + type](e.detail));
     }
     this.#listen();
@@ -200,6 +204,23 @@ export class UI {
   #fill(room) {
     this.#load((r) => r.latest(), room);
     this.#client.members(room.name).then((e) => (room.here(e), this.#refresh()), () => {});
+    this.#look(room);
+  }
+
+  // look asks what waits for review. A server that is older does without.
+  #look(room) {
+    this.#client.reviews(room.name).then((e) => (room.reviewed(e), this.#refresh()), () => {});
+  }
+
+  // onreview takes a decision about a message of ours; for whoever decides it
+  // is word that the queue has changed.
+  onreview(e) {
+    const room = this.#room(e.room);
+    if (!room) return;
+    const m = room.decided(e);
+    if (m && room === this.#active) this.#say("Rejected. " + explain(m.error).text);
+    if (room.queue) this.#look(room);
+    this.#refresh();
   }
 
   #load(ask, room = this.#active) {
@@ -288,6 +309,7 @@ export class UI {
     room?.answered(m);
     if (room && room === this.#active) {
       if (m.state === "failed") this.#say("Not posted. " + explain(m.error).text, explain(m.error).source);
+      if (m.state === "held") this.#remark("Waiting for review. " + why(m.reasons), sources(m.reasons));
       if (m.outcome === "redacted") this.#remark("Posted with parts hidden. " + why(m.reasons), sources(m.reasons));
     }
     this.#log.draw();
@@ -339,6 +361,7 @@ export class UI {
     byID("text").disabled = byID("send").disabled = Boolean(room.denied);
     this.#side.rooms(this.#rooms, room.name, this.#config.rooms.filter((name) => !this.#rooms.has(name)));
     this.#side.people(room, this.#user);
+    this.#queue.draw(room);
     const unread = [...this.#rooms.values()].reduce((n, r) => n + r.unread, 0);
     document.title = `${unread ? `(${unread}) ` : ""}${room.title || room.name} · ${this.#config.name}`;
     this.#log.draw();

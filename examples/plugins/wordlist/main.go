@@ -25,7 +25,7 @@ const codeWord = 1
 // config is what "config" in wordlist.json may say.
 type config struct {
 	Words  []string `json:"words"`  // Latin letters, accents are ignored; at least 2 letters each
-	Mode   string   `json:"mode"`   // "redact" (the default), "deny" or "flag"
+	Mode   string   `json:"mode"`   // "redact" (the default), "deny", "hold" or "flag"
 	Reason string   `json:"reason"` // told to the author instead of the default
 }
 
@@ -48,10 +48,12 @@ func (j *judge) Configure(b []byte) error {
 		j.verdict, j.reason = abi.Redact, "A word that is not welcome here was masked."
 	case "deny":
 		j.verdict, j.reason = abi.Deny, "It contains a word that is not welcome here; say it without."
+	case "hold":
+		j.verdict, j.reason = abi.Hold, "It contains a word that a moderator looks at first."
 	case "flag":
 		j.verdict, j.reason = abi.Flag, "It contains a word from the list."
 	default:
-		return fmt.Errorf("wordlist: config: mode %q is not one of redact, deny, flag", c.Mode)
+		return fmt.Errorf("wordlist: config: mode %q is not one of redact, deny, hold, flag", c.Mode)
 	}
 	if c.Reason != "" {
 		j.reason = c.Reason

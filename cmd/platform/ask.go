@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"parley/core/config"
+)
+
+// askTime bounds how long a running server may take to answer.
+const askTime = 30 * time.Second
+
+// maxAnswer bounds its answer, in bytes: a page of evidence is the largest.
+const maxAnswer = 64 << 20
+
+// adminFlags say where a running server's admin listener is and who asks.
+type adminFlags struct {
+	addr, tokenFile, dataDir string
+}
+
+// add gives the command the flags. --data-dir is its own where it has one.
+func (f *adminFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.addr, "admin", config.Defaults().Admin.Listen, "address of the server's admin listener")
+	c.Flags().StringVar(&f.tokenFile, "admin-token-file", "", "file with its admin token")
+	c.Flags().StringVar(&f.dataDir, "data-dir", "", "the server's data_dir, whose admin.token is used")
+	_ = c.MarkFlagFilename("admin-token-file")
+	_ = c.MarkFlagDirname("data-dir")
+}
+
+// ask calls the admin API and decodes its answer into v, nil for none.
+func (f *adminFlags) ask(ctx context.Context, method, path string, body, v any) error {
+	file := f.tokenFile
+	if file == "" && f.dataDir != "" {
+		file = filepath.Join(f.dataDir, "admin.token")
+	}
+	return ask(ctx, f.addr, file, method, path, body, v)
+}
+
+// ask calls the admin listener at addr with the token in tokenFile, "" for
+// none.
+func ask(ctx context.Context, addr, tokenFile, method, path string, body, v any) error {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	var send io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return fmt.Errorf("ask the server: %w", err)
+		}
+		send = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+addr+path, send)
+	if err != nil {
+		return fmt.Errorf("--admin %s is no address: %w", addr, err)
+	}
+	if tokenFile != "" {
+		token, err := os.ReadFile(tokenFile)
+		if err != nil {
+			return fmt.Errorf("read the admin token: %w", err)
+		}
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the server: %w; is it running, and is %s its admin.listen?", err, addr)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("read the server's answer: %w", err)
+	}
+	if resp.StatusCode/100 != 2 {
+		var said struct{ Text string }
+		_ = json.Unmarshal(b, &said) // what is no JSON says nothing
+		return fmt.Errorf("the server answered %s: %s", resp.Status, plain(said.Text))
+	}
+	if v == nil {
+		return nil
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return errors.New("the answer is not that of a Parley server; is --admin the admin listener?")
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"parley/plugins"
+)
+
+func pluginInstallCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "install NAME.wasm --dir DIR | --data-dir DATA",
+		Short: "Verify a module and put it into a server's plugin folder",
+		Long: "Verify a module as the server does, test vectors included, and put it with its manifest into the server's plugin\n" +
+			"folder: --dir names it (plugins.dir), --data-dir its parent, where `make run` has it. A running server takes it\n" +
+			"into use a moment later. The manifest goes first and names the module's SHA-256, so that at no moment a module is\n" +
+			"in force with a manifest that is not its own. With --wait the command ends when the server judges with it.",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: modules,
+	}
+	var host hostFlags
+	var admin adminFlags
+	host.add(c)
+	admin.add(c)
+	dir := c.Flags().String("dir", "", "the server's plugin folder (plugins.dir)")
+	c.Flags().Lookup("data-dir").Usage = "the server's data_dir; its folder plugins and its admin.token are used"
+	wait := c.Flags().Duration("wait", 0, "how long to wait for the server to judge with it; 0: not at all")
+	c.MarkFlagsOneRequired("dir", "data-dir")
+	c.MarkFlagsMutuallyExclusive("dir", "data-dir")
+	_ = c.MarkFlagDirname("dir")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		to := *dir
+		if admin.dataDir != "" {
+			to = filepath.Join(admin.dataDir, "plugins")
+			if err := os.MkdirAll(to, 0o755); err != nil {
+				return fmt.Errorf("make the plugin folder: %w", err)
+			}
+		}
+		l, err := host.load(c, args[0])
+		if err != nil {
+			return err
+		}
+		name, digest, vectors := l.Name(), l.Digest(), len(l.Manifest.Vectors)
+		if err := l.close(); err != nil {
+			return err
+		}
+		file, err := plugins.ReadFile(args[0], host.config())
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := install(file, to); err != nil {
+			return fmt.Errorf("install %s: %w", name, err)
+		}
+		fmt.Fprintf(c.OutOrStdout(), "%s is in %s (%s, %d vectors pass)\n", name, to, digest[:12], vectors)
+		if *wait == 0 {
+			return nil
+		}
+		if err := admin.await(c.Context(), name, digest, *wait); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "the server judges with it, %d ms later\n", time.Since(began).Milliseconds())
+		return err
+	}
+	return c
+}
+
+// install puts a module and its manifest into a plugin folder, each whole or
+// not at all. A Catalog reads the module, then the manifest. So the manifest
+// goes first and names the module's digest: whoever reads in between finds the
+// old module with a manifest of another one, refuses that pair and keeps what
+// it has; whoever finds the new module finds the new manifest.
+func install(f plugins.File, dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = errors.New("it is a file")
+	}
+	if err != nil {
+		return fmt.Errorf("plugin folder %s: %w", dir, err)
+	}
+	manifest := f.Sidecar
+	if manifest == nil { // none, or within the module; an older one may lie in the folder
+		manifest = f.Manifest.JSON()
+	}
+	if f.Manifest.SHA256 == "" {
+		sum := plugins.ModuleDigest(f.Wasm)
+		if manifest, err = setKey(manifest, "sha256", hex.EncodeToString(sum[:])); err != nil {
+			return err
+		}
+	}
+	if _, err := plugins.ParseManifest(manifest); err != nil {
+		return fmt.Errorf("its manifest: %w", err)
+	}
+	if err := replace(dir, f.Name+".json", manifest); err != nil {
+		return err
+	}
+	return replace(dir, f.Name+".wasm", f.Wasm)
+}
+
+// replace puts a file in place whole or not at all, on disk when it returns.
+func replace(dir, name string, b []byte) (err error) {
+	f, err := os.CreateTemp(dir, "."+name+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name()) // the first error is the one to tell
+		}
+	}()
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), filepath.Join(dir, name))
+}
+
+// await asks until the server judges with that version, or refused it.
+func (f *adminFlags) await(ctx context.Context, name, digest string, most time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); ; {
+		all, err := f.plugins(ctx)
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		for _, p := range all {
+			switch {
+			case p.Name != name:
+			case judges(p, digest):
+				return nil
+			case p.Error != "" && p.RefusedAt.After(began):
+				return fmt.Errorf("the server refused %s: %s", name, p.Error)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waited %v and the server does not judge with %s yet: is its plugins.dir the folder installed to? See its log and `platform plugin list`", most, name)
+		}
+	}
+}

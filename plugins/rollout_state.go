@@ -1,0 +1,298 @@
+package plugins
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// What is in Config.StateDir: one file that says how every rollout stands, and
+// a copy of each version it names. The plugin folder alone would not do: when a
+// new version is dropped there, the one in force is gone from it.
+const (
+	stateName    = "rollout.json"
+	versionsName = "versions" // folder of SOURCE.wasm and SOURCE.json
+
+	maxStateBytes    = 4 << 20
+	maxStatePlugins  = 2_000
+	maxRollbacks     = 16    // remembered of each plugin, the newest
+	maxReasonBytes   = 1_024 // of a rollback
+	stateFormat      = 1
+	maxOperatorBytes = 128
+)
+
+// sourceID identifies the files of a version: see sourceDigest.
+type sourceID [sha256.Size]byte
+
+func (id sourceID) String() string { return hex.EncodeToString(id[:]) }
+
+// state is the content of the state file.
+type state struct {
+	Format  int                   `json:"format"`
+	Plugins map[string]savedState `json:"plugins"`
+	Digest  string                `json:"digest"` // SHA-256 of this document with an empty digest, hex
+}
+
+// savedState is how one plugin's rollout stands.
+type savedState struct {
+	InForce   string      `json:"in_force,omitempty"` // source of the version in force, hex
+	Candidate *savedTrial `json:"candidate,omitempty"`
+	Rollbacks []Rollback  `json:"rollbacks,omitempty"` // oldest first
+}
+
+// savedTrial is a version on trial. What its guards counted is not kept.
+type savedTrial struct {
+	Source  string    `json:"source"`
+	Stage   string    `json:"stage"`
+	Percent int       `json:"percent"`
+	Since   time.Time `json:"since"`
+}
+
+// Rollback is one version that was taken back.
+type Rollback struct {
+	Identity string    `json:"identity"` // of module and configuration, hex
+	Digest   string    `json:"digest"`   // of the module, hex
+	Version  string    `json:"version,omitempty"`
+	Stage    string    `json:"stage"` // it was in
+	Reason   string    `json:"reason"`
+	By       string    `json:"by"` // "guard", or whom the order named
+	At       time.Time `json:"at"`
+	// Blocked: the same module with the same configuration is not tried again.
+	// An order "retry" ends that.
+	Blocked bool `json:"blocked"`
+}
+
+// identityOf names what judges: the module and its configuration. A manifest
+// that differs in anything else is the same to whoever rolled it back.
+func identityOf(file []byte, m Manifest) string {
+	module := ModuleDigest(file)
+	h := sha256.New()
+	h.Write(module[:])
+	var config bytes.Buffer
+	if m.Config != nil && json.Compact(&config, m.Config) == nil { // it has been parsed
+		h.Write(config.Bytes())
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func (s state) digest() (string, error) {
+	s.Digest = ""
+	b, err := json.Marshal(s)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// encode returns the file's content.
+func (s state) encode() ([]byte, error) {
+	s.Format = stateFormat
+	var err error
+	if s.Digest, err = s.digest(); err != nil {
+		return nil, err
+	}
+	return json.MarshalIndent(s, "", " ")
+}
+
+// decodeState reads the file's content strictly. Whatever encode would not
+// have written is an error.
+func decodeState(b []byte) (s state, err error) {
+	if len(b) > maxStateBytes {
+		return s, fmt.Errorf("it has more than %d bytes", maxStateBytes)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return s, err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return s, errors.New("something follows the object")
+	}
+	if s.Format != stateFormat {
+		return s, fmt.Errorf("it has format %d, this version reads %d", s.Format, stateFormat)
+	}
+	want, err := s.digest()
+	if err != nil {
+		return s, err
+	}
+	if s.Digest != want {
+		return s, errors.New("its digest does not match: the file is damaged, or was changed by hand")
+	}
+	if len(s.Plugins) > maxStatePlugins {
+		return s, fmt.Errorf("it has %d plugins, at most %d", len(s.Plugins), maxStatePlugins)
+	}
+	for name, p := range s.Plugins {
+		if err := p.check(name); err != nil {
+			return s, fmt.Errorf("plugin %q: %w", name, err)
+		}
+	}
+	return s, nil
+}
+
+func (p *savedState) check(name string) error {
+	if !validName(name) {
+		return fmt.Errorf("that is no name: want %s", nameRule)
+	}
+	if p.InForce != "" && !isDigest(p.InForce) {
+		return errors.New("in_force is no digest")
+	}
+	if k := p.Candidate; k != nil {
+		switch {
+		case !isDigest(k.Source):
+			return errors.New("candidate.source is no digest")
+		case k.Stage != StageShadow && k.Stage != StageCanary:
+			return fmt.Errorf("candidate.stage is %q", k.Stage)
+		case k.Percent < 1 || k.Percent > 100:
+			return fmt.Errorf("candidate.percent is %d, want 1 to 100", k.Percent)
+		}
+	}
+	if len(p.Rollbacks) > maxRollbacks {
+		return fmt.Errorf("%d rollbacks, at most %d", len(p.Rollbacks), maxRollbacks)
+	}
+	for _, r := range p.Rollbacks {
+		if !isDigest(r.Identity) || !isDigest(r.Digest) || len(r.Version) > maxLabelBytes || len(r.Reason) > maxReasonBytes || len(r.By) > maxOperatorBytes {
+			return errors.New("a rollback is out of bounds")
+		}
+	}
+	return nil
+}
+
+func isDigest(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == sha256.Size && strings.ToLower(s) == s
+}
+
+// store keeps the state in a folder. One goroutine at a time uses it.
+type store struct {
+	dir  string // "" keeps nothing
+	last []byte // as it is on disk
+}
+
+// load reads the state. One that cannot be read is put aside, so that the next
+// save does not destroy what an operator may want to look at.
+func (s *store) load() (map[string]savedState, error) {
+	if s.dir == "" {
+		return nil, nil
+	}
+	path := filepath.Join(s.dir, stateName)
+	b, err := readBounded(path, maxStateBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var st state
+	if err == nil {
+		st, err = decodeState(b)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read the state of rollouts %s: %w", path, err), os.Rename(path, path+".damaged"))
+	}
+	s.last = b
+	return st.Plugins, nil
+}
+
+// save writes the state, if it has changed, and removes the versions that it
+// does not name.
+func (s *store) save(plugins map[string]savedState) error {
+	if s.dir == "" {
+		return nil
+	}
+	b, err := state{Plugins: plugins}.encode()
+	if err != nil {
+		return fmt.Errorf("encode the state of rollouts: %w", err)
+	}
+	if bytes.Equal(b, s.last) {
+		return nil
+	}
+	if err := writeDurably(s.dir, stateName, b); err != nil {
+		return fmt.Errorf("save the state of rollouts: %w", err)
+	}
+	s.last = b
+	named := make(map[string]bool)
+	for _, p := range plugins {
+		named[p.InForce] = true
+		if p.Candidate != nil {
+			named[p.Candidate.Source] = true
+		}
+	}
+	files, err := os.ReadDir(filepath.Join(s.dir, versionsName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("list kept versions: %w", err)
+	}
+	for _, f := range files {
+		if !named[strings.TrimSuffix(f.Name(), filepath.Ext(f.Name()))] {
+			_ = os.Remove(filepath.Join(s.dir, versionsName, f.Name())) // the next save tries again
+		}
+	}
+	return nil
+}
+
+// keep copies a version's files, unless they are there.
+func (s *store) keep(id sourceID, file, manifest []byte) error {
+	if s.dir == "" {
+		return nil
+	}
+	dir := filepath.Join(s.dir, versionsName)
+	if _, err := os.Stat(filepath.Join(dir, id.String()+".wasm")); err == nil {
+		return nil
+	}
+	if manifest != nil { // before the module, whose presence says that all is there
+		if err := writeDurably(dir, id.String()+".json", manifest); err != nil {
+			return fmt.Errorf("keep a version: %w", err)
+		}
+	}
+	if err := writeDurably(dir, id.String()+".wasm", file); err != nil {
+		return fmt.Errorf("keep a version: %w", err)
+	}
+	return nil
+}
+
+// kept reads a version's files back. Files that are not what they were when
+// they were kept are an error.
+func (s *store) kept(source string, most int) (file, manifest []byte, err error) {
+	file, manifest, err = readPlugin(filepath.Join(s.dir, versionsName), source, most)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read a kept version: %w", err)
+	}
+	if got := sourceDigest(file, manifest); got.String() != source {
+		return nil, nil, fmt.Errorf("the kept version %.12s is damaged", source)
+	}
+	return file, manifest, nil
+}
+
+// writeDurably makes a file so that a crash at any moment leaves the old one or
+// the new one.
+func writeDurably(dir, name string, b []byte) (err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".tmp-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(dir, name))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	d, err := os.Open(dir) // a rename is durable when its folder is
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
