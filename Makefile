@@ -22,7 +22,7 @@ build: ## build bin/platform
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/platform ./cmd/platform
 
-plugins: ## build the example plugins from source into bin/plugins
+plugins: ## build the example plugins from source into bin/plugins and bin/plugins-optional
 	@sh examples/plugins/build.sh bin/plugins
 
 run: build plugins ## build everything and start on 127.0.0.1 (chat 8080, TCP 7070, admin 9090)

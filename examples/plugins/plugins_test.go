@@ -1,18 +1,20 @@
 // Package examples_test builds every example plugin from source, loads it with
-// the sidecar it ships with into the real host, and compares what the
-// moderation stage makes of its vectors: the verdict, and for a redaction the
-// masked text. It needs go, clang and wasm-ld.
+// the sidecar it ships with into the real host, and holds it
+// against the vectors of its manifest, ordinary chat and random texts. It needs
+// the compilers that .ci/setup installs.
 package examples_test
 
 import (
 	"context"
 	"encoding/json"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"parley/core/chat"
@@ -21,26 +23,80 @@ import (
 	"parley/sdk/abi"
 )
 
-// build makes dir/NAME.wasm and copies NAME.json beside it.
+// build makes dir/NAME.wasm with its own build script, or the Go SDK's, and
+// copies NAME.json beside it. A compiler that is missing is a failure.
 func build(t testing.TB, dir, name string) {
 	t.Helper()
 	out := filepath.Join(dir, name+".wasm")
-	cmd := exec.Command("go", "build", "-trimpath", "-buildmode=c-shared", "-ldflags=-s -w", "-o", out, ".")
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
-	if _, err := os.Stat(filepath.Join(name, "build.sh")); err == nil {
-		cmd = exec.Command("./build.sh", out)
+	args := []string{filepath.Join(name, "build.sh"), out}
+	if _, err := os.Stat(filepath.Join(name, "main.go")); err == nil {
+		args = []string{"../../sdk/plugin/build.sh", name, out}
 	}
-	cmd.Dir = name
-	if b, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build %s (needs go, clang and wasm-ld): %v\n%s", name, err, b)
+	track(t, name, "../../sdk")
+	if b, err := exec.Command("sh", args...).CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", name, err, b)
 	}
-	manifest, err := os.ReadFile(filepath.Join(name, name+".json"))
+	if err := os.WriteFile(filepath.Join(dir, name+".json"), file(t, name, name+".json"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// track reads the sources that a build script is about to read, so that go test
+// does not take the result of other ones from its cache.
+func track(t testing.TB, folders ...string) {
+	t.Helper()
+	for _, folder := range folders {
+		err := filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case e.IsDir() && (e.Name() == "node_modules" || e.Name() == "target"):
+				return filepath.SkipDir
+			case !e.Type().IsRegular():
+				return nil
+			}
+			_, err = os.ReadFile(path)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func file(t testing.TB, path ...string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(path...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, name+".json"), manifest, 0o600); err != nil {
+	return b
+}
+
+// all builds every example, once for all tests.
+var all = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "examples-") })
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, err := all(); err == nil {
+		os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// built returns a folder with every example in it.
+func built(t testing.TB) string {
+	t.Helper()
+	dir, err := all()
+	if err != nil {
 		t.Fatal(err)
 	}
+	for _, name := range examples {
+		if _, err := os.Stat(filepath.Join(dir, name+".json")); err != nil {
+			build(t, dir, name)
+		}
+	}
+	return dir
 }
 
 // open loads the plugins of dir into a stage.
@@ -48,6 +104,7 @@ func open(t testing.TB, dir string) (*plugins.Catalog, *moderation.Stage) {
 	t.Helper()
 	cfg := plugins.Defaults()
 	cfg.Dir = dir
+	cfg.Trial.InProcess = true // they are ours
 	c, err := plugins.New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -88,53 +145,83 @@ func judge(t testing.TB, s *moderation.Stage, text string, only ...string) moder
 	return r
 }
 
-var examples = []string{"shout", "wordlist"} // sorted
+var examples = []string{"flood", "links", "pii", "shout", "wordlist"} // sorted
 
 func TestExamples(t *testing.T) {
-	dir := t.TempDir()
-	for _, name := range examples {
-		build(t, dir, name)
-	}
-	c, s := open(t, dir)
+	dir := built(t)
+	c, s := open(t, dir) // a plugin that does not pass its manifest's vectors is refused here
 	if got := names(c.Judges()); !slices.Equal(got, examples) {
+		for _, st := range c.Status() {
+			t.Errorf("%s: %s", st.Name, st.Error)
+		}
 		t.Fatalf("loaded %q, want %q", got, examples)
-	}
-	for _, name := range examples {
-		t.Run(name, func(t *testing.T) { testVectors(t, s, name) })
 	}
 	t.Run("together", func(t *testing.T) { testTogether(t, s) })
 	t.Run("fuel", func(t *testing.T) { testFuel(t, s) })
+	t.Run("ordinary chat", func(t *testing.T) { testOrdinary(t, s) })
 }
 
-func testVectors(t *testing.T, s *moderation.Stage, name string) {
-	var vectors []struct{ Name, Text, Verdict, Masked string }
-	b, err := os.ReadFile(filepath.Join(name, "testdata", "vectors.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(b, &vectors); err != nil {
-		t.Fatal(err)
-	}
-	for _, v := range vectors {
-		t.Run(v.Name, func(t *testing.T) {
-			r := judge(t, s, v.Text, name)
-			if r.Verdict.String() != v.Verdict {
-				t.Fatalf("%+q: got %s %v, want %s", v.Text, r.Verdict, r.Reasons, v.Verdict)
+// TestVectors runs the vectors of each manifest, which name what a plugin
+// catches and what it must leave alone.
+func TestVectors(t *testing.T) {
+	for _, name := range examples {
+		t.Run(name, func(t *testing.T) {
+			p, m := load(t, built(t), name, "")
+			results, err := plugins.RunVectors(t.Context(), p, m)
+			if err != nil || len(results) < 10 {
+				t.Fatalf("%d vectors, %v, want 10 at least", len(results), err)
 			}
-			if r.Verdict == abi.Redact && r.Text != v.Masked {
-				t.Errorf("%+q: masked as %+q, want %+q", v.Text, r.Text, v.Masked)
-			}
-			if again := judge(t, s, v.Text, name); again.Records[0].Fuel != r.Records[0].Fuel {
-				t.Errorf("%+q: fuel %d, then %d", v.Text, r.Records[0].Fuel, again.Records[0].Fuel)
+			for _, r := range results {
+				if r.Problem != "" {
+					t.Errorf("%s: %+q: %s", r.Vector.Name, r.Vector.Text, r.Problem)
+				}
 			}
 		})
 	}
 }
 
+// load loads one example into a host, with the config of its manifest or
+// another one.
+func load(t testing.TB, dir, name, config string) (*plugins.Plugin, plugins.Manifest) {
+	t.Helper()
+	p, m, err := tryLoad(t, dir, name, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, m
+}
+
+func tryLoad(t testing.TB, dir, name, config string) (*plugins.Plugin, plugins.Manifest, error) {
+	t.Helper()
+	cfg := plugins.Defaults()
+	cfg.Trial.InProcess = true
+	h, err := plugins.NewHost(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	m, err := plugins.ParseManifest(file(t, dir, name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded := m
+	loaded.Vectors = nil // a test runs them one by one
+	if config != "" {
+		loaded.Config = json.RawMessage(config)
+		loaded.ConfigSchema = nil // the plugin's own checks are at trial
+	}
+	p, err := h.Load(t.Context(), name, file(t, dir, name+".wasm"), loaded)
+	return p, m, err
+}
+
 // testTogether runs all plugins on one message: the stronger verdict prevails,
 // and the author is told by which plugin and why.
 func testTogether(t *testing.T, s *moderation.Stage) {
-	r := judge(t, s, "WHAT THE HECK IS GOING ON HERE")
+	r := judge(t, s, "WHAT THE HECK IS GOING ON HERE", "shout", "wordlist")
 	refusal := r.Refusal()
 	if r.Verdict != abi.Deny || refusal == nil || refusal.Code != chat.CodeDenied {
 		t.Fatalf("got %s, %v, want deny", r.Verdict, refusal)
@@ -157,11 +244,17 @@ func names(js []moderation.Judge) []string {
 }
 
 // testFuel keeps the examples far from their budgets: texts of about the
-// length a default server takes, the most tedious ones for a word list among
-// them.
+// length a default server takes, the most tedious ones for each among them.
 func testFuel(t *testing.T, s *moderation.Stage) {
 	d := plugins.Defaults()
 	budget := map[string]uint64{"wordlist": d.GoFuel, "shout": d.Fuel}
+	for _, name := range []string{"flood", "links", "pii"} {
+		m, err := plugins.ParseManifest(file(t, name, name+".json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		budget[name] = m.Limits.Fuel
+	}
 	for _, tt := range []struct{ name, text string }{
 		{"short", "hello there"},
 		{"prose", strings.Repeat("The quick brown fox jumps over the lazy dog. ", 90)},
@@ -169,6 +262,26 @@ func testFuel(t *testing.T, s *moderation.Stage) {
 		{"near misses", strings.Repeat("hec dar dan fri h e c ", 180)},
 		{"stand-ins", strings.Repeat("1!|", 1300)},
 		{"capitals", strings.Repeat("A", 4000)},
+		{"links", strings.Repeat("https://bad.example/bad.example ", 125)},
+		{"dots", strings.Repeat("a.", 2000)},
+		{"short labels under com", strings.Repeat(strings.Repeat("a.", 120)+"com ", 16)},
+		{"a long path", "https://example.org/" + strings.Repeat("a.b/", 990)},
+		{"punycode", strings.Repeat("xn--"+strings.Repeat("9a", 28)+".com ", 61)},
+		{"punycode that decodes", strings.Repeat("xn--80ak6aa92e.", 266)},
+		{"look-alikes", strings.Repeat("https://pаypal.com ", 200)},
+		{"schemes", strings.Repeat("a://", 1000)},
+		{"at signs in a link", "https://" + strings.Repeat("a@", 1990)},
+		{"digits", strings.Repeat("4", 4000)},
+		{"single digits", strings.Repeat("0 ", 2000)},
+		{"nearly phones", strings.Repeat("0123 45 6-", 400)},
+		{"plus signs", strings.Repeat("+1 2", 1000)},
+		{"nearly cards", strings.Repeat("4111 1111 1111 1112 ", 200)},
+		{"nearly IBANs", strings.Repeat("mt31 aaaa ", 400)},
+		{"at signs", strings.Repeat("a@", 2000)},
+		{"dotted at signs", strings.Repeat("a@b.c.d.", 500)},
+		{"long local parts", strings.Repeat(strings.Repeat("a", 63)+"@", 62)},
+		{"mentions", strings.Repeat("@a ", 1333)},
+		{"beyond ASCII", strings.Repeat("éж界😀", 330)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, rec := range judge(t, s, tt.text).Records {
@@ -183,7 +296,7 @@ func testFuel(t *testing.T, s *moderation.Stage) {
 
 func BenchmarkJudge(b *testing.B) {
 	const text = "The quick brown fox jumps over the lazy dog while 42 students in class assess the passage, and nobody minds at all, OK?"
-	for _, name := range []string{"wordlist", "shout"} {
+	for _, name := range examples {
 		b.Run(name, func(b *testing.B) {
 			dir := b.TempDir()
 			build(b, dir, name)

@@ -88,6 +88,7 @@ func open(ctx context.Context, module []byte) (*kit, error) {
 	}
 	cfg := plugins.Defaults()
 	cfg.CacheDir = cache
+	cfg.Trial.InProcess = true // an SDK's guest is its author's own
 	h, err := plugins.NewHost(cfg, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(cache))

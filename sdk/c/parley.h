@@ -24,6 +24,12 @@
 #define PARLEY_EXPORT(name) __attribute__((export_name(name)))
 
 /*
+ * Keeps a function out of its callers: the host charges fuel for a loop's whole
+ * body in each round, whether its branches are taken or not.
+ */
+#define PARLEY_APART __attribute__((noinline, unused))
+
+/*
  * The room for one input, and for the configuration. Define it before the
  * include for more: as many bytes as the manifest's limits.input_bytes or its
  * config have, whichever is larger.
@@ -171,7 +177,7 @@ static inline int parley_before(const struct parley_span *a, const struct parley
  * returns how many are left. With squeeze, every second one is joined to its
  * neighbour as well: rather a few characters too many masked than one too few.
  */
-static inline uint32_t parley_tidy(struct parley_span *s, uint32_t n, int squeeze)
+static PARLEY_APART uint32_t parley_tidy(struct parley_span *s, uint32_t n, int squeeze)
 {
 	uint32_t gap = 0;
 	for (uint32_t i = 1; i < n; i++)
@@ -205,7 +211,7 @@ static inline uint32_t parley_tidy(struct parley_span *s, uint32_t n, int squeez
  * any order and overlap. Where there are more than the ABI has room for,
  * neighbours are joined.
  */
-static inline void parley_mask(struct parley_spans *s, uint32_t field, uint32_t start, uint32_t end)
+static PARLEY_APART void parley_mask(struct parley_spans *s, uint32_t field, uint32_t start, uint32_t end)
 {
 	if (start >= end)
 		return;
@@ -228,7 +234,7 @@ static uint8_t parley_out[8 + PARLEY_MAX_REASON + PARLEY_MAX_SPANS * sizeof(stru
  * go with PARLEY_REDACT alone, which without any is PARLEY_ALLOW; they are
  * sorted in place.
  */
-static inline uint64_t parley_answer(uint32_t verdict, uint16_t code, uint32_t score, struct parley_bytes reason,
+static PARLEY_APART uint64_t parley_answer(uint32_t verdict, uint16_t code, uint32_t score, struct parley_bytes reason,
 	struct parley_span *spans, uint32_t nspans)
 {
 	if (verdict == PARLEY_ERROR || verdict > PARLEY_DENY)
@@ -341,7 +347,7 @@ static inline int parley_config_more(struct parley_config *c, uint8_t close)
 }
 
 /* The next key, as it is written; 0 after the last. */
-static inline int parley_config_key(struct parley_config *c)
+static PARLEY_APART int parley_config_key(struct parley_config *c)
 {
 	if (!parley_config_more(c, '}') || !parley_config_take(c, '"'))
 		return 0;
@@ -376,7 +382,7 @@ static inline int parley_config_bool(struct parley_config *c)
 }
 
 /* A whole number from least to most; least if there is none. */
-static inline int64_t parley_config_number(struct parley_config *c, int32_t least, int32_t most)
+static PARLEY_APART int64_t parley_config_number(struct parley_config *c, int32_t least, int32_t most)
 {
 	int negative = parley_config_peek(c) == '-';
 	const uint8_t *p = c->at + negative;
@@ -413,7 +419,7 @@ static inline int parley_config_hex4(struct parley_config *c, uint32_t *rune)
 }
 
 /* One character of a text, decoded; its length, 0 where it is malformed. */
-static inline uint32_t parley_config_char(struct parley_config *c, uint8_t out[4])
+static PARLEY_APART uint32_t parley_config_char(struct parley_config *c, uint8_t out[4])
 {
 	uint32_t n = parley_rune(c->at, (uint32_t)(c->end - c->at)), r, low;
 	if (n != 1 || *c->at != '\\') {
@@ -454,7 +460,7 @@ static inline uint32_t parley_config_char(struct parley_config *c, uint8_t out[4
  * A text of at most size - 1 bytes, with a zero byte after it; returns its
  * length. A longer one is refused.
  */
-static inline uint32_t parley_config_text(struct parley_config *c, char *into, uint32_t size)
+static PARLEY_APART uint32_t parley_config_text(struct parley_config *c, char *into, uint32_t size)
 {
 	uint32_t n = 0;
 	const uint8_t *first = c->at;
@@ -480,7 +486,7 @@ static inline uint32_t parley_config_text(struct parley_config *c, char *into, u
 }
 
 /* Which of n words a text is; any other is refused. */
-static inline uint32_t parley_config_choice(struct parley_config *c, const char *const *words, uint32_t n)
+static PARLEY_APART uint32_t parley_config_choice(struct parley_config *c, const char *const *words, uint32_t n)
 {
 	char word[32];
 	const uint8_t *first = c->at;

@@ -8,8 +8,9 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 target=wasm32-unknown-unknown
 
-usable() { # COMMAND
-	root=$("$1" --print sysroot 2>/dev/null) && [ -d "$root/lib/rustlib/$target/lib" ]
+usable() { # COMMAND; the linker is rustup's own, or Debian's lld under that name
+	root=$("$1" --print sysroot 2>/dev/null) && [ -d "$root/lib/rustlib/$target/lib" ] || return 1
+	command -v rust-lld >/dev/null 2>&1 || [ -n "$(find "$root/lib/rustlib" -name rust-lld 2>/dev/null)" ]
 }
 
 rustc=
@@ -26,14 +27,14 @@ else
 	unset IFS
 fi
 if [ -z "$rustc" ]; then
-	echo "it needs rustc with the target $target (apt-get install rustc libstd-rust-dev-wasm32, or rustup target add $target)" >&2
+	echo "it needs rustc with the target $target (apt-get install rustc libstd-rust-dev-wasm32 lld, or rustup target add $target)" >&2
 	exit 3
 fi
 if [ "$1" = --find ]; then
 	echo "$rustc"
 	exit
 fi
-flags="--edition 2021 --target $target -C opt-level=3 -C panic=abort -C codegen-units=1"
+flags="--edition 2021 --target $target -C opt-level=3 -C panic=abort -C codegen-units=1 -C target-feature=+bulk-memory"
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 # shellcheck disable=SC2086 # a list of flags

@@ -47,21 +47,19 @@ func decide(t testing.TB, j *judge, text string) (abi.Verdict, []string) {
 	return r.Verdict, marked
 }
 
-// TestVectors runs testdata/vectors.json with the configuration of the
-// sidecar. The same vectors run in the real host; there the masked text is
-// compared as well.
+// TestVectors runs the vectors of the sidecar with its configuration. The same
+// vectors run in the real host; there the masked text is compared as well.
 func TestVectors(t *testing.T) {
 	var manifest struct {
-		Config json.RawMessage `json:"config"`
+		Config  json.RawMessage `json:"config"`
+		Vectors []struct{ Name, Text, Want string }
 	}
-	var vectors []struct{ Name, Text, Verdict string }
 	load(t, "wordlist.json", &manifest)
-	load(t, "testdata/vectors.json", &vectors)
 	j := configured(t, string(manifest.Config))
-	for _, v := range vectors {
+	for _, v := range manifest.Vectors {
 		t.Run(v.Name, func(t *testing.T) {
-			if got, marked := decide(t, j, v.Text); got.String() != v.Verdict {
-				t.Errorf("%q (normalised %q): got %s %q, want %s", v.Text, normalized(t, v.Text), got, marked, v.Verdict)
+			if got, marked := decide(t, j, v.Text); got.String() != v.Want {
+				t.Errorf("%q (normalised %q): got %s %q, want %s", v.Text, normalized(t, v.Text), got, marked, v.Want)
 			}
 		})
 	}

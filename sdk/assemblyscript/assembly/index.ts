@@ -17,5 +17,5 @@
 export { Bytes } from "./bytes";
 export { Config } from "./config";
 export { Message } from "./message";
-export { Field, Verdict, allow, answer, deny, error, flag, hold, mask, masked, redact } from "./reply";
+export { Field, Verdict, allow, answer, answerBytes, deny, error, flag, hold, mask, masked, redact } from "./reply";
 export { register } from "./exports";

@@ -34,22 +34,22 @@ export function error(): u64 {
 
 /** Lets the message pass and marks it for moderators. */
 export function flag(code: i32, reason: string, score: i32 = MAX_SCORE): u64 {
-  return answer(Verdict.Flag, code, utf8(reason), score);
+  return answer(Verdict.Flag, code, reason, score);
 }
 
 /** Lets the message pass with what mask was told masked; without any it is allow. */
 export function redact(code: i32, reason: string, score: i32 = MAX_SCORE): u64 {
-  return answer(Verdict.Redact, code, utf8(reason), score);
+  return answer(Verdict.Redact, code, reason, score);
 }
 
 /** Keeps the message back until a moderator has looked at it. */
 export function hold(code: i32, reason: string, score: i32 = MAX_SCORE): u64 {
-  return answer(Verdict.Hold, code, utf8(reason), score);
+  return answer(Verdict.Hold, code, reason, score);
 }
 
 /** Refuses the message. */
 export function deny(code: i32, reason: string, score: i32 = MAX_SCORE): u64 {
-  return answer(Verdict.Deny, code, utf8(reason), score);
+  return answer(Verdict.Deny, code, reason, score);
 }
 
 const out: usize = memory.data(3336); // HEADER + MAX_REASON + MAX_SPANS * SPAN
@@ -59,7 +59,12 @@ const out: usize = memory.data(3336); // HEADER + MAX_REASON + MAX_SPANS * SPAN
  * score says how sure it is, 0 to 1000. Of the reason, what exceeds 256 bytes
  * is cut off between characters, and bytes that are no UTF-8 become "?".
  */
-export function answer(verdict: Verdict, code: i32, reason: Bytes, score: i32 = MAX_SCORE): u64 {
+export function answer(verdict: Verdict, code: i32, reason: string, score: i32 = MAX_SCORE): u64 {
+  return answerBytes(verdict, code, utf8(reason), score);
+}
+
+/** The same with a reason in UTF-8, such as one from the configuration or a part of the message. */
+export function answerBytes(verdict: Verdict, code: i32, reason: Bytes, score: i32 = MAX_SCORE): u64 {
   let spans = 0;
   switch (verdict) {
     case Verdict.Flag:

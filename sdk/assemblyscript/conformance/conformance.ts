@@ -2,7 +2,7 @@
 // says what to answer. plugins/plugintest documents the commands and checks the
 // answers.
 
-import { Bytes, Config, Field, Message, Verdict, allow, answer, error, mask, redact, register } from "../assembly";
+import { Bytes, Config, Field, Message, Verdict, allow, answerBytes, error, mask, redact, register } from "../assembly";
 export { abi_version, input_buffer, configure, decide } from "../assembly/exports";
 
 const mark = new Bytes(memory.data(64), 0);
@@ -57,13 +57,13 @@ function nextNumber(): i32 {
 }
 
 function tell(code: i32): u64 {
-  return answer(Verdict.Flag, code, line, 0);
+  return answerBytes(Verdict.Flag, code, line, 0);
 }
 
 function verdict(v: Verdict): u64 {
   const code = nextNumber();
   const score = nextNumber();
-  return answer(v, code, left, score);
+  return answerBytes(v, code, left, score);
 }
 
 function redactSpans(): u64 {
@@ -94,7 +94,7 @@ function read(m: Message): u64 {
   else if (left.equals("roles")) field = m.roles;
   else if (left.equals("kind")) field = m.kind;
   else if (!left.equals("text")) return error();
-  return answer(Verdict.Flag, field.length, field, 0);
+  return answerBytes(Verdict.Flag, field.length, field, 0);
 }
 
 function config(): u64 {
@@ -125,7 +125,7 @@ function judge(m: Message): u64 {
   if (w.equals("quote")) {
     const start = nextNumber();
     const end = nextNumber();
-    return answer(Verdict.Flag, 0, new Bytes(m.text.ptr + <usize>start, end - start), 0);
+    return answerBytes(Verdict.Flag, 0, new Bytes(m.text.ptr + <usize>start, end - start), 0);
   }
   if (w.equals("count")) {
     putText((++times).toString());

@@ -37,6 +37,7 @@ impl Spans {
     }
 
     /// Adds the bytes from `start` up to `end`, both on UTF-8 boundaries.
+    #[inline(never)]
     pub fn mask(&mut self, field: Field, start: usize, end: usize) {
         if start >= end {
             return;
@@ -69,12 +70,10 @@ impl Spans {
 
     /// Sorts and joins those that touch; with `squeeze`, every second one is
     /// joined to its neighbour as well.
+    #[inline(never)]
     fn tidy(&mut self, squeeze: bool) {
         let spans = &mut self.at[..self.n];
-        let key = |s: &Span| (s.field, s.start);
-        if spans.windows(2).any(|w| key(&w[1]) < key(&w[0])) {
-            spans.sort_unstable_by_key(key);
-        }
+        sort(spans);
         let mut out = 0;
         for i in 0..spans.len() {
             let s = spans[i];
@@ -89,6 +88,26 @@ impl Spans {
             out += 1;
         }
         self.n = out;
+    }
+}
+
+/// Sorts by field and start. Spans mostly come in order, and the sort of the
+/// standard library would be half of a small plugin.
+fn sort(spans: &mut [Span]) {
+    let key = |s: &Span| u64::from(s.field as u32) << 32 | u64::from(s.start);
+    if spans.windows(2).all(|w| key(&w[0]) <= key(&w[1])) {
+        return;
+    }
+    for gap in [121, 40, 13, 4, 1] {
+        for i in gap..spans.len() {
+            let s = spans[i];
+            let mut at = i;
+            while at >= gap && key(&s) < key(&spans[at - gap]) {
+                spans[at] = spans[at - gap];
+                at -= gap;
+            }
+            spans[at] = s;
+        }
     }
 }
 
