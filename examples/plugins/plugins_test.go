@@ -84,6 +84,16 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// cacheDir is where all tests keep what they compile.
+func cacheDir(t testing.TB) string {
+	t.Helper()
+	dir, err := all()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, ".cache")
+}
+
 // built returns a folder with every example in it.
 func built(t testing.TB) string {
 	t.Helper()
@@ -103,7 +113,7 @@ func built(t testing.TB) string {
 func open(t testing.TB, dir string) (*plugins.Catalog, *moderation.Stage) {
 	t.Helper()
 	cfg := plugins.Defaults()
-	cfg.Dir = dir
+	cfg.Dir, cfg.CacheDir = dir, cacheDir(t)
 	cfg.Trial.InProcess = true // they are ours
 	c, err := plugins.New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
@@ -194,6 +204,7 @@ func load(t testing.TB, dir, name, config string) (*plugins.Plugin, plugins.Mani
 func tryLoad(t testing.TB, dir, name, config string) (*plugins.Plugin, plugins.Manifest, error) {
 	t.Helper()
 	cfg := plugins.Defaults()
+	cfg.CacheDir = cacheDir(t)
 	cfg.Trial.InProcess = true
 	h, err := plugins.NewHost(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {

@@ -22,18 +22,15 @@ var configRules = []rule{
 			k.accepts(`{"mark":"a","number":7,"on":true,"list":["x","yy"]}`, "a|7|on|x,yy"),
 			k.accepts(" {\r\n\t\"list\" : [ \"x\" , \"y\" ] , \"on\" : false ,\n \"number\" : -1000 } ", "|-1000|off|x,y"),
 			k.accepts(`{"list":[],"number":0,"mark":""}`, "|0|off|"),
-			k.accepts(`{"number":1000,"list":["1","2","3","4","5","6","7","8"]}`, "|1000|off|1,2,3,4,5,6,7,8"),
-			k.accepts(`{"mark":`+string(most)+`}`, strings.Repeat("é", 32)+"|0|off|"),
+			k.accepts(`{"number":1000,"list":["1","2","3","4","5","6","7","8"],"mark":`+string(most)+`}`, strings.Repeat("é", 32)+"|1000|off|1,2,3,4,5,6,7,8"),
 		)
 	}},
 	{"escapes in texts are decoded", func(k *kit) error {
-		return errors.Join(
-			k.accepts(`{"mark":"\"\\\/ \u00e9\u4e16\uD83D\uDE00 \u0041"}`, "\"\\/ é世😀 A|0|off|"),
-			k.accepts(`{"list":["a\\","\"b"]}`, `|0|off|a\,"b`),
-		)
+		return k.accepts(`{"mark":"\"\\\/ \u00e9\u4e16\uD83D\uDE00 \u0041","list":["a\\","\"b","\b\f\n\r\t"]}`,
+			"\"\\/ é世😀 A|0|off|a\\,\"b,\b\f\n\r\t")
 	}},
 	{"half a character in the configuration does no harm", func(k *kit) error {
-		for _, mark := range []string{`\ud800`, `\ude00`, `\ud800\ud800`, `\ud800x`, `a\udc00\ud800`} {
+		for _, mark := range []string{`\ud800\ud800`, `a\udc00`, `\ud800x`} {
 			p, err := k.load(`{"config":{"mark":"` + mark + `"}}`)
 			if err != nil { // refused
 				continue
