@@ -28,11 +28,11 @@ type exitCode int
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // the second signal has its default effect: the end, at once
-	err := root().ExecuteContext(ctx)
-	stop()
-	if err != nil {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 2) // both may come before the first is looked at
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go heed(signals, cancel)
+	if err := root().ExecuteContext(ctx); err != nil {
 		var code exitCode
 		if errors.As(err, &code) {
 			os.Exit(int(code))
@@ -42,6 +42,18 @@ func main() {
 		}
 		os.Exit(1)
 	}
+}
+
+// heed asks for an end at the first signal and lets the second have its default
+// effect: the end, at once. It runs as long as the process does.
+func heed(signals chan os.Signal, cancel context.CancelCauseFunc) {
+	cancel(fmt.Errorf("%v signal received", <-signals))
+	second := <-signals
+	signal.Reset()
+	if self, err := os.FindProcess(os.Getpid()); err == nil && self.Signal(second) == nil {
+		select {} // it arrives any moment
+	}
+	os.Exit(1) // a system where nobody can signal himself
 }
 
 func root() *cobra.Command {
