@@ -49,6 +49,12 @@ func NewHost(cfg Config, log *slog.Logger) (*Host, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	if cfg.CacheDir != "" { // a child works in a folder of its own, where a relative path leads elsewhere
+		var err error
+		if cfg.CacheDir, err = filepath.Abs(cfg.CacheDir); err != nil {
+			return nil, fmt.Errorf("plugins: find cache folder: %w", err)
+		}
+	}
 	h := &Host{cfg: cfg, log: log}
 	rc := wazero.NewRuntimeConfigCompiler()
 	if cfg.CacheDir != "" {

@@ -55,6 +55,16 @@ func files(t testing.TB, dir string) (out []string) {
 	return out
 }
 
+// TestTrialInARelativeFolder: data_dir is relative as a rule, and the child
+// has another working directory.
+func TestTrialInARelativeFolder(t *testing.T) {
+	t.Chdir(t.TempDir())
+	mustLoad(t, newHost(t, inChild("cache")), masker(), "{}")
+	if got := len(files(t, filepath.Join("cache", "trials"))); got != 1 {
+		t.Errorf("got %d verdicts in the folder, want 1", got)
+	}
+}
+
 func TestTrialInChild(t *testing.T) {
 	dir := t.TempDir()
 	h := newHost(t, inChild(dir))
