@@ -25,6 +25,9 @@ const patience = 60 * time.Second
 func newLab(t *testing.T) *netlab.Lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("network namespaces need root: run CI as root")
+		}
 		t.Skip("network namespaces need root")
 	}
 	l, err := netlab.New(7)
