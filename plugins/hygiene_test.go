@@ -206,13 +206,17 @@ func TestSameAsUnmetered(t *testing.T) {
 				}
 			}
 			for _, engine := range []string{"compiler", "interpreter"} {
-				plain, err := plugins.RunPlain(engine, m[0], json.RawMessage(mf.Config), inputs)
+				some := inputs
+				if engine == "interpreter" && len(m[0]) > 1<<20 {
+					some = inputs[:5] // a Go guest takes seconds to start there
+				}
+				plain, err := plugins.RunPlain(engine, m[0], json.RawMessage(mf.Config), some)
 				if err != nil {
 					t.Fatal(err)
 				}
-				for i, got := range answers {
-					if got != plain[i] {
-						t.Errorf("%s: %q: got %s, without metering %s", engine, texts[i], got, plain[i])
+				for i, want := range plain {
+					if answers[i] != want {
+						t.Errorf("%s: %q: got %s, without metering %s", engine, texts[i], answers[i], want)
 					}
 				}
 			}

@@ -25,8 +25,10 @@ type neighbours struct {
 
 func newNeighbours(t testing.TB) *neighbours {
 	t.Helper()
-	cache := t.TempDir()
-	c, dir := newCatalog(t, inChild(cache), func(c *plugins.Config) { c.PoolSize = 8 })
+	cache, child := t.TempDir(), buildTrial(t)
+	c, dir := newCatalog(t, inChild(cache), func(c *plugins.Config) {
+		c.PoolSize, c.Trial.Command = 8, []string{child}
+	})
 	stage, err := moderation.New(moderation.Defaults(), c)
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "plugin-trial" {
 		os.Exit(plugins.TrialMain(os.Stdin, os.Stdout))
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(trialDir)
+		os.Exit(code)
+	}))
 }
 
 var (

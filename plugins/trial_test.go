@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,16 +29,32 @@ func inChild(dir string) func(*plugins.Config) {
 	}
 }
 
-// buildTrial builds a child without the race detector, which RLIMIT_AS needs.
-func buildTrial(t testing.TB) string {
-	t.Helper()
-	out := filepath.Join(t.TempDir(), "trial")
+// trialDir holds what buildTrial builds; TestMain removes it.
+var trialDir string
+
+var builtTrial = sync.OnceValues(func() (string, error) {
+	var err error
+	if trialDir, err = os.MkdirTemp("", "parley-trial-"); err != nil {
+		return "", err
+	}
+	out := filepath.Join(trialDir, "trial")
 	cmd := exec.Command("go", "build", "-o", out, "./testdata/trial")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as the server is built
 	if msg, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the child: %v\n%s", err, msg)
+		return "", fmt.Errorf("build the child: %w\n%s", err, msg)
 	}
-	return out
+	return out, nil
+})
+
+// buildTrial returns a child without the race detector, which leaves no room
+// for RLIMIT_AS and takes a second to start.
+func buildTrial(t testing.TB) string {
+	t.Helper()
+	path, err := builtTrial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // files lists the regular files below dir.
