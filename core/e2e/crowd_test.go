@@ -21,6 +21,7 @@ type crowd struct {
 	rooms   []chat.RoomID
 	members []*member
 	acked   atomic.Int64
+	written chan struct{} // takes a token whenever a message is about to be written, if it has room
 
 	talking sync.WaitGroup
 	hush    context.CancelFunc // ends the talk
@@ -33,7 +34,7 @@ type member struct {
 }
 
 func newCrowd(t *testing.T, rooms ...chat.RoomID) *crowd {
-	return &crowd{t: t, rooms: rooms}
+	return &crowd{t: t, rooms: rooms, written: make(chan struct{}, 1)}
 }
 
 // add connects a client that joins all rooms.
@@ -41,7 +42,13 @@ func (c *crowd) add(name string, opt client.ResilientOptions) {
 	c.t.Helper()
 	m := &member{log: checker.NewLog(name)}
 	opt.OnEvent = m.log.Observe
-	opt.OnAttempt = func(room chat.RoomID, nonce string, _ error) { m.log.Sending(room, nonce) }
+	opt.OnAttempt = func(room chat.RoomID, nonce string, _ error) {
+		m.log.Sending(room, nonce)
+		select {
+		case c.written <- struct{}{}:
+		default:
+		}
+	}
 	opt.Rooms = c.rooms
 	if opt.MaxBackoff == 0 {
 		opt.MinBackoff, opt.MaxBackoff = 10*time.Millisecond, 200*time.Millisecond
@@ -109,6 +116,21 @@ func (c *crowd) more(n int) {
 	c.t.Helper()
 	want := c.acked.Load() + int64(n)
 	await(c.t, fmt.Sprintf("%d messages are acknowledged", want), func() bool { return c.acked.Load() >= want })
+}
+
+// midway waits until somebody is writing a message: what is done next finds it
+// on its way, most of the time.
+func (c *crowd) midway() {
+	c.t.Helper()
+	select {
+	case <-c.written: // of some time ago
+	default:
+	}
+	select {
+	case <-c.written:
+	case <-within(c.t).Done():
+		c.t.Fatal("nobody is writing any more")
+	}
 }
 
 // settle ends the talk, waits until everyone stands at the top of every room,

@@ -36,6 +36,7 @@ func TestKill9LosesNothing(t *testing.T) {
 	c.talk(talkers, 20*time.Millisecond)
 	for range rounds {
 		c.more(30 + rand.IntN(40))
+		c.midway()
 		n.kill()
 		n.start()
 	}
