@@ -62,6 +62,7 @@ type Config struct {
 	ReconnectJitter    time.Duration
 	Heartbeat          time.Duration // announced to clients
 	StoreTimeout       time.Duration // for one command's work on the store
+	ReviewAge          time.Duration // how long a held message waits for a moderator
 }
 
 // Deps are what sessions work with.

@@ -17,6 +17,7 @@ type Stats struct {
 	Appeals  atomic.Uint64 // of them, appeals
 	Approved atomic.Uint64 // reviews decided here
 	Rejected atomic.Uint64
+	Expired  atomic.Uint64
 	errors   map[chat.Code]*atomic.Uint64
 	commands map[wire.Type]*atomic.Uint64
 	closes   map[wire.CloseCode]*atomic.Uint64

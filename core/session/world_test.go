@@ -185,6 +185,7 @@ func says(name, word string, v abi.Verdict) judge {
 type store struct {
 	journal.Journal
 	onAppend atomic.Pointer[func(context.Context) error]
+	appended atomic.Pointer[func(journal.Request, journal.Receipt)] // before the caller knows
 	onLookup atomic.Pointer[func() error]
 	onRead   atomic.Pointer[func(journal.Journal, chat.RoomID) error]
 	lookups  atomic.Int32
@@ -196,7 +197,11 @@ func (s *store) Append(ctx context.Context, r journal.Request) (journal.Receipt,
 			return journal.Receipt{}, err
 		}
 	}
-	return s.Journal.Append(ctx, r)
+	rc, err := s.Journal.Append(ctx, r)
+	if f := s.appended.Load(); f != nil && err == nil {
+		(*f)(r, rc)
+	}
+	return rc, err
 }
 
 func (s *store) Lookup(ctx context.Context, r chat.RoomID, u chat.UserID, nonce string) (journal.Receipt, bool, error) {
