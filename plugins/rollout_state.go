@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"parley/core/atomicfile"
 )
 
 // What is in Config.StateDir: one file that says how every rollout stands, and
@@ -213,7 +215,7 @@ func (s *store) save(plugins map[string]savedState) error {
 	if bytes.Equal(b, s.last) {
 		return nil
 	}
-	if err := writeDurably(s.dir, stateName, b); err != nil {
+	if err := s.write(s.dir, stateName, b); err != nil {
 		return fmt.Errorf("save the state of rollouts: %w", err)
 	}
 	s.last = b
@@ -246,11 +248,11 @@ func (s *store) keep(id sourceID, file, manifest []byte) error {
 		return nil
 	}
 	if manifest != nil { // before the module, whose presence says that all is there
-		if err := writeDurably(dir, id.String()+".json", manifest); err != nil {
+		if err := s.write(dir, id.String()+".json", manifest); err != nil {
 			return fmt.Errorf("keep a version: %w", err)
 		}
 	}
-	if err := writeDurably(dir, id.String()+".wasm", file); err != nil {
+	if err := s.write(dir, id.String()+".wasm", file); err != nil {
 		return fmt.Errorf("keep a version: %w", err)
 	}
 	return nil
@@ -269,30 +271,10 @@ func (s *store) kept(source string, most int) (file, manifest []byte, err error)
 	return file, manifest, nil
 }
 
-// writeDurably makes a file so that a crash at any moment leaves the old one or
-// the new one.
-func writeDurably(dir, name string, b []byte) (err error) {
+// write makes a file, and its folder where there is none.
+func (s *store) write(dir, name string, b []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".tmp-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(dir) // a rename is durable when its folder is
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return atomicfile.Write(filepath.Join(dir, name), b, 0o600)
 }

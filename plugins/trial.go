@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"parley/core/atomicfile"
 	"parley/plugins/meter"
 	"parley/plugins/wasmbin"
 )
@@ -176,7 +177,7 @@ func (h *Host) remember(key string, v verdict) {
 	b, err := json.Marshal(v)
 	if err == nil {
 		sum := sha256.Sum256(b)
-		err = writeFile(h.cfg.cache(cacheTrials), key, append(sum[:], b...))
+		err = atomicfile.Write(filepath.Join(h.cfg.cache(cacheTrials), key), append(sum[:], b...), 0o600)
 	}
 	if err != nil {
 		h.log.Warn("trial not remembered, the next start repeats it", "dir", h.cfg.CacheDir, "err", err)
