@@ -39,6 +39,11 @@ type Config struct {
 	ProbeMost   time.Duration // the interval doubles with each bad probe, up to this
 	ProbesGood  int           // that many in a row end a quarantine
 
+	// StartTrials is how long Catalog.Open tries modules of which nothing judges
+	// yet; 0: until it is done.
+	StartTrials time.Duration
+	Retry       Retry // of files that another try may let pass
+
 	StderrEvery time.Duration // between two messages of one plugin's guests that are logged; 0: log all
 
 	OnError abi.Verdict // of plugins whose manifest does not say: Allow (open), Deny (closed) or Hold
@@ -86,6 +91,8 @@ func Defaults() Config {
 		ProbeFirst:    time.Second,
 		ProbeMost:     5 * time.Minute,
 		ProbesGood:    3,
+		StartTrials:   30 * time.Second,
+		Retry:         Retry{First: 5 * time.Second, Most: 10 * time.Minute},
 		StderrEvery:   time.Second,
 		OnError:       abi.Deny,
 		Replaced:      Replaced{For: 72 * time.Hour, Count: 64, Bytes: 256 << 20},
@@ -127,7 +134,7 @@ func (c *Config) check() error {
 	if err := c.Trial.check(c.CacheDir); err != nil {
 		return err
 	}
-	if err := c.Replaced.check(); err != nil {
+	if err := errors.Join(c.Replaced.check(), c.Retry.check()); err != nil {
 		return err
 	}
 	switch c.OnError {

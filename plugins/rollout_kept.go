@@ -110,6 +110,9 @@ func (c *Catalog) Revive(ctx context.Context, name, digest, config string) (j mo
 	case <-ctx.Done():
 		return nil, nil, ctx.Err()
 	}
+	if digest == "" {
+		return nil, nil, fmt.Errorf("plugin %s: %w: it was not loaded when it should have judged", name, ErrNotKept)
+	}
 	c.saving.Lock()
 	source := ""
 	for _, v := range c.store.replaced { // the newest is last
@@ -121,7 +124,7 @@ func (c *Catalog) Revive(ctx context.Context, name, digest, config string) (j mo
 	if source == "" {
 		return nil, nil, fmt.Errorf("plugin %s (module %.12s): %w: it was replaced too long ago, or made room for others", name, digest, ErrNotKept)
 	}
-	p, _, err := c.revive(ctx, name, source)
+	p, _, err := c.revive(ctx, name, source, false)
 	if err != nil {
 		return nil, nil, fmt.Errorf("plugin %s (module %.12s): %w", name, digest, err)
 	}

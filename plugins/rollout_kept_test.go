@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,6 +64,9 @@ func TestReplacedVersionsComeBack(t *testing.T) {
 	}
 	if got := w.revived(second, ""); got != "" {
 		t.Errorf("got %q of the one in force", got)
+	}
+	if _, _, err := w.Revive(t.Context(), "p", "", ""); !errors.Is(err, plugins.ErrNotKept) || !strings.Contains(err.Error(), "was not loaded") {
+		t.Errorf("got %v of one that was absent", err)
 	}
 	if err := os.Remove(filepath.Join(w.dir, "p.wasm")); err != nil {
 		t.Fatal(err)

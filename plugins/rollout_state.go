@@ -53,6 +53,9 @@ type savedState struct {
 	Rollbacks []Rollback  `json:"rollbacks,omitempty"` // oldest first
 }
 
+// stands reports whether there is a version in force or on trial.
+func (p *savedState) stands() bool { return p.InForce != "" || p.Candidate != nil }
+
 // savedTrial is a version on trial. What its guards counted is not kept.
 type savedTrial struct {
 	Source  string    `json:"source"`
@@ -302,6 +305,21 @@ func (s *store) kept(source string, most int) (file, manifest []byte, err error)
 		return nil, nil, fmt.Errorf("the kept version %.12s is damaged", source)
 	}
 	return file, manifest, nil
+}
+
+// manifest reads the manifest of a kept version, whose module may be damaged.
+func (s *store) manifest(name, source string) (Manifest, error) {
+	dir := filepath.Join(s.dir, versionsName)
+	file, manifest, err := readPlugin(dir, source, maxKeptBytes)
+	if err == nil {
+		if m, err := manifestOf(name, file, manifest); err == nil {
+			return m, nil
+		}
+	}
+	if manifest, err = readBounded(filepath.Join(dir, source+".json"), maxManifestBytes); err != nil {
+		return Manifest{}, err
+	}
+	return ParseManifest(manifest)
 }
 
 // write makes a file, and its folder where there is none.

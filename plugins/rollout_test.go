@@ -410,8 +410,16 @@ func TestDamagedState(t *testing.T) {
 		}
 	}
 	w.open()
-	if s := w.status(); s.State != plugins.StateTrial || !w.log.has("is damaged") {
-		t.Errorf("got %+v", s)
+	s := w.status()
+	if s.State != plugins.StateAbsent || s.Candidate == nil || s.OnError != "closed" || !strings.Contains(s.Error, "is damaged") || !w.log.has("is damaged") {
+		t.Errorf("got %+v, want the loss said, and version 2 on trial", s)
+	}
+	if who, r := w.say("ann"); r.Verdict != abi.Deny || !r.Failed {
+		t.Errorf("got %s by %s, want messages refused that the lost version would have judged", r.Verdict, who)
+	}
+	w.mustOrder(plugins.Order{Action: "set", Stage: "enforce"})
+	if who, _ := w.say("ann"); who != "v2" || w.status().State != plugins.StateActive {
+		t.Errorf("got %s and %+v, want version 2 in force", who, w.status())
 	}
 }
 

@@ -179,10 +179,13 @@ func (h *Host) recall(key string) (verdict, bool) {
 	if !bytes.Equal(sum[:], b[:sha256.Size]) || json.Unmarshal(b[sha256.Size:], &v) != nil {
 		return v, false
 	}
-	for _, f := range v.Files {
-		if _, err := os.Stat(filepath.Join(h.cfg.CacheDir, f)); err != nil {
+	now := time.Now()
+	for _, f := range append([]string{filepath.Join(cacheTrials, key)}, v.Files...) {
+		f = filepath.Join(h.cfg.CacheDir, f)
+		if _, err := os.Stat(f); err != nil {
 			return v, false
 		}
+		_ = os.Chtimes(f, now, now) // or prune takes it for unused
 	}
 	return v, true
 }

@@ -48,7 +48,8 @@ func (t *Trial) died(state *os.ProcessState, stderr []byte) (text string, final 
 		return fmt.Sprintf("it used more than %v of processor time (RLIMIT_CPU); make its functions smaller", t.CPU), true
 	case fatal == "stack overflow":
 		return "the compiler recursed too deeply on it; nest its blocks less", true
-	case strings.Contains(fatal, "out of memory"), strings.Contains(fatal, "cannot allocate"):
+	case strings.Contains(fatal, "out of memory"), strings.Contains(fatal, "cannot allocate"),
+		strings.HasPrefix(fatal, "SIGSEGV"): // what a refused allocation ends in, deep in the runtime
 		return t.outOfMemory()
 	}
 	return fmt.Sprintf("the child ended with %v; if the kernel killed it for want of memory, give the machine more: %s", state, gist(stderr)), false
@@ -67,11 +68,14 @@ func (t *Trial) outOfMemory() (text string, final bool) {
 // which a module may have a part in, begins its every other line with a tab.
 func fatalLine(stderr []byte) string {
 	for line := range bytes.Lines(stderr) {
-		if text, ok := bytes.CutPrefix(line, []byte("fatal error: ")); ok {
-			return strings.TrimSpace(string(text))
-		}
-		if bytes.HasPrefix(line, []byte("panic: ")) {
-			break
+		line = bytes.TrimRight(line, "\r\n")
+		switch text, ok := bytes.CutPrefix(line, []byte("fatal error: ")); {
+		case ok:
+			return string(text)
+		case bytes.HasPrefix(line, []byte("SIGSEGV: ")): // in the runtime itself
+			return string(line)
+		case bytes.HasPrefix(line, []byte("panic: ")):
+			return ""
 		}
 	}
 	return ""

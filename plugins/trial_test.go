@@ -282,3 +282,21 @@ func TestTrialConfig(t *testing.T) {
 		}
 	}
 }
+
+// What is used stays in the cache, which counts from its last use.
+func TestCacheCountsFromLastUse(t *testing.T) {
+	dir := t.TempDir()
+	mustLoad(t, newHost(t, inChild(dir)), masker(), "{}")
+	old := time.Now().Add(-time.Hour)
+	for _, f := range files(t, dir) {
+		if err := os.Chtimes(f, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustLoad(t, newHost(t, inChild(dir)), masker(), "{}")
+	for _, f := range files(t, dir) {
+		if info, err := os.Stat(f); err != nil || time.Since(info.ModTime()) > time.Minute {
+			t.Errorf("%s counts as unused: %v, %v", f, info.ModTime(), err)
+		}
+	}
+}

@@ -138,8 +138,12 @@ func (s *server) openPlugins(ctx context.Context) error {
 	}
 	s.catalog = c
 	s.closers = append(s.closers, c.Close)
-	if err := c.Load(ctx); err != nil { // each bad module by name; the others judge
-		s.log.Error("a plugin was refused at start", slog.Any("error", err))
+	err = c.Open(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil { // each bad module by name; the others judge
+		s.log.Error("a plugin is not loaded at start", slog.Any("error", err))
 	}
 	return nil
 }
