@@ -34,8 +34,18 @@ type Catalog struct {
 
 	set atomic.Pointer[set] // in force; replaced whole, by who holds mu
 
+	placed chan struct{} // holds a token when an entry has changed
+
+	// Ends with Run, or by Close: what an order began ends with it. It is kept because orders come
+	// with contexts of their own.
+	life context.Context
+	end  context.CancelFunc
+
 	loading sync.Mutex // one reload at a time
+	loaded  bool       // guarded by loading; the folder has been read once
 	closed  bool       // guarded by loading
+
+	reviving chan struct{} // holds a token while a replaced version is loaded
 
 	saving sync.Mutex // one write to disk at a time
 	store  store      // guarded by saving
@@ -60,6 +70,9 @@ type entry struct {
 	cand      *candidate // on trial, nil if none
 	refused   error      // why the files as they are now are neither, nil if they are
 	tried     time.Time
+	again     *again     // when the same files are tried again; nil: not until they change
+	before    savedState // what was in force and on trial before the process was started and could not be loaded yet
+	absence   *absence   // of a version in force; nil if there is one or nobody misses it
 	rollbacks []Rollback // oldest first
 	stats     *stats     // handed on to the name's next entry
 	seats     []moderation.Judge
@@ -72,7 +85,8 @@ func New(cfg Config, log *slog.Logger) (*Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Catalog{cfg: cfg, log: log, host: host, wake: make(chan struct{}, 1), store: store{dir: cfg.StateDir}}
+	c := &Catalog{cfg: cfg, log: log, host: host, wake: make(chan struct{}, 1), placed: make(chan struct{}, 1), store: store{dir: cfg.StateDir, rules: cfg.Replaced}, reviving: make(chan struct{}, 1)}
+	c.life, c.end = context.WithCancel(context.Background())
 	c.set.Store(&set{})
 	if c.absent, err = c.store.load(); err != nil {
 		log.Error("the state of rollouts is lost: the versions in the folder are taken as if they were new", "err", err)
@@ -87,18 +101,31 @@ func New(cfg Config, log *slog.Logger) (*Catalog, error) {
 // is never changed; whoever keeps it may go on deciding with it after a swap.
 func (c *Catalog) Judges() []moderation.Judge { return c.set.Load().judges }
 
-// Load reads the folder once. A file that is refused does not keep the others
-// from loading; the error joins one for each. Only an unreadable folder leaves
-// everything as it was.
+// Open is Load for a server that is about to begin. It loads what is known, and of
+// names that had nothing to load then it tries what is not known, for
+// Config.StartTrials at most. Run does the rest. Meanwhile what was in force
+// before judges, and where that cannot be loaded the plugin's on_error decides.
+func (c *Catalog) Open(ctx context.Context) error {
+	c.loading.Lock()
+	defer c.loading.Unlock()
+	return c.reloadLocked(ctx, c.cfg.StartTrials)
+}
+
+// Load reads the folder once and tries whatever is new. A file that is refused does not
+// keep the others from loading; the error joins one for each. An
+// unreadable folder leaves everything as it was. When ctx ends, what has been loaded
+// so far counts.
 func (c *Catalog) Load(ctx context.Context) error {
 	c.loading.Lock()
 	defer c.loading.Unlock()
-	return c.reloadLocked(ctx)
+	return c.reloadLocked(ctx, 0)
 }
 
-// Run watches the folder until ctx ends, loads what changes, and moves rollouts
-// on when their time has come.
+// Run watches the folder until ctx ends, loads what changes, tries again what
+// another try may let pass, and moves rollouts on when their time has come. The
+// end of ctx stops a trial that is under way.
 func (c *Catalog) Run(ctx context.Context) error {
+	defer c.end()
 	if c.cfg.Dir == "" {
 		<-ctx.Done()
 		return nil
@@ -114,12 +141,14 @@ func (c *Catalog) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { c.attend(ctx) })
+	wg.Go(func() { c.tryAgain(ctx) })
 	return w.Run(ctx)
 }
 
 // Close frees all plugins. Call it after Run has returned and the last
 // decision has ended. It may be called twice.
 func (c *Catalog) Close() error {
+	c.end()
 	c.loading.Lock()
 	defer c.loading.Unlock()
 	if c.closed {
@@ -131,93 +160,6 @@ func (c *Catalog) Close() error {
 	c.set.Store(&set{})
 	c.mu.Unlock()
 	return c.host.Close()
-}
-
-// reloadLocked tries what is new in the folder and puts what came of it in its
-// place, in one step.
-func (c *Catalog) reloadLocked(ctx context.Context) error {
-	if c.closed {
-		return errors.New("plugins: the catalog is closed")
-	}
-	old := c.set.Load()
-	names, err := c.list()
-	if err != nil {
-		err = fmt.Errorf("plugins: %w; the loaded ones stay in force", err)
-		if old.err == nil || old.err.Error() != err.Error() {
-			c.log.Error("plugin folder cannot be read", "dir", c.cfg.Dir, "err", err)
-		}
-		c.mu.Lock()
-		now := c.set.Load()
-		c.set.Store(&set{judges: now.judges, entries: now.entries, err: err})
-		c.mu.Unlock()
-		return err
-	}
-	var all []*attempt
-	for _, name := range names {
-		a := c.try(ctx, name, old.find(name))
-		if ctx.Err() != nil {
-			// Cut short: what was loaded is dropped, the old set stays.
-			a.drop()
-			for _, a := range all {
-				a.drop()
-			}
-			return ctx.Err()
-		}
-		if a != nil {
-			all = append(all, a) // else deleted meanwhile
-		}
-	}
-	next := c.publish(all)
-	c.keep(all)
-	var errs []error
-	for _, e := range next.entries {
-		if e.refused != nil {
-			errs = append(errs, fmt.Errorf("plugin %s: %w", e.name, e.refused))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// publish puts what was tried in its place. Meanwhile a guard or an operator
-// may have moved rollouts on, so it goes from the present set, not from the one
-// the attempts began with.
-func (c *Catalog) publish(all []*attempt) *set {
-	c.mu.Lock()
-	cur, next := c.set.Load(), &set{}
-	for _, a := range all {
-		e := cur.find(a.name)
-		if !a.unchanged {
-			e = a.settle(c, e, c.absent[a.name].Rollbacks)
-		}
-		next.entries = append(next.entries, e)
-		delete(c.absent, a.name)
-	}
-	for name, saved := range c.absent { // removed while nobody looked
-		c.forgetLocked(name, saved.Rollbacks)
-	}
-	for _, e := range cur.entries {
-		if next.find(e.name) == nil {
-			c.log.Info("plugin removed", "plugin", e.name)
-			c.forgetLocked(e.name, e.rollbacks)
-		}
-	}
-	next.seat()
-	c.set.Store(next)
-	c.mu.Unlock()
-	retire(cur, next)
-	return next
-}
-
-// maxAbsent bounds the names without a file whose rollbacks are remembered.
-const maxAbsent = 1_000
-
-// forgetLocked keeps of a name without a file what was rolled back, so that the
-// same module does not get in by being copied again.
-func (c *Catalog) forgetLocked(name string, rollbacks []Rollback) {
-	delete(c.absent, name)
-	if len(rollbacks) > 0 && len(c.absent) < maxAbsent {
-		c.absent[name] = savedState{Rollbacks: rollbacks}
-	}
 }
 
 // seat lists the judges of the entries.
@@ -258,7 +200,13 @@ func (e *entry) versions() (all []*Plugin) {
 // seated sets the judges, which stay the same as those of old where nothing
 // about them has changed.
 func (e *entry) seated(c *Catalog, old *entry) *entry {
-	if old != nil && old.plugin == e.plugin && old.cand == e.cand {
+	if e.plugin != nil {
+		e.absence, e.before.InForce = nil, ""
+	}
+	if e.cand != nil {
+		e.before.Candidate = nil
+	}
+	if old != nil && old.plugin == e.plugin && old.cand == e.cand && old.absence == e.absence {
 		e.seats = old.seats
 		return e
 	}
@@ -268,6 +216,8 @@ func (e *entry) seated(c *Catalog, old *entry) *entry {
 	}
 	if e.plugin != nil {
 		e.seats = append(e.seats, &seat{Plugin: e.plugin, catalog: c, cand: e.cand})
+	} else if e.absence != nil {
+		e.seats = append(e.seats, &vacancy{absence: e.absence, name: e.name, cand: e.cand, stats: e.stats})
 	}
 	for _, p := range e.versions() {
 		if p.stats != e.stats { // it is new, nobody else has it yet
@@ -278,42 +228,16 @@ func (e *entry) seated(c *Catalog, old *entry) *entry {
 }
 
 func (s *set) find(name string) *entry {
-	i, ok := slices.BinarySearchFunc(s.entries, name, func(e *entry, name string) int { return strings.Compare(e.name, name) })
+	i, ok := s.index(name)
 	if !ok {
 		return nil
 	}
 	return s.entries[i]
 }
 
-// list returns the names of the modules in the folder, sorted.
-func (c *Catalog) list() ([]string, error) {
-	if c.cfg.Dir == "" {
-		return nil, nil
-	}
-	dir, err := os.Open(c.cfg.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("open folder: %w", err)
-	}
-	defer dir.Close()
-	var names []string
-	for {
-		files, err := dir.ReadDir(256)
-		for _, f := range files {
-			if name, ok := strings.CutSuffix(f.Name(), ".wasm"); ok && !strings.HasPrefix(name, ".") {
-				names = append(names, name)
-			}
-		}
-		if len(names) > c.cfg.MaxPlugins {
-			return nil, fmt.Errorf("%s has more than %d modules (plugins.max_plugins)", c.cfg.Dir, c.cfg.MaxPlugins)
-		}
-		if err == io.EOF {
-			slices.Sort(names)
-			return names, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read folder: %w", err)
-		}
-	}
+// index is where the name's entry is, or would be.
+func (s *set) index(name string) (int, bool) {
+	return slices.BinarySearchFunc(s.entries, name, func(e *entry, name string) int { return strings.Compare(e.name, name) })
 }
 
 // loadSources builds a plugin from the bytes of its two files.
@@ -365,6 +289,10 @@ func readBounded(path string, most int) ([]byte, error) {
 	}
 	return b, nil
 }
+
+// SourceDigest names a plugin's two files, in hex: manifest is nil where there is
+// none. It tells whether they have changed, and which files a server judges with.
+func SourceDigest(file, manifest []byte) string { return sourceDigest(file, manifest).String() }
 
 // sourceDigest tells whether a plugin's files have changed.
 func sourceDigest(file, manifest []byte) sourceID {

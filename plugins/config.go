@@ -31,12 +31,18 @@ type Config struct {
 
 	// StateDir is where rollouts are remembered; "" forgets them at the end.
 	StateDir string
+	Replaced Replaced // kept there
 
 	FaultLimit  int           // that many faults within FaultWindow put a plugin into quarantine
 	FaultWindow time.Duration //
 	ProbeFirst  time.Duration // until the first probe, and between good ones
 	ProbeMost   time.Duration // the interval doubles with each bad probe, up to this
 	ProbesGood  int           // that many in a row end a quarantine
+
+	// StartTrials is how long Catalog.Open tries modules of which nothing judges
+	// yet; 0: until it is done.
+	StartTrials time.Duration
+	Retry       Retry // of files that another try may let pass
 
 	StderrEvery time.Duration // between two messages of one plugin's guests that are logged; 0: log all
 
@@ -85,8 +91,11 @@ func Defaults() Config {
 		ProbeFirst:    time.Second,
 		ProbeMost:     5 * time.Minute,
 		ProbesGood:    3,
+		StartTrials:   30 * time.Second,
+		Retry:         Retry{First: 5 * time.Second, Most: 10 * time.Minute},
 		StderrEvery:   time.Second,
 		OnError:       abi.Deny,
+		Replaced:      Replaced{For: 72 * time.Hour, Count: 64, Bytes: 256 << 20},
 		Trial: Trial{
 			InProcess:   true,
 			MemoryBytes: 2 << 30, // lets a Go guest pass, 1 GiB does not
@@ -123,6 +132,9 @@ func (c *Config) check() error {
 		}
 	}
 	if err := c.Trial.check(c.CacheDir); err != nil {
+		return err
+	}
+	if err := errors.Join(c.Replaced.check(), c.Retry.check()); err != nil {
 		return err
 	}
 	switch c.OnError {

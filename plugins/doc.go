@@ -16,6 +16,10 @@
 // first time a module is seen; afterwards the verdict is remembered and the
 // machine code cached, and the server takes only the snapshot itself.
 //
+// What is in force stays until another version is loaded; a trial that the
+// machine's troubles ended is repeated; and where a plugin ought to judge and no
+// version of it can be loaded, its on_error decides about its messages.
+//
 // A version may be put on trial before it comes into force (see Rollout), and
 // one that fails repeatedly is not asked until probes say that it is well.
 //

@@ -27,8 +27,10 @@ import (
 const (
 	cachePrepared = "prepared" // rewritten modules
 	cacheCompiled = "compiled" // wazero's machine code
-	// maxCacheBytes bounds both together; the oldest go first.
+	// Bounds of all of them together; what was not used for the longest time goes
+	// first.
 	maxCacheBytes = 512 << 20
+	maxCacheFiles = 10_000
 )
 
 // Host compiles modules and owns what all of them share: wazero's runtime and
@@ -63,7 +65,7 @@ func NewHost(cfg Config, log *slog.Logger) (*Host, error) {
 				return nil, fmt.Errorf("plugins: make cache folder: %w", err)
 			}
 		}
-		pruneCache(cfg.CacheDir, maxCacheBytes)
+		h.prune()
 		sweep(cfg.cache(cacheOngoing), time.Now().Add(-time.Hour))
 		cache, err := wazero.NewCompilationCacheWithDir(cfg.cache(cacheCompiled))
 		if err != nil {
@@ -125,6 +127,9 @@ func (h *Host) Load(ctx context.Context, name string, file []byte, manifest Mani
 			return nil, err
 		}
 		p, err = h.build(ctx, name, digest, file, manifest)
+	}
+	if err != nil && h.cfg.Trial.child() {
+		err = passing(err) // it passed its trial: this is not its fault
 	}
 	if err != nil {
 		return nil, err
@@ -222,7 +227,11 @@ var errDamaged = errors.New("what its trial compiled is damaged")
 // it must not end the server.
 func recovered(what string, err *error) {
 	if r := recover(); r != nil {
-		*err = fmt.Errorf("%s: the compiler failed on this module: %v\n%s", what, r, debug.Stack())
+		cause, ok := r.(error)
+		if !ok {
+			cause = fmt.Errorf("%v", r)
+		}
+		*err = fmt.Errorf("%s: the compiler failed on this module: %w\n%s", what, cause, debug.Stack())
 	}
 }
 
@@ -232,8 +241,17 @@ func firstLine(err error) error {
 	if !found {
 		return err
 	}
-	return errors.New(text)
+	return &shortError{text, err}
 }
+
+// shortError is an error with less text.
+type shortError struct {
+	text string
+	err  error
+}
+
+func (e *shortError) Error() string { return e.text }
+func (e *shortError) Unwrap() error { return e.err }
 
 // emptyDir removes the files below dir and keeps its folders, one of which
 // wazero made for itself.
@@ -246,8 +264,16 @@ func emptyDir(dir string) {
 	})
 }
 
-// pruneCache removes the oldest files until the rest fits.
-func pruneCache(dir string, most int64) {
+// prune keeps the cache within its bounds.
+func (h *Host) prune() {
+	if h.cfg.CacheDir != "" {
+		pruneCache(h.cfg.CacheDir, maxCacheBytes, maxCacheFiles)
+	}
+}
+
+// pruneCache removes the files that were not used for the longest time until the
+// rest fits. Children at work are left alone.
+func pruneCache(dir string, bytes int64, most int) {
 	type entry struct {
 		path string
 		info fs.FileInfo
@@ -255,8 +281,14 @@ func pruneCache(dir string, most int64) {
 	var files []entry
 	total := int64(0)
 	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
+		if err != nil {
 			return nil // unreadable: nothing to prune there
+		}
+		if e.IsDir() {
+			if e.Name() == cacheOngoing {
+				return fs.SkipDir
+			}
+			return nil
 		}
 		if info, err := e.Info(); err == nil {
 			files = append(files, entry{path, info})
@@ -264,13 +296,18 @@ func pruneCache(dir string, most int64) {
 		}
 		return nil
 	})
+	left := len(files)
+	if total <= bytes && left <= most {
+		return
+	}
 	slices.SortFunc(files, func(a, b entry) int { return a.info.ModTime().Compare(b.info.ModTime()) })
 	for _, f := range files {
-		if total <= most {
+		if total <= bytes && left <= most {
 			return
 		}
 		if os.Remove(f.path) == nil {
 			total -= f.info.Size()
+			left--
 		}
 	}
 }

@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path"
+	"slices"
 	"time"
 
+	"parley/core/chat"
 	"parley/sdk/abi"
 )
 
@@ -227,3 +230,19 @@ type (
 		Value string `json:"value"`
 	}
 )
+
+// wants reports whether the plugin judges that kind of text in that room.
+func (m *Manifest) wants(room chat.RoomID, kind string) bool {
+	if m.Kinds != nil && !slices.Contains(m.Kinds, kind) {
+		return false
+	}
+	if m.Rooms == nil {
+		return true
+	}
+	for _, pattern := range m.Rooms {
+		if ok, _ := path.Match(pattern, string(room)); ok { // checked when decoded
+			return true
+		}
+	}
+	return false
+}

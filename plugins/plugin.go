@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path"
 	"runtime"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -80,18 +78,7 @@ func (p *Plugin) OnError() abi.Verdict { return p.manifest.OnError }
 
 // Wants reports whether the plugin judges that kind of text in that room.
 func (p *Plugin) Wants(room chat.RoomID, kind string) bool {
-	if p.manifest.Kinds != nil && !slices.Contains(p.manifest.Kinds, kind) {
-		return false
-	}
-	if p.manifest.Rooms == nil {
-		return true
-	}
-	for _, pattern := range p.manifest.Rooms {
-		if ok, _ := path.Match(pattern, string(room)); ok { // checked when decoded
-			return true
-		}
-	}
-	return false
+	return p.manifest.wants(room, kind)
 }
 
 // Decide judges one input that abi.AppendInput encoded; text and normalized

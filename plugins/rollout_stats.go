@@ -16,7 +16,7 @@ type stats struct {
 
 	compared, disagreed                atomic.Uint64 // messages both versions judged
 	rollbacks, promotions, quarantines atomic.Uint64
-	unasked                            atomic.Uint64 // messages that came while the version in force was in quarantine
+	unasked                            atomic.Uint64 // messages that came while the version in force was in quarantine, or not loaded
 }
 
 // tally counts the decisions of one role.
@@ -127,7 +127,7 @@ type Counters struct {
 	// Messages that both versions judged, and of them those they differed on.
 	Compared, Disagreed                uint64
 	Rollbacks, Promotions, Quarantines uint64
-	Unasked                            uint64 // messages that met the version in force in quarantine
+	Unasked                            uint64 // messages that met the version in force in quarantine, or not loaded
 	// Of the version on trial: "" if there is none, else StageShadow or
 	// StageCanary with the share of people it decides about.
 	Stage   string

@@ -38,6 +38,9 @@ const (
 	byTimer = "timer"
 )
 
+// errRolledBack is of files that are not tried because they were rolled back.
+var errRolledBack = errors.New("it was rolled back")
+
 // errMoved is of a move that came too late: another was faster.
 var errMoved = errors.New("the rollout has moved on")
 
@@ -109,9 +112,11 @@ func (c *Catalog) edit(name string, change func(e entry) (*entry, error)) error 
 	c.set.Store(next)
 	c.mu.Unlock()
 	retire(cur, next)
-	select {
-	case c.wake <- struct{}{}:
-	default:
+	for _, told := range []chan struct{}{c.wake, c.placed} {
+		select {
+		case told <- struct{}{}:
+		default:
+		}
 	}
 	return nil
 }
@@ -155,7 +160,7 @@ func (c *Catalog) rollBack(name string, k *candidate, by, why string) error {
 		e.rollbacks = append(slices.Clone(e.rollbacks), r)
 		e.rollbacks = e.rollbacks[max(0, len(e.rollbacks)-maxRollbacks):]
 		if e.source == k.plugin.source {
-			e.refused, e.tried = r.refusal(), time.Now()
+			e.refused, e.tried, e.again = r.refusal(), time.Now(), nil
 		}
 		e.stats.rollbacks.Add(1)
 		return &e, nil
@@ -168,7 +173,7 @@ func (c *Catalog) rollBack(name string, k *candidate, by, why string) error {
 
 // refusal is why the version is not tried again.
 func (r Rollback) refusal() error {
-	return fmt.Errorf("it was rolled back from %s at %s by %s (%s); it is tried again when an operator orders a retry", r.Stage, r.At.Format(time.RFC3339), r.By, r.Reason)
+	return fmt.Errorf("%w from %s at %s by %s (%s); it is tried again when an operator orders a retry", errRolledBack, r.Stage, r.At.Format(time.RFC3339), r.By, r.Reason)
 }
 
 // clipped cuts s to at most n bytes, between two runes.
@@ -182,7 +187,7 @@ func clipped(s string, n int) string {
 	return s[:n]
 }
 
-// retry lets what is in the folder be tried again, and ends a quarantine.
+// retry lets what is in the folder be tried again, now, and ends a quarantine.
 func (c *Catalog) retry(ctx context.Context, name string, o Order) error {
 	again, lifted := false, false
 	err := c.edit(name, func(e entry) (*entry, error) {
@@ -195,11 +200,12 @@ func (c *Catalog) retry(ctx context.Context, name string, o Order) error {
 		for _, p := range e.versions() {
 			lifted = p.ward.lift() || lifted
 		}
+		again = again || e.again != nil
 		if !again && !lifted {
-			return nil, fmt.Errorf("%w: the files of plugin %s were not rolled back, and it is not in quarantine", ErrNotNow, name)
+			return nil, fmt.Errorf("%w: the files of plugin %s were not rolled back and do not wait to be tried again, and it is not in quarantine", ErrNotNow, name)
 		}
 		if again {
-			e.source = sourceID{}
+			e.source, e.again = sourceID{}, dueNow()
 		}
 		return &e, nil
 	})
@@ -210,8 +216,14 @@ func (c *Catalog) retry(ctx context.Context, name string, o Order) error {
 	if !again {
 		return nil
 	}
-	// The order is given: whoever gave it hanging up does not undo half of it.
-	_ = c.Load(context.WithoutCancel(ctx)) // what it says of other plugins is no answer to this order
+	c.save() // the order is given: if whoever gave it hangs up, Run carries it out
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.life, cancel)()
+	_ = c.Load(ctx) // what it says of other plugins is no answer to this order
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: plugin %s is tried again as soon as the server runs: %w", ErrNotNow, name, ctx.Err())
+	}
 	if e := c.set.Load().find(name); e != nil && e.refused != nil {
 		return fmt.Errorf("%w: plugin %s: %w", ErrNotNow, name, e.refused)
 	}
@@ -222,16 +234,24 @@ func (c *Catalog) retry(ctx context.Context, name string, o Order) error {
 // any time a version should be on trial.
 const timerTick = time.Second
 
+// saveTick is how often the state is saved without a change, so that the copies of
+// replaced versions go when their time has come.
+const saveTick = 10 * time.Minute
+
 // attend saves what guards did and moves rollouts on by their timers, until
 // ctx ends.
 func (c *Catalog) attend(ctx context.Context) {
 	tick := time.NewTicker(timerTick)
 	defer tick.Stop()
+	old := time.NewTicker(saveTick)
+	defer old.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.wake:
+			c.save()
+		case <-old.C:
 			c.save()
 		case now := <-tick.C:
 			c.promoteDue(now)

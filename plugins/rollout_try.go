@@ -5,7 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"time"
 )
 
@@ -14,9 +14,15 @@ type attempt struct {
 	name         string
 	unchanged    bool // nothing to do
 	inForceAgain bool // the files are those of the version in force: no trial any more
+	onTrialStill bool // they are those of the version on trial
+	untried      bool // a trial has been left for later
 	tried        time.Time
 	source       sourceID
 	identity     string
+	again        *again
+
+	file, manifest []byte    // as read
+	said           *Manifest // nil if it could not be read
 
 	plugin  *Plugin // loaded; nil with err
 	err     error
@@ -27,10 +33,11 @@ type attempt struct {
 
 	// What was in force and on trial before the process was started, where the
 	// folder holds something else.
+	before  savedState // as it was, as long as it has not been loaded
 	inForce *Plugin
 	cand    *candidate
-
-	file, manifest []byte // of plugin, to be kept
+	lost    error // why inForce could not be loaded
+	absence *absence
 }
 
 // drop frees what was loaded in vain.
@@ -49,19 +56,24 @@ func (a *attempt) drop() {
 }
 
 // try looks at one file. It returns nil if the file is gone. old is the name's
-// entry, nil for a name that is new to this process.
-func (c *Catalog) try(ctx context.Context, name string, old *entry) *attempt {
+// entry, nil for a name that is new to this process. quick leaves trials for
+// later.
+func (c *Catalog) try(ctx context.Context, name string, old *entry, quick bool) *attempt {
 	a := &attempt{name: name, tried: time.Now()}
-	file, manifest, err := readPlugin(c.cfg.Dir, name, c.cfg.Module.FileBytes)
+	var err error
+	a.file, a.manifest, err = readPlugin(c.cfg.Dir, name, c.cfg.Module.FileBytes)
 	switch {
-	case errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
 		a.source = sha256.Sum256([]byte(err.Error()))
+		if bySystem(err) {
+			err = passing(err)
+		}
 	default:
-		a.source = sourceDigest(file, manifest)
+		a.source = sourceDigest(a.file, a.manifest)
 	}
-	if old != nil && old.source == a.source {
+	if old != nil && old.source == a.source && !old.again.due(a.tried) {
 		a.unchanged = true // loaded or refused, it would be so again
 		return a
 	}
@@ -69,55 +81,78 @@ func (c *Catalog) try(ctx context.Context, name string, old *entry) *attempt {
 		a.inForceAgain, a.identity = true, old.plugin.identity
 		return a
 	}
-	var saved savedState
 	var rolledBack []Rollback
-	if old == nil {
-		c.mu.Lock()
-		saved = c.absent[name]
-		c.mu.Unlock()
-		rolledBack = saved.Rollbacks
-	} else {
-		rolledBack = old.rollbacks
+	a.before, rolledBack = c.remembered(name, old)
+	if old != nil && old.cand != nil && old.cand.plugin.source == a.source {
+		a.onTrialStill, a.identity = true, old.identity
+	} else if err == nil {
+		err = a.load(ctx, c, rolledBack, quick)
 	}
-	if err == nil {
-		err = a.load(ctx, c, file, manifest, rolledBack, saved)
-	}
+	a.err = err
+	a.restore(ctx, c, quick)
 	if ctx.Err() != nil {
 		return a
 	}
-	if a.err = err; err != nil {
-		c.log.Error("plugin refused", "plugin", name, "old_version_stays", old != nil && old.plugin != nil || saved.InForce != "", "err", err)
+	if (old == nil || old.plugin == nil) && a.inForce == nil && (a.plugin == nil || a.stage != StageEnforce) {
+		a.absence = c.missed(a)
 	}
-	if err := a.restore(ctx, c, saved); err != nil {
-		c.log.Error("a version from before the restart is lost", "plugin", name, "err", err)
+	switch {
+	case a.untried:
+		a.again = &again{at: a.tried}
+	case isPassing(a.err), isPassing(a.lost):
+		a.again = &again{tries: 1}
+		if old != nil && old.again != nil && old.source == a.source {
+			a.again.tries += old.again.tries
+		}
+		a.again.at = time.Now().Add(c.cfg.Retry.after(a.again.tries))
 	}
 	return a
 }
 
+// remembered returns what is known of a name from before it could be loaded.
+func (c *Catalog) remembered(name string, old *entry) (before savedState, rolledBack []Rollback) {
+	if old != nil {
+		return old.before, old.rollbacks
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before = c.absent[name]
+	rolledBack, before.Rollbacks = before.Rollbacks, nil
+	return before, rolledBack
+}
+
 // load builds the plugin from its files and finds out where it begins.
-func (a *attempt) load(ctx context.Context, c *Catalog, file, manifest []byte, rolledBack []Rollback, saved savedState) error {
-	m, err := manifestOf(a.name, file, manifest)
+func (a *attempt) load(ctx context.Context, c *Catalog, rolledBack []Rollback, quick bool) error {
+	m, err := manifestOf(a.name, a.file, a.manifest)
 	if err != nil {
 		return err
 	}
-	a.identity = identityOf(file, m)
-	if r := blocked(rolledBack, a.identity); r != nil && saved.InForce != a.source.String() {
+	a.said, a.identity = &m, identityOf(a.file, m)
+	wasInForce := a.before.InForce == a.source.String()
+	if r := blocked(rolledBack, a.identity); r != nil && !wasInForce {
 		return r.refusal()
 	}
-	if a.plugin, err = loadSources(ctx, c.host, a.name, file, manifest); err != nil {
+	if a.plugin, err = c.load(ctx, a.name, a.file, m, quick); err != nil {
 		return err
 	}
 	c.enroll(a.plugin, a.source, a.identity)
-	a.file, a.manifest = file, manifest
 	a.stage, a.since = StageEnforce, a.tried
-	if m.Rollout == nil || saved.InForce == a.source.String() {
+	if m.Rollout == nil || wasInForce {
 		return nil
 	}
 	a.rules, a.stage, a.percent = *m.Rollout, m.Rollout.Stage, m.Rollout.Percent
-	if k := saved.Candidate; k != nil && k.Source == a.source.String() {
+	if k := a.before.Candidate; k != nil && k.Source == a.source.String() {
 		a.stage, a.percent, a.since = k.Stage, k.Percent, k.Since
 	}
 	return nil
+}
+
+// load is Host.Load; quick leaves a trial for later.
+func (c *Catalog) load(ctx context.Context, name string, file []byte, m Manifest, quick bool) (*Plugin, error) {
+	if quick && !c.host.known(file, m) {
+		return nil, errUntried
+	}
+	return c.host.Load(ctx, name, file, m)
 }
 
 // blocked returns the rollback that keeps the identity from being tried, nil if
@@ -132,29 +167,43 @@ func blocked(all []Rollback, identity string) *Rollback {
 }
 
 // restore loads what was in force, and on trial, before the process was
-// started, as far as the files in the folder do not take its place.
-func (a *attempt) restore(ctx context.Context, c *Catalog, saved savedState) error {
-	var errs []error
-	if saved.InForce != "" && saved.InForce != a.source.String() && (a.err != nil || a.stage != StageEnforce) {
-		p, _, err := c.revive(ctx, a.name, saved.InForce)
-		a.inForce = p
-		errs = append(errs, err)
-	}
-	if k := saved.Candidate; k != nil && k.Source != a.source.String() && a.err != nil {
-		p, m, err := c.revive(ctx, a.name, k.Source)
-		if err == nil && m.Rollout != nil {
-			a.cand = newCandidate(p, *m.Rollout, k.Stage, k.Percent, k.Since)
+// started, as far as the files in the folder do not take its place. What cannot
+// be loaded for good is said once; then only before tells of it.
+func (a *attempt) restore(ctx context.Context, c *Catalog, quick bool) {
+	lost := func(what string, err error) {
+		a.untried = a.untried || errors.Is(err, errUntried)
+		if err != nil && !isPassing(err) && ctx.Err() == nil {
+			c.log.Error("a version from before the restart is lost", "plugin", a.name, "was", what, "err", err)
 		}
-		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	a.untried = errors.Is(a.err, errUntried)
+	if s := a.before.InForce; s != "" && s != a.source.String() && (a.err != nil || a.stage != StageEnforce) {
+		a.inForce, _, a.lost = c.revive(ctx, a.name, s, quick)
+		lost("in force", a.lost)
+	}
+	if k := a.before.Candidate; k != nil && k.Source != a.source.String() && a.err != nil {
+		p, m, err := c.revive(ctx, a.name, k.Source, quick)
+		switch {
+		case err == nil && m.Rollout != nil:
+			a.cand = newCandidate(p, *m.Rollout, k.Stage, k.Percent, k.Since)
+		case err == nil: // it cannot have been on trial
+			p.retire()
+			a.before.Candidate = nil
+		case !isPassing(err):
+			a.before.Candidate = nil
+		}
+		lost("on trial", err)
+	}
 }
 
 // revive loads a kept version.
-func (c *Catalog) revive(ctx context.Context, name, source string) (*Plugin, Manifest, error) {
+func (c *Catalog) revive(ctx context.Context, name, source string, quick bool) (*Plugin, Manifest, error) {
 	c.saving.Lock()
 	file, manifest, err := c.store.kept(source, c.cfg.Module.FileBytes)
 	c.saving.Unlock()
+	if bySystem(err) && !errors.Is(err, fs.ErrNotExist) {
+		err = passing(err)
+	}
 	if err != nil {
 		return nil, Manifest{}, err
 	}
@@ -162,7 +211,7 @@ func (c *Catalog) revive(ctx context.Context, name, source string) (*Plugin, Man
 	if err != nil {
 		return nil, m, err
 	}
-	p, err := loadSources(ctx, c.host, name, file, manifest)
+	p, err := c.load(ctx, name, file, m, quick)
 	if err != nil {
 		return nil, m, fmt.Errorf("load a kept version: %w", err)
 	}
@@ -179,11 +228,17 @@ func (c *Catalog) enroll(p *Plugin, source sourceID, identity string) {
 // settle returns the name's next entry. e is the present one, nil if there is
 // none; then rolledBack is what is remembered of the name.
 func (a *attempt) settle(c *Catalog, e *entry, rolledBack []Rollback) *entry {
-	n := &entry{name: a.name, source: a.source, identity: a.identity, tried: a.tried, plugin: a.inForce, cand: a.cand, rollbacks: rolledBack, refused: a.err}
+	n := &entry{
+		name: a.name, source: a.source, identity: a.identity, tried: a.tried, plugin: a.inForce, cand: a.cand, rollbacks: rolledBack,
+		refused: a.err, again: a.again, before: a.before, absence: a.absence,
+	}
 	if e != nil {
-		n.plugin, n.cand, n.rollbacks, n.stats = e.plugin, e.cand, e.rollbacks, e.stats
+		n.keeps(e)
 	} else {
 		n.stats = newStats()
+	}
+	if a.err == nil {
+		n.before.Candidate = nil // the files in the folder take its place
 	}
 	if a.plugin != nil && blocked(n.rollbacks, a.identity) != nil && (n.plugin == nil || n.plugin.identity != a.identity) {
 		// Rolled back while this was being loaded.
@@ -193,6 +248,8 @@ func (a *attempt) settle(c *Catalog, e *entry, rolledBack []Rollback) *entry {
 	}
 	switch {
 	case a.err != nil: // who decided before goes on
+	case a.onTrialStill:
+		n.refused = e.refused // unless it was rolled back meanwhile
 	case a.inForceAgain:
 		n.cand = nil
 	case a.stage == StageEnforce:
@@ -204,18 +261,52 @@ func (a *attempt) settle(c *Catalog, e *entry, rolledBack []Rollback) *entry {
 	return n.seated(c, e)
 }
 
+// keeps takes over what e has, which counts more than what was brought back from
+// before the start.
+func (n *entry) keeps(e *entry) {
+	n.rollbacks, n.stats = e.rollbacks, e.stats
+	if e.plugin != nil {
+		if n.plugin != nil {
+			n.plugin.retire()
+		}
+		n.plugin = e.plugin
+	}
+	if e.cand != nil {
+		if n.cand != nil {
+			n.cand.plugin.retire()
+		}
+		n.cand = e.cand
+	}
+}
+
+// report logs what came of an attempt that did not succeed.
+func (a *attempt) report(c *Catalog, e *entry) {
+	err := errors.Join(a.err, a.lost)
+	if err == nil || a.untried {
+		return
+	}
+	attrs := []any{"plugin", a.name, "old_version_stays", e.plugin != nil}
+	if e.absence != nil {
+		attrs = append(attrs, "its_messages", onErrorName(e.absence.onError))
+	}
+	if a.again != nil {
+		c.log.Error("plugin not loaded, it will be tried again", append(attrs, "at", a.again.at, "tries", a.again.tries, "err", err)...)
+		return
+	}
+	c.log.Error("plugin refused", append(attrs, "err", err)...)
+}
+
 // keep copies what was loaded to where a restart finds it, and saves how things
 // stand. Where that fails the plugins judge all the same.
-func (c *Catalog) keep(all []*attempt) {
-	c.saving.Lock()
-	for _, a := range all {
-		if a.plugin != nil {
-			if err := c.store.keep(a.source, a.file, a.manifest); err != nil {
-				c.log.Warn("a plugin cannot be kept: after a restart, what is in the folder counts alone", "plugin", a.name, "err", err)
-			}
+func (c *Catalog) keep(a *attempt) {
+	if a.plugin != nil {
+		c.saving.Lock()
+		err := c.store.keep(a.name, a.source, a.file, a.manifest)
+		c.saving.Unlock()
+		if err != nil {
+			c.log.Warn("a plugin cannot be kept: after a restart, what is in the folder counts alone", "plugin", a.name, "err", err)
 		}
 	}
-	c.saving.Unlock()
 	c.save()
 }
 
@@ -234,7 +325,7 @@ func (c *Catalog) save() {
 		if !validName(e.name) {
 			continue // refused for that
 		}
-		s := savedState{Rollbacks: e.rollbacks}
+		s := savedState{InForce: e.before.InForce, Candidate: e.before.Candidate, Rollbacks: e.rollbacks}
 		if e.plugin != nil {
 			s.InForce = e.plugin.source.String()
 		}
@@ -243,7 +334,7 @@ func (c *Catalog) save() {
 		}
 		out[e.name] = s
 	}
-	if err := c.store.save(out); err != nil {
+	if err := c.store.save(out, time.Now()); err != nil {
 		c.log.Error("the state of rollouts cannot be saved: after a restart they stand as they did before", "err", err)
 	}
 }

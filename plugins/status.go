@@ -15,6 +15,7 @@ const (
 	StateActive      = "active"      // judges messages
 	StateQuarantined = "quarantined" // failed repeatedly and is not asked; its on_error decides
 	StateTrial       = "trial"       // no version is in force yet, one is on trial
+	StateAbsent      = "absent"      // must judge and is not loaded; its on_error decides
 	StateRefused     = "refused"     // does not judge: no version of its file ever came into force
 )
 
@@ -25,6 +26,7 @@ type Status struct {
 	Version     string    `json:"version,omitempty"`
 	Description string    `json:"description,omitempty"`
 	Digest      string    `json:"digest,omitempty"` // SHA-256 of the module in force, hex
+	Source      string    `json:"source,omitempty"` // of the files of the version in force: see SourceDigest
 	Kinds       []string  `json:"kinds,omitempty"`  // absent: all
 	Rooms       []string  `json:"rooms,omitempty"`  // absent: all
 	OnError     string    `json:"on_error,omitempty"`
@@ -32,8 +34,12 @@ type Status struct {
 	LoadedAt    time.Time `json:"loaded_at,omitzero"`
 	// Error says why the file as it is now was refused. With state "active"
 	// the version loaded before it is in force.
-	Error     string    `json:"error,omitempty"`
-	RefusedAt time.Time `json:"refused_at,omitzero"`
+	Error       string    `json:"error,omitempty"`
+	ErrorSource string    `json:"error_source,omitempty"` // of the files that were refused
+	RefusedAt   time.Time `json:"refused_at,omitzero"`
+	// RetryAt is when the same files are tried again, after Tries in vain; zero: not before they change.
+	RetryAt   time.Time `json:"retry_at,omitzero"`
+	Tries     int       `json:"tries,omitempty"`
 	LastFault string    `json:"last_fault,omitempty"`
 	// Since this version was loaded.
 	Decisions  uint64      `json:"decisions"`
@@ -49,6 +55,7 @@ type Status struct {
 type Candidate struct {
 	Version      string    `json:"version,omitempty"`
 	Digest       string    `json:"digest"`
+	Source       string    `json:"source,omitempty"` // of its files: see SourceDigest
 	Stage        string    `json:"stage"`
 	Percent      int       `json:"percent"` // of people it decides about, once in canary
 	Since        time.Time `json:"since"`   // in this stage
@@ -80,11 +87,18 @@ func (c *Catalog) Status() []Status {
 				s.State = StateTrial
 			}
 		}
+		if a := e.absence; a != nil {
+			s.State, s.OnError, s.Kinds, s.Rooms = StateAbsent, onErrorName(a.onError), a.manifest.Kinds, a.manifest.Rooms
+			s.Error = a.err.Error()
+		}
+		if e.again != nil {
+			s.RetryAt, s.Tries = e.again.at, e.again.tries
+		}
 		if n := len(e.rollbacks); n > 0 {
 			s.LastRollback = &e.rollbacks[n-1]
 		}
 		if e.refused != nil {
-			s.Error, s.RefusedAt = e.refused.Error(), e.tried
+			s.Error, s.ErrorSource, s.RefusedAt = e.refused.Error(), e.source.String(), e.tried
 		}
 		out = append(out, s)
 	}
@@ -104,6 +118,7 @@ func (p *Plugin) status() Status {
 		OnError:     onErrorName(p.manifest.OnError),
 		Limits:      &limits,
 		LoadedAt:    p.loadedAt,
+		Source:      p.source.String(),
 		Decisions:   p.decisions.Load(),
 		Faults:      p.faults.Load(),
 		Fuel:        p.fuel.Load(),
@@ -123,7 +138,7 @@ func (k *candidate) status() *Candidate {
 	defer k.mu.Unlock()
 	all := k.trial.all
 	s := &Candidate{
-		Version: k.plugin.manifest.Version, Digest: k.plugin.digest, Stage: k.stage, Percent: k.percent, Since: k.since,
+		Version: k.plugin.manifest.Version, Digest: k.plugin.digest, Source: k.plugin.source.String(), Stage: k.stage, Percent: k.percent, Since: k.since,
 		Decisions: all.decisions, Faults: all.failed, Denied: all.denied, Compared: all.compared, Disagreed: all.disagreed,
 		Guards: k.trial.guards(),
 	}
@@ -148,8 +163,8 @@ func onErrorName(v abi.Verdict) string {
 
 // Stats sums up the plugins for metrics.
 type Stats struct {
-	Active, Quarantined, Refused, Trial int    // plugins; Refused counts files whose present content is not in force
-	Decisions, Faults, Fuel             uint64 // of the versions in force
+	Active, Quarantined, Refused, Trial, Absent int    // plugins; Refused counts files whose present content is not in force
+	Decisions, Faults, Fuel                     uint64 // of the versions in force
 }
 
 // Stats returns the present sums.
@@ -161,6 +176,8 @@ func (c *Catalog) Stats() Stats {
 			s.Active++
 		case StateQuarantined:
 			s.Quarantined++
+		case StateAbsent:
+			s.Absent++
 		}
 		if p.Candidate != nil {
 			s.Trial++

@@ -166,6 +166,9 @@ func TestTrialMemoryLimit(t *testing.T) {
 		t.Errorf("2 GiB: got %v, want it loaded", err)
 	}
 	_, err := load(t, with(1<<30), wasm, "{}")
+	if plugins.IsPassing(err) {
+		t.Error("the module's own limit passes for the machine's trouble")
+	}
 	if !errors.Is(err, plugins.ErrTrial) || !strings.Contains(err.Error(), "more than 1024 MiB of address space (RLIMIT_AS)") {
 		t.Errorf("1 GiB: got %v, want the limit named", err)
 	}
@@ -276,6 +279,24 @@ func TestTrialConfig(t *testing.T) {
 		c.edit(&cfg)
 		if _, err := plugins.NewHost(cfg, quietLog); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// What is used stays in the cache, which counts from its last use.
+func TestCacheCountsFromLastUse(t *testing.T) {
+	dir := t.TempDir()
+	mustLoad(t, newHost(t, inChild(dir)), masker(), "{}")
+	old := time.Now().Add(-time.Hour)
+	for _, f := range files(t, dir) {
+		if err := os.Chtimes(f, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustLoad(t, newHost(t, inChild(dir)), masker(), "{}")
+	for _, f := range files(t, dir) {
+		if info, err := os.Stat(f); err != nil || time.Since(info.ModTime()) > time.Minute {
+			t.Errorf("%s counts as unused: %v, %v", f, info.ModTime(), err)
 		}
 	}
 }

@@ -72,10 +72,13 @@ func (f *hostFlags) config() plugins.Config {
 // loaded is a module in a host of the command's own.
 type loaded struct {
 	*plugins.Plugin
-	Manifest plugins.Manifest // as it stands beside the module
-	host     *plugins.Host
-	done     func() error // takes a cache of the moment away
+	plugins.File // as read; what was loaded is what it holds
+	host         *plugins.Host
+	done         func() error // takes a cache of the moment away
 }
+
+// Name returns the plugin's name.
+func (l *loaded) Name() string { return l.File.Name }
 
 func (l *loaded) close() error { return errors.Join(l.host.Close(), l.done()) }
 
@@ -129,7 +132,7 @@ func (f *hostFlags) loadAs(c *cobra.Command, path string, as func(plugins.Manife
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), host.Close(), done())
 	}
-	return &loaded{p, file.Manifest, host, done}, nil
+	return &loaded{p, file, host, done}, nil
 }
 
 func (f *hostFlags) logger(out io.Writer) *slog.Logger {

@@ -17,9 +17,9 @@ import (
 	"parley/plugins"
 )
 
-// judges reports whether the server runs that version: in force, or on trial.
-func judges(p plugins.Status, digest string) bool {
-	return p.Digest == digest && p.State != plugins.StateRefused || p.Candidate != nil && p.Candidate.Digest == digest
+// judges reports whether the server runs with those files: in force, or on trial.
+func judges(p plugins.Status, source string) bool {
+	return p.Source == source || p.Candidate != nil && p.Candidate.Source == source
 }
 
 // plugins asks a running server.
@@ -99,8 +99,11 @@ func showPlugins(out io.Writer, all []plugins.Status) error {
 			each = fmt.Sprint(p.Fuel / p.Decisions)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", p.Name, p.State, plain(p.Version), short(p.Digest), p.Decisions, p.Faults, each, trial)
+		if p.State == plugins.StateAbsent {
+			notes = append(notes, fmt.Sprintf("%s: it must judge and is not loaded: until it is, messages for it are %s (on_error %s)", p.Name, treated[p.OnError], p.OnError))
+		}
 		if p.Error != "" {
-			notes = append(notes, fmt.Sprintf("%s: its file was refused: %s", p.Name, plain(p.Error)))
+			notes = append(notes, note(p))
 		}
 		if q := p.Quarantine; q != nil {
 			notes = append(notes, fmt.Sprintf("%s: in quarantine since %s, %d of %d good probes: %s", p.Name, q.Since.Format(time.RFC3339), q.GoodProbes, q.Needed, plain(q.Why)))
@@ -121,6 +124,20 @@ func showPlugins(out io.Writer, all []plugins.Status) error {
 		}
 	}
 	return nil
+}
+
+// treated says what becomes of messages by on_error.
+var treated = map[string]string{"closed": "refused", "hold": "held for a moderator"}
+
+// note says why a plugin's files are not in force.
+func note(p plugins.Status) string {
+	if p.RetryAt.IsZero() {
+		return fmt.Sprintf("%s: its file was refused: %s", p.Name, plain(p.Error))
+	}
+	if p.Tries == 0 {
+		return fmt.Sprintf("%s: its file waits: %s", p.Name, plain(p.Error))
+	}
+	return fmt.Sprintf("%s: its file could not be tried (%d times so far) and will be tried again at %s: %s", p.Name, p.Tries, p.RetryAt.Format(time.RFC3339), plain(p.Error))
 }
 
 // short is the beginning of a digest.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"parley/plugins"
 	"parley/sdk/abi"
 )
 
@@ -303,5 +304,31 @@ func TestPluginCommandsKnowNoQuarantine(t *testing.T) {
 	out := mustPlugin(t, strings.Repeat("a #tag\n", 20), nil, "run", filepath.Join(to, "no-tags.wasm"))
 	if n := strings.Count(out, "it trapped: unreachable"); n != 20 {
 		t.Errorf("got %d of 20 failures told:\n%s", n, out)
+	}
+}
+
+// TestBuildKnowsItsOwnDigest: a manifest within the module names the digest of
+// the module without it.
+func TestBuildKnowsItsOwnDigest(t *testing.T) {
+	dir, wasm := newPlugin(t, "no-tags")
+	key := writeKey(t)
+	mustPlugin(t, "", nil, "sign", "--key", key, wasm)
+	file, err := plugins.ReadFile(wasm, plugins.Defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := plugins.Embed(file.Wasm, file.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "no-tags.json")); err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\ncp '" + write(t, t.TempDir(), "whole", string(whole)) + "' \"$1\"\n"
+	if err := os.WriteFile(filepath.Join(dir, "build.sh"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out := mustPlugin(t, "", []string{"4 vectors pass"}, "build", dir); strings.Contains(out, "sign it again") {
+		t.Errorf("got\n%s\nwant the digest of the manifest taken for right", out)
 	}
 }

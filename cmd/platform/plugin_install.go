@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"parley/core/atomicfile"
 	"parley/plugins"
 )
 
@@ -47,23 +48,20 @@ func pluginInstallCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		name, digest, vectors := l.Name(), l.Digest(), len(l.Manifest.Vectors)
+		file, digest, vectors := l.File, l.Digest(), len(l.Manifest.Vectors)
 		if err := l.close(); err != nil {
 			return err
 		}
-		file, err := plugins.ReadFile(args[0], host.config())
-		if err != nil {
-			return err
-		}
 		began := time.Now()
-		if err := install(file, to); err != nil {
-			return fmt.Errorf("install %s: %w", name, err)
+		source, err := install(file, to)
+		if err != nil {
+			return fmt.Errorf("install %s: %w", file.Name, err)
 		}
-		fmt.Fprintf(c.OutOrStdout(), "%s is in %s (%s, %d vectors pass)\n", name, to, digest[:12], vectors)
+		fmt.Fprintf(c.OutOrStdout(), "%s is in %s (%s, %d vectors pass)\n", file.Name, to, digest[:12], vectors)
 		if *wait == 0 {
 			return nil
 		}
-		if err := admin.await(c.Context(), name, digest, *wait); err != nil {
+		if err := admin.await(c.Context(), file.Name, source, *wait); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(c.OutOrStdout(), "the server judges with it, %d ms later\n", time.Since(began).Milliseconds())
@@ -76,14 +74,15 @@ func pluginInstallCommand() *cobra.Command {
 // not at all. A Catalog reads the module, then the manifest. So the manifest
 // goes first and names the module's digest: whoever reads in between finds the
 // old module with a manifest of another one, refuses that pair and keeps what
-// it has; whoever finds the new module finds the new manifest.
-func install(f plugins.File, dir string) error {
+// it has; whoever finds the new module finds the new manifest. It returns the
+// name of the pair: see plugins.SourceDigest.
+func install(f plugins.File, dir string) (source string, err error) {
 	info, err := os.Stat(dir)
 	if err == nil && !info.IsDir() {
 		err = errors.New("it is a file")
 	}
 	if err != nil {
-		return fmt.Errorf("plugin folder %s: %w", dir, err)
+		return "", fmt.Errorf("plugin folder %s: %w", dir, err)
 	}
 	manifest := f.Sidecar
 	if manifest == nil { // none, or within the module; an older one may lie in the folder
@@ -92,44 +91,26 @@ func install(f plugins.File, dir string) error {
 	if f.Manifest.SHA256 == "" {
 		sum := plugins.ModuleDigest(f.Wasm)
 		if manifest, err = setKey(manifest, "sha256", hex.EncodeToString(sum[:])); err != nil {
-			return err
+			return "", err
 		}
 	}
 	if _, err := plugins.ParseManifest(manifest); err != nil {
-		return fmt.Errorf("its manifest: %w", err)
+		return "", fmt.Errorf("its manifest: %w", err)
 	}
-	if err := replace(dir, f.Name+".json", manifest); err != nil {
-		return err
+	if err := atomicfile.Write(filepath.Join(dir, f.Name+".json"), manifest, 0o644); err != nil {
+		return "", err
 	}
-	return replace(dir, f.Name+".wasm", f.Wasm)
+	return plugins.SourceDigest(f.Wasm, manifest), atomicfile.Write(filepath.Join(dir, f.Name+".wasm"), f.Wasm, 0o644)
 }
 
-// replace puts a file in place whole or not at all, on disk when it returns.
-func replace(dir, name string, b []byte) (err error) {
-	f, err := os.CreateTemp(dir, "."+name+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name()) // the first error is the one to tell
-		}
-	}()
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), filepath.Join(dir, name))
-}
-
-// await asks until the server judges with that version, or refused it.
-func (f *adminFlags) await(ctx context.Context, name, digest string, most time.Duration) error {
+// await asks until the server judges with those files, or refused them for good.
+func (f *adminFlags) await(ctx context.Context, name, source string, most time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for began := time.Now(); ; {
+	hint := "is its plugins.dir the folder installed to? See its log and `platform plugin list`"
+	for {
 		all, err := f.plugins(ctx)
 		if err != nil && ctx.Err() == nil {
 			return err
@@ -137,16 +118,19 @@ func (f *adminFlags) await(ctx context.Context, name, digest string, most time.D
 		for _, p := range all {
 			switch {
 			case p.Name != name:
-			case judges(p, digest):
+			case judges(p, source):
 				return nil
-			case p.Error != "" && p.RefusedAt.After(began):
-				return fmt.Errorf("the server refused %s: %s", name, p.Error)
+			case p.Error == "" || p.ErrorSource != source: // of other files
+			case p.RetryAt.IsZero():
+				return fmt.Errorf("the server refused %s: %s", name, plain(p.Error))
+			default:
+				hint = "it will try again: " + plain(p.Error)
 			}
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("waited %v and the server does not judge with %s yet: is its plugins.dir the folder installed to? See its log and `platform plugin list`", most, name)
+			return fmt.Errorf("waited %v and the server does not judge with %s yet: %s", most, name, hint)
 		}
 	}
 }

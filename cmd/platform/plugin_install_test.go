@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	"encoding/hex"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -13,8 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
+	"parley/core/atomicfile"
 	"parley/plugins"
 )
 
@@ -52,7 +52,7 @@ func TestInstallIsSafeAtEachStep(t *testing.T) {
 	mustPlugin(t, "", nil, "build", dir)
 	other := t.TempDir()
 	mustPlugin(t, "", nil, "install", "--dir", other, wasm)
-	if err := replace(folder, "no-tags.json", []byte(read(t, filepath.Join(other, "no-tags.json")))); err != nil {
+	if err := atomicfile.Write(filepath.Join(folder, "no-tags.json"), []byte(read(t, filepath.Join(other, "no-tags.json"))), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if between := loaded(); between.Digest != first.Digest || between.Version != "0.1.0" || !strings.Contains(between.Error, "SHA-256") {
@@ -143,6 +143,8 @@ func adminStub(t *testing.T, states func() string) (addr string, orders func() [
 }
 
 const twoPlugins = `{"plugins":[
+	{"name":"gone","state":"absent","on_error":"closed","error":"too slow","retry_at":"2026-01-02T03:04:05Z","tries":4},
+	{"name":"new","state":"refused","error":"its trial has not ended yet","retry_at":"2026-01-02T03:04:05Z"},
 	{"name":"bad","state":"refused","error":"not a module \u001b[2J","decisions":0,"faults":0,"fuel":0},
 	{"name":"links","state":"active","version":"1.2","digest":"0123456789abcdef0123","decisions":10,"faults":1,"fuel":5000,"last_fault":"it trapped",
 	 "candidate":{"version":"1.3","digest":"fedcba98765432100123","stage":"canary","percent":5,"since":"2026-01-02T03:04:05Z","decisions":7,"faults":0,"denied":2,"compared":7,"disagreed":1},
@@ -152,9 +154,10 @@ func TestPluginListAndRollout(t *testing.T) {
 	addr, got := adminStub(t, func() string { return twoPlugins })
 	token := write(t, t.TempDir(), "admin.token", "secret\n")
 	mustPlugin(t, "", []string{"links", "active", "0123456789ab", "500", "canary 5% fedcba987654", "1 of 7 unlike the version in force",
-		`its file was refused: "not a module \x1b[2J"`, "it trapped", "rolled back from shadow at 2026-01-01T00:00:00Z by guard: p99_fuel"}, "list", "--admin", addr)
+		`its file was refused: "not a module \x1b[2J"`, "it trapped", "gone: it must judge and is not loaded: until it is, messages for it are refused (on_error closed)",
+		"gone: its file could not be tried (4 times so far) and will be tried again at 2026-01-02T03:04:05Z: too slow", "new: its file waits: its trial has not ended yet", "rolled back from shadow at 2026-01-01T00:00:00Z by guard: p99_fuel"}, "list", "--admin", addr)
 	var answer struct{ Plugins []map[string]any }
-	if out := mustPlugin(t, "", nil, "list", "--json", "--admin", addr); json.Unmarshal([]byte(out), &answer) != nil || len(answer.Plugins) != 2 {
+	if out := mustPlugin(t, "", nil, "list", "--json", "--admin", addr); json.Unmarshal([]byte(out), &answer) != nil || len(answer.Plugins) != 4 {
 		t.Errorf("list --json: got %s", out)
 	}
 	out := mustPlugin(t, "", []string{"links"}, "rollout", "links", "--admin", addr)
@@ -191,13 +194,24 @@ func TestPluginListAndRollout(t *testing.T) {
 // the time is over.
 func TestInstallWaits(t *testing.T) {
 	_, wasm := newPlugin(t, "no-tags")
-	digest := ""
+	file, err := plugins.ReadFile(wasm, plugins.Defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := install(file, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := plugins.ModuleDigest(file.Wasm)
+	fill := strings.NewReplacer("SOURCE", source, "DIGEST", hex.EncodeToString(sum[:]))
 	var calls atomic.Int32
 	for _, tt := range []struct{ name, last, err string }{
-		{"in force", `{"name":"no-tags","state":"active","digest":"DIGEST"}`, ""},
-		{"on trial", `{"name":"no-tags","state":"active","digest":"old","candidate":{"digest":"DIGEST","stage":"shadow"}}`, ""},
-		{"refused", `{"name":"no-tags","state":"active","digest":"old","error":"it is not signed","refused_at":"LATER"}`, "the server refused no-tags: it is not signed"},
-		{"never", `{"name":"no-tags","state":"active","digest":"old","error":"of long ago","refused_at":"2020-01-01T00:00:00Z"}`, "does not judge with no-tags yet"},
+		{"in force", `{"name":"no-tags","state":"active","source":"SOURCE"}`, ""},
+		{"on trial", `{"name":"no-tags","state":"active","source":"old","candidate":{"source":"SOURCE","stage":"shadow"}}`, ""},
+		{"refused", `{"name":"no-tags","state":"active","source":"old","error":"it is not signed","error_source":"SOURCE"}`, "the server refused no-tags: it is not signed"},
+		{"the module with another manifest", `{"name":"no-tags","state":"active","digest":"DIGEST","source":"old"}`, "does not judge with no-tags yet"},
+		{"another refused", `{"name":"no-tags","state":"active","source":"old","error":"of long ago","error_source":"old"}`, "does not judge with no-tags yet"},
+		{"to be tried again", `{"name":"no-tags","state":"active","source":"old","error":"too slow","error_source":"SOURCE","retry_at":"2026-01-02T03:04:05Z"}`, "yet: it will try again: too slow"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			calls.Store(0)
@@ -205,18 +219,12 @@ func TestInstallWaits(t *testing.T) {
 				if calls.Add(1) < 3 {
 					return `{"plugins":[]}`
 				}
-				later := time.Now().Add(time.Second).Format(time.RFC3339)
-				return `{"plugins":[` + strings.NewReplacer("DIGEST", digest, "LATER", later).Replace(tt.last) + `]}`
+				return `{"plugins":[` + fill.Replace(tt.last) + `]}`
 			})
 			wait := "1m"
-			if tt.name == "never" {
+			if strings.Contains(tt.err, "yet") {
 				wait = "200ms"
 			}
-			file, err := plugins.ReadFile(wasm, plugins.Defaults())
-			if err != nil {
-				t.Fatal(err)
-			}
-			digest = digestOf(t, file)
 			out, err := plugin(t, "", "install", "--dir", t.TempDir(), "--admin", addr, "--wait", wait, wasm)
 			if tt.err == "" && (err != nil || !strings.Contains(out, "the server judges with it") || calls.Load() < 3) {
 				t.Errorf("got %v after %d calls\n%s", err, calls.Load(), out)
@@ -228,17 +236,59 @@ func TestInstallWaits(t *testing.T) {
 	}
 }
 
-// digestOf loads the module to learn what a server calls its digest.
-func digestOf(t *testing.T, f plugins.File) string {
-	t.Helper()
-	h, err := plugins.NewHost(plugins.Defaults(), slog.New(slog.DiscardHandler))
+// TestInstallNamesWhatAServerReads: a change of the manifest alone is another
+// version, too.
+func TestInstallNamesWhatAServerReads(t *testing.T) {
+	_, wasm := newPlugin(t, "no-tags")
+	file, err := plugins.ReadFile(wasm, plugins.Defaults())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer h.Close()
-	p, err := h.Load(context.Background(), f.Name, f.Wasm, f.Manifest)
+	cfg := plugins.Defaults()
+	cfg.Dir = t.TempDir()
+	catalog, err := plugins.New(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p.Digest()
+	defer catalog.Close()
+	seen := map[string]bool{}
+	for _, version := range []string{"0.1.0", "0.9.0"} {
+		if file.Sidecar, err = setKey(file.Sidecar, "version", version); err != nil {
+			t.Fatal(err)
+		}
+		source, err := install(file, cfg.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := catalog.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if s := catalog.Status()[0]; !judges(s, source) || s.Version != version || seen[source] {
+			t.Errorf("got %+v, want it to judge with %s and version %s", s, source, version)
+		}
+		seen[source] = true
+	}
+}
+
+// TestInstallWritesWhatItVerified: what a module's file becomes after it was
+// loaded is not installed.
+func TestInstallWritesWhatItVerified(t *testing.T) {
+	_, wasm := newPlugin(t, "no-tags")
+	good := read(t, wasm)
+	var host hostFlags
+	c := root()
+	c.SetContext(t.Context())
+	l, err := host.load(c, wasm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	write(t, filepath.Dir(wasm), "no-tags.wasm", "swapped")
+	folder := t.TempDir()
+	if _, err := install(l.File, folder); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, filepath.Join(folder, "no-tags.wasm")); got != good {
+		t.Errorf("got %.20q installed, want what was loaded", got)
+	}
 }

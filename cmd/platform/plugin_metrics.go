@@ -28,12 +28,13 @@ func pluginMetrics(c *plugins.Catalog) []metrics.Metric {
 		}}
 	}
 	return []metrics.Metric{
-		{Name: "parley_plugins", Help: "Plugins, by state; trial counts versions on trial beside or before one in force.", Gauge: true, Read: func(e metrics.Emit) {
+		{Name: "parley_plugins", Help: "Plugins, by state; trial counts versions on trial beside or before one in force; absent ones must judge and are not loaded.", Gauge: true, Read: func(e metrics.Emit) {
 			s := c.Stats()
 			e(float64(s.Active), "state", plugins.StateActive)
 			e(float64(s.Quarantined), "state", plugins.StateQuarantined)
 			e(float64(s.Trial), "state", plugins.StateTrial)
 			e(float64(s.Refused), "state", plugins.StateRefused)
+			e(float64(s.Absent), "state", plugins.StateAbsent)
 		}},
 		each("parley_plugin_decisions_total", "Decisions, by plugin, role (in_force, candidate) and verdict; error is a failure.", false, func(e metrics.Emit, k plugins.Counters) {
 			for _, u := range k.Usage {
@@ -60,6 +61,6 @@ func pluginMetrics(c *plugins.Catalog) []metrics.Metric {
 		counter("parley_plugin_promotions_total", "Times a version on trial came to the next stage or into force.", func(k plugins.Counters) uint64 { return k.Promotions }),
 		counter("parley_plugin_rollbacks_total", "Versions on trial that were taken back.", func(k plugins.Counters) uint64 { return k.Rollbacks }),
 		counter("parley_plugin_quarantines_total", "Times the plugin was put into quarantine.", func(k plugins.Counters) uint64 { return k.Quarantines }),
-		counter("parley_plugin_unasked_total", "Messages that met the plugin in quarantine, so that its on_error decided.", func(k plugins.Counters) uint64 { return k.Unasked }),
+		counter("parley_plugin_unasked_total", "Messages that met the plugin in quarantine, or not loaded, so that its on_error decided.", func(k plugins.Counters) uint64 { return k.Unasked }),
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -113,7 +114,7 @@ func (f *hostFlags) build(c *cobra.Command, p project.Project, to string, out io
 	}
 	fmt.Fprintf(out, "%s: %s from %s in %.1f s, loads in %d ms, %d vectors pass\n", shown(path), size(info.Size()), p.Lang,
 		built.Seconds(), (time.Since(began) - built).Milliseconds(), len(l.Manifest.Vectors))
-	if m := l.Manifest; m.SHA256 != "" && m.SHA256 != l.Digest() {
+	if digest := plugins.ModuleDigest(l.Wasm); l.Manifest.SHA256 != "" && l.Manifest.SHA256 != hex.EncodeToString(digest[:]) {
 		fmt.Fprintln(out, "its manifest holds the digest of the module before: sign it again, or take sha256 and signature out")
 	}
 	return path, nil

@@ -126,7 +126,7 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	g.start(inner, "rooms", s.hub.Run)
 	g.start(inner, "presence", s.presence.Run)
 	g.start(inner, "heartbeat", s.wheel.Run)
-	g.start(inner, "plugins", s.catalog.Run)
+	g.start(ctx, "plugins", s.catalog.Run) // they judge on without it; a trial must not hold up the shutdown
 	g.start(inner, "policy", s.policy.Run)
 	g.start(inner, "runtime tuning", s.tuner.Run)
 	if s.evidence != nil {

@@ -138,8 +138,12 @@ func (s *server) openPlugins(ctx context.Context) error {
 	}
 	s.catalog = c
 	s.closers = append(s.closers, c.Close)
-	if err := c.Load(ctx); err != nil { // each bad module by name; the others judge
-		s.log.Error("a plugin was refused at start", slog.Any("error", err))
+	err = c.Open(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil { // each bad module by name; the others judge
+		s.log.Error("a plugin is not loaded at start", slog.Any("error", err))
 	}
 	return nil
 }
@@ -149,6 +153,10 @@ func pluginConfig(cfg config.Config) plugins.Config {
 	c.Dir = cfg.Plugins.Dir
 	c.CacheDir = filepath.Join(cfg.DataDir, "plugin-cache")
 	c.StateDir = filepath.Join(cfg.DataDir, "plugin-state")
+	c.Replaced.For = cfg.Evidence.Retention
+	if cfg.Evidence.Keep == string(evidence.KeepNone) {
+		c.Replaced.Count = 0 // nothing to explain
+	}
 	c.GoFuel = uint64(cfg.Plugins.Fuel)
 	c.Fuel = min(c.Fuel, c.GoFuel)
 	c.GoMemoryBytes = int(cfg.Plugins.MemoryBytes)
