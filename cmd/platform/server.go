@@ -155,6 +155,8 @@ func pluginConfig(cfg config.Config) plugins.Config {
 	c.MemoryBytes = min(c.MemoryBytes, c.GoMemoryBytes)
 	c.MaxPlugins = cfg.Plugins.Max
 	c.OnError = map[string]abi.Verdict{"open": abi.Allow, "closed": abi.Deny, "hold": abi.Hold}[cfg.Plugins.OnError]
+	q := cfg.Plugins.Quarantine
+	c.FaultLimit, c.FaultWindow, c.ProbeFirst, c.ProbeMost, c.ProbesGood = q.Faults, q.Window, q.FirstProbe, q.LastProbe, q.GoodProbes
 	c.RequireSignature = cfg.Plugins.RequireSignature
 	for _, text := range cfg.Plugins.TrustedKeys {
 		if key, err := plugins.ParseKey(text); err == nil { // config has checked them
