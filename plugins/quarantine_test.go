@@ -170,6 +170,51 @@ func TestWhoBroughtItAboutDoesNotHoldIt(t *testing.T) {
 	}
 }
 
+// What is judged again, to be explained, reaches a plugin in quarantine and
+// changes nothing about it.
+func TestRehearsalsHaveNoConsequences(t *testing.T) {
+	cfg := moderation.Defaults()
+	cfg.Keep = func(abi.Verdict) bool { return true }
+	w, say := quarantined(t, `{"on_error":"closed"}`)
+	var err error
+	if w.stage, err = moderation.New(cfg, w.Catalog); err != nil {
+		t.Fatal(err)
+	}
+	m := moderation.Message{Room: "lobby", User: "ann", Kind: "message", Text: "x"}
+	bad := say(m.User, m.Text)
+	d := moderation.NewDecision("id", &m, &bad, "policy")
+	replay := func() moderation.Replay {
+		t.Helper()
+		r, err := w.stage.Replay(t.Context(), d, bad.Input)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	before := w.status()
+	for range 100 {
+		if r := replay(); !r.Equal || r.Verdict != "deny" {
+			t.Fatalf("got %+v, want the same failure again", r)
+		}
+	}
+	if now := w.status(); now.Decisions != before.Decisions || now.Faults != before.Faults || now.Fuel != before.Fuel || now.State != plugins.StateActive {
+		t.Errorf("got %+v after replays, want %+v", now, before)
+	}
+	for _, user := range people {
+		say(user, "x")
+	}
+	before = w.status()
+	if before.State != plugins.StateQuarantined {
+		t.Fatalf("got %s, want it in quarantine", before.State)
+	}
+	if r := replay(); !r.Equal || !strings.Contains(r.Plugins[0].Error, "trapped") {
+		t.Errorf("got %+v, want the failure itself and not the quarantine", r)
+	}
+	if now := w.status(); now.Decisions != before.Decisions || now.Quarantine.Probes != before.Quarantine.Probes {
+		t.Errorf("got %+v after a replay in quarantine, want %+v", now, before)
+	}
+}
+
 // A decision that breaks the host's own code is a failure of that decision,
 // and gives its place in the pool back.
 func TestPanicGivesThePlaceBack(t *testing.T) {

@@ -127,6 +127,15 @@ type Evidence struct {
 	Keep      string        `yaml:"keep" enum:"flagged|all|none" doc:"Which judged messages are kept: those that a plugin flagged, masked, held or denied, all, or none."`
 	Retention time.Duration `yaml:"retention" min:"1m" max:"8760h" zero:"until max_bytes" doc:"Age at which evidence is erased."`
 	MaxBytes  Size          `yaml:"max_bytes" min:"1MiB" max:"1TiB" doc:"Size of all evidence together; the oldest makes way."`
+
+	Decisions Decisions `yaml:"decisions" doc:"The record of every decision: a hash of the text, who judged it with which module, configuration and policy, and how. No text."`
+}
+
+// Decisions configures the records of decisions.
+type Decisions struct {
+	Keep      bool          `yaml:"keep" doc:"Whether every message that plugins judge leaves such a record."`
+	Retention time.Duration `yaml:"retention" min:"1m" max:"87600h" zero:"until max_bytes" doc:"Age at which records are erased."`
+	MaxBytes  Size          `yaml:"max_bytes" min:"1MiB" max:"1TiB" doc:"Size of all records together; the oldest make way."`
 }
 
 // Policy configures where the rules come from.
@@ -255,8 +264,11 @@ func Defaults() Config {
 			OnError:     "closed",
 			Quarantine:  Quarantine{Faults: 5, Window: time.Minute, FirstProbe: time.Second, LastProbe: 5 * time.Minute, GoodProbes: 3},
 		},
-		Evidence: Evidence{Keep: "flagged", Retention: 72 * time.Hour, MaxBytes: 256 << 20},
-		Policy:   Policy{Git: Git{Ref: "main", Interval: 4 * time.Second}},
+		Evidence: Evidence{
+			Keep: "flagged", Retention: 72 * time.Hour, MaxBytes: 256 << 20,
+			Decisions: Decisions{Keep: true, Retention: 7 * 24 * time.Hour, MaxBytes: 128 << 20},
+		},
+		Policy: Policy{Git: Git{Ref: "main", Interval: 4 * time.Second}},
 		Journal: Journal{
 			RetentionEntries: 100_000,
 			NonceWindow:      10 * time.Minute, // longer than any client keeps resending

@@ -248,7 +248,7 @@ func TestReplayOfATrial(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := NewDecision("id", m, &res, "policy")
-		r, err := s.Replay(d, res.Input)
+		r, err := s.Replay(t.Context(), d, res.Input)
 		if err != nil || !r.Equal || r.Verdict != "flag" || len(r.Plugins) != 2 {
 			t.Errorf("%s: got %+v, %v, want the same as recorded: %+v", part, r, err, d)
 		}
