@@ -37,6 +37,8 @@ type Catalog struct {
 	loading sync.Mutex // one reload at a time
 	closed  bool       // guarded by loading
 
+	reviving chan struct{} // holds a token while a replaced version is loaded
+
 	saving sync.Mutex // one write to disk at a time
 	store  store      // guarded by saving
 
@@ -72,7 +74,7 @@ func New(cfg Config, log *slog.Logger) (*Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Catalog{cfg: cfg, log: log, host: host, wake: make(chan struct{}, 1), store: store{dir: cfg.StateDir}}
+	c := &Catalog{cfg: cfg, log: log, host: host, wake: make(chan struct{}, 1), store: store{dir: cfg.StateDir, rules: cfg.Replaced}, reviving: make(chan struct{}, 1)}
 	c.set.Store(&set{})
 	if c.absent, err = c.store.load(); err != nil {
 		log.Error("the state of rollouts is lost: the versions in the folder are taken as if they were new", "err", err)

@@ -31,6 +31,7 @@ type Config struct {
 
 	// StateDir is where rollouts are remembered; "" forgets them at the end.
 	StateDir string
+	Replaced Replaced // kept there
 
 	FaultLimit  int           // so many people whose messages it failed at within FaultWindow put a plugin into quarantine; 0: none do
 	FaultWindow time.Duration //
@@ -87,6 +88,7 @@ func Defaults() Config {
 		ProbesGood:    3,
 		StderrEvery:   time.Second,
 		OnError:       abi.Deny,
+		Replaced:      Replaced{For: 72 * time.Hour, Count: 64, Bytes: 256 << 20},
 		Trial: Trial{
 			InProcess:   true,
 			MemoryBytes: 2 << 30, // lets a Go guest pass, 1 GiB does not
@@ -125,6 +127,9 @@ func (c *Config) check() error {
 		return fmt.Errorf("plugins: fault_limit is %d, want 0 to %d", c.FaultLimit, maxFaulters)
 	}
 	if err := c.Trial.check(c.CacheDir); err != nil {
+		return err
+	}
+	if err := c.Replaced.check(); err != nil {
 		return err
 	}
 	switch c.OnError {

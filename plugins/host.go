@@ -126,6 +126,9 @@ func (h *Host) Load(ctx context.Context, name string, file []byte, manifest Mani
 		}
 		p, err = h.build(ctx, name, digest, file, manifest)
 	}
+	if err != nil && h.cfg.Trial.child() {
+		err = passing(err) // it passed its trial: this is not its fault
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +225,11 @@ var errDamaged = errors.New("what its trial compiled is damaged")
 // it must not end the server.
 func recovered(what string, err *error) {
 	if r := recover(); r != nil {
-		*err = fmt.Errorf("%s: the compiler failed on this module: %v\n%s", what, r, debug.Stack())
+		cause, ok := r.(error)
+		if !ok {
+			cause = fmt.Errorf("%v", r)
+		}
+		*err = fmt.Errorf("%s: the compiler failed on this module: %w\n%s", what, cause, debug.Stack())
 	}
 }
 
@@ -232,8 +239,17 @@ func firstLine(err error) error {
 	if !found {
 		return err
 	}
-	return errors.New(text)
+	return &shortError{text, err}
 }
+
+// shortError is an error with less text.
+type shortError struct {
+	text string
+	err  error
+}
+
+func (e *shortError) Error() string { return e.text }
+func (e *shortError) Unwrap() error { return e.err }
 
 // emptyDir removes the files below dir and keeps its folders, one of which
 // wazero made for itself.

@@ -12,6 +12,12 @@ func (p *Plugin) Version() string { return p.manifest.Version }
 // hex, or "" where it was given none.
 func (p *Plugin) ConfigDigest() string { return p.configDigest }
 
+// digestOf is the SHA-256 of a module's file, in hex.
+func digestOf(file []byte) string {
+	sum := sha256.Sum256(file)
+	return hex.EncodeToString(sum[:])
+}
+
 func digestConfig(config []byte) string {
 	if config == nil {
 		return ""

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"parley/core/atomicfile"
 	"parley/plugins/meter"
 	"parley/plugins/wasmbin"
 	"parley/sdk/abi"
@@ -149,28 +150,9 @@ func (h *Host) writePrepared(key string, p *prepared) {
 		body := append(binary.LittleEndian.AppendUint32(nil, uint32(len(meta))), meta...)
 		body = append(body, p.Wasm...)
 		sum := sha256.Sum256(body)
-		err = writeFile(dir, key, bytes.Join([][]byte{[]byte(preparedFormat), sum[:], body}, nil))
+		err = atomicfile.Write(filepath.Join(dir, key), bytes.Join([][]byte{[]byte(preparedFormat), sum[:], body}, nil), 0o600)
 	}
 	if err != nil {
 		h.log.Warn("prepared module not cached, the next start takes longer", "dir", dir, "err", err)
 	}
-}
-
-// writeFile puts a file in place whole or not at all.
-func writeFile(dir, name string, b []byte) error {
-	f, err := os.CreateTemp(dir, name+".*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // the first error is the one to tell
-	}
-	return err
 }

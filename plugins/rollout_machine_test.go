@@ -156,14 +156,35 @@ func TestStateRoundTrip(t *testing.T) {
 		Rollbacks: []Rollback{{Identity: id, Digest: id, Version: "3", Stage: StageCanary, Reason: "deny_rate", By: byGuard, At: at, Blocked: true}},
 	}}
 	s := &store{dir: t.TempDir()}
-	if err := s.save(good); err != nil {
+	if err := s.save(good, at); err != nil {
 		t.Fatal(err)
 	}
 	got, err := s.load()
 	if err != nil || fmt.Sprintf("%+v", got["links"].Rollbacks) != fmt.Sprintf("%+v", good["links"].Rollbacks) || *got["links"].Candidate != *good["links"].Candidate {
 		t.Errorf("got %+v, %v, want %+v", got, err, good)
 	}
-	b, _ := state{Plugins: good}.encode()
+	old := replacedVersion{Name: "links", Source: id, Digest: id, Config: id, Bytes: 5, At: at}
+	b, _ := state{Plugins: good, Replaced: []replacedVersion{old}}.encode()
+	if s, err := decodeState(b); err != nil || len(s.Replaced) != 1 || s.Replaced[0] != old {
+		t.Errorf("got %+v, %v, want %+v", s.Replaced, err, old)
+	}
+	for i, change := range []func(*replacedVersion){
+		func(v *replacedVersion) { v.Name = "../x" }, func(v *replacedVersion) { v.Source = "../x" }, func(v *replacedVersion) { v.Digest = "" },
+		func(v *replacedVersion) { v.Config = "x" }, func(v *replacedVersion) { v.Bytes = -1 },
+	} {
+		bad := old
+		change(&bad)
+		b, _ := state{Replaced: []replacedVersion{bad}}.encode()
+		if _, err := decodeState(b); err == nil {
+			t.Errorf("%d: %+v was taken", i, bad)
+		}
+	}
+	if b, _ := (state{Replaced: make([]replacedVersion, maxReplaced+1)}).encode(); b != nil {
+		if _, err := decodeState(b); err == nil || !strings.Contains(err.Error(), "1001 replaced versions") {
+			t.Errorf("got %v, want the number refused", err)
+		}
+	}
+	b, _ = state{Plugins: good}.encode()
 	for _, c := range []struct{ name, from, to, want string }{
 		{"a changed letter", `"by": "guard"`, `"by": "guArd"`, "digest"},
 		{"unknown key", `"format"`, `"more": 1, "format"`, "unknown field"},
@@ -206,13 +227,18 @@ func FuzzState(f *testing.F) {
 		f.Add(b)
 		f.Add(b[:len(b)/2])
 	}
+	b, err := state{Replaced: []replacedVersion{{Name: "a", Source: id, Digest: id, Bytes: 1}}}.encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
 	f.Add([]byte(`{"format":1,"plugins":{"a":{"candidate":{"percent":-1}}},"digest":""}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := decodeState(b)
 		if err != nil {
 			return
 		}
-		again, err := state{Plugins: s.Plugins}.encode()
+		again, err := s.encode()
 		if err != nil {
 			t.Fatal(err)
 		}

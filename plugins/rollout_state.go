@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"parley/core/atomicfile"
 )
 
 // What is in Config.StateDir: one file that says how every rollout stands, and
@@ -39,7 +41,9 @@ func (id sourceID) String() string { return hex.EncodeToString(id[:]) }
 type state struct {
 	Format  int                   `json:"format"`
 	Plugins map[string]savedState `json:"plugins"`
-	Digest  string                `json:"digest"` // SHA-256 of this document with an empty digest, hex
+	// Replaced are the versions whose copies outlive them, the oldest first.
+	Replaced []replacedVersion `json:"replaced,omitempty"`
+	Digest   string            `json:"digest"` // SHA-256 of this document with an empty digest, hex
 }
 
 // savedState is how one plugin's rollout stands.
@@ -136,6 +140,14 @@ func decodeState(b []byte) (s state, err error) {
 			return s, fmt.Errorf("plugin %q: %w", name, err)
 		}
 	}
+	if len(s.Replaced) > maxReplaced {
+		return s, fmt.Errorf("it has %d replaced versions, at most %d", len(s.Replaced), maxReplaced)
+	}
+	for i := range s.Replaced {
+		if err := s.Replaced[i].check(); err != nil {
+			return s, err
+		}
+	}
 	return s, nil
 }
 
@@ -174,8 +186,12 @@ func isDigest(s string) bool {
 
 // store keeps the state in a folder. One goroutine at a time uses it.
 type store struct {
-	dir  string // "" keeps nothing
-	last []byte // as it is on disk
+	dir   string // "" keeps nothing
+	rules Replaced
+	last  []byte // as it is on disk
+
+	known    map[version]bool // whose files are kept because they are in force or on trial
+	replaced []replacedVersion
 }
 
 // load reads the state. One that cannot be read is put aside, so that the next
@@ -196,40 +212,55 @@ func (s *store) load() (map[string]savedState, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read the state of rollouts %s: %w", path, err), os.Rename(path, path+".damaged"))
 	}
-	s.last = b
+	s.last, s.known, s.replaced = b, named(st.Plugins), st.Replaced
 	return st.Plugins, nil
+}
+
+// named lists the versions in force and on trial.
+func named(plugins map[string]savedState) map[version]bool {
+	out := make(map[version]bool)
+	for name, p := range plugins {
+		if p.InForce != "" {
+			out[version{name, p.InForce}] = true
+		}
+		if p.Candidate != nil {
+			out[version{name, p.Candidate.Source}] = true
+		}
+	}
+	return out
 }
 
 // save writes the state, if it has changed, and removes the versions that it
 // does not name.
-func (s *store) save(plugins map[string]savedState) error {
+func (s *store) save(plugins map[string]savedState, now time.Time) error {
 	if s.dir == "" {
 		return nil
 	}
-	b, err := state{Plugins: plugins}.encode()
+	s.replace(named(plugins), now)
+	b, err := state{Plugins: plugins, Replaced: s.replaced}.encode()
 	if err != nil {
 		return fmt.Errorf("encode the state of rollouts: %w", err)
 	}
 	if bytes.Equal(b, s.last) {
 		return nil
 	}
-	if err := writeDurably(s.dir, stateName, b); err != nil {
+	if err := s.write(s.dir, stateName, b); err != nil {
 		return fmt.Errorf("save the state of rollouts: %w", err)
 	}
 	s.last = b
-	named := make(map[string]bool)
-	for _, p := range plugins {
-		named[p.InForce] = true
-		if p.Candidate != nil {
-			named[p.Candidate.Source] = true
-		}
+	stays := make(map[string]bool)
+	for v := range s.known {
+		stays[v.source] = true
+	}
+	for _, v := range s.replaced {
+		stays[v.Source] = true
 	}
 	files, err := os.ReadDir(filepath.Join(s.dir, versionsName))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("list kept versions: %w", err)
 	}
 	for _, f := range files {
-		if !named[strings.TrimSuffix(f.Name(), filepath.Ext(f.Name()))] {
+		if !stays[strings.TrimSuffix(f.Name(), filepath.Ext(f.Name()))] {
 			_ = os.Remove(filepath.Join(s.dir, versionsName, f.Name())) // the next save tries again
 		}
 	}
@@ -237,20 +268,24 @@ func (s *store) save(plugins map[string]savedState) error {
 }
 
 // keep copies a version's files, unless they are there.
-func (s *store) keep(id sourceID, file, manifest []byte) error {
+func (s *store) keep(name string, id sourceID, file, manifest []byte) error {
 	if s.dir == "" {
 		return nil
 	}
+	if s.known == nil {
+		s.known = make(map[version]bool)
+	}
+	s.known[version{name, id.String()}] = true // it judges, even if it is taken back before the next save
 	dir := filepath.Join(s.dir, versionsName)
 	if _, err := os.Stat(filepath.Join(dir, id.String()+".wasm")); err == nil {
 		return nil
 	}
 	if manifest != nil { // before the module, whose presence says that all is there
-		if err := writeDurably(dir, id.String()+".json", manifest); err != nil {
+		if err := s.write(dir, id.String()+".json", manifest); err != nil {
 			return fmt.Errorf("keep a version: %w", err)
 		}
 	}
-	if err := writeDurably(dir, id.String()+".wasm", file); err != nil {
+	if err := s.write(dir, id.String()+".wasm", file); err != nil {
 		return fmt.Errorf("keep a version: %w", err)
 	}
 	return nil
@@ -269,30 +304,10 @@ func (s *store) kept(source string, most int) (file, manifest []byte, err error)
 	return file, manifest, nil
 }
 
-// writeDurably makes a file so that a crash at any moment leaves the old one or
-// the new one.
-func writeDurably(dir, name string, b []byte) (err error) {
+// write makes a file, and its folder where there is none.
+func (s *store) write(dir, name string, b []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".tmp-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(dir) // a rename is durable when its folder is
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return atomicfile.Write(filepath.Join(dir, name), b, 0o600)
 }

@@ -222,16 +222,24 @@ func (c *Catalog) retry(ctx context.Context, name string, o Order) error {
 // any time a version should be on trial.
 const timerTick = time.Second
 
+// saveTick is how often the state is saved without a change, so that the copies of
+// replaced versions go when their time has come.
+const saveTick = 10 * time.Minute
+
 // attend saves what guards did and moves rollouts on by their timers, until
 // ctx ends.
 func (c *Catalog) attend(ctx context.Context) {
 	tick := time.NewTicker(timerTick)
 	defer tick.Stop()
+	old := time.NewTicker(saveTick)
+	defer old.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.wake:
+			c.save()
+		case <-old.C:
 			c.save()
 		case now := <-tick.C:
 			c.promoteDue(now)

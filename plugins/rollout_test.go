@@ -22,6 +22,7 @@ import (
 type world struct {
 	*plugins.Catalog
 	t          testing.TB
+	edit       []func(*plugins.Config)
 	stage      *moderation.Stage
 	dir, state string
 	log        *syncBuffer
@@ -44,8 +45,8 @@ func (b *syncBuffer) has(s string) bool {
 	return strings.Contains(b.b.String(), s)
 }
 
-func newWorld(t testing.TB) *world {
-	w := &world{t: t, dir: t.TempDir(), state: t.TempDir(), log: &syncBuffer{}}
+func newWorld(t testing.TB, edit ...func(*plugins.Config)) *world {
+	w := &world{t: t, edit: edit, dir: t.TempDir(), state: t.TempDir(), log: &syncBuffer{}}
 	w.open()
 	t.Cleanup(func() { w.Close() })
 	return w
@@ -57,6 +58,9 @@ func (w *world) open() {
 	cfg := plugins.Defaults()
 	cfg.Dir, cfg.StateDir = w.dir, w.state
 	cfg.Watch.Quiet = 5 * time.Millisecond
+	for _, f := range w.edit {
+		f(&cfg)
+	}
 	var err error
 	if w.Catalog, err = plugins.New(cfg, slog.New(slog.NewTextHandler(w.log, nil))); err != nil {
 		w.t.Fatal(err)
@@ -191,8 +195,8 @@ func TestRolloutToTheEnd(t *testing.T) {
 		t.Error("the log does not say who moved the rollout and why")
 	}
 	files, err := os.ReadDir(filepath.Join(w.state, "versions"))
-	if err != nil || len(files) != 2 {
-		t.Errorf("got %d files kept, %v, want those of version 2 alone", len(files), err)
+	if err != nil || len(files) != 3 {
+		t.Errorf("got %d files kept, %v, want those of version 2 and the module of the one it replaced", len(files), err)
 	}
 }
 

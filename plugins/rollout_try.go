@@ -210,7 +210,7 @@ func (c *Catalog) keep(all []*attempt) {
 	c.saving.Lock()
 	for _, a := range all {
 		if a.plugin != nil {
-			if err := c.store.keep(a.source, a.file, a.manifest); err != nil {
+			if err := c.store.keep(a.name, a.source, a.file, a.manifest); err != nil {
 				c.log.Warn("a plugin cannot be kept: after a restart, what is in the folder counts alone", "plugin", a.name, "err", err)
 			}
 		}
@@ -243,7 +243,7 @@ func (c *Catalog) save() {
 		}
 		out[e.name] = s
 	}
-	if err := c.store.save(out); err != nil {
+	if err := c.store.save(out, time.Now()); err != nil {
 		c.log.Error("the state of rollouts cannot be saved: after a restart they stand as they did before", "err", err)
 	}
 }

@@ -12,9 +12,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
+	"parley/core/atomicfile"
 	"parley/plugins/meter"
 	"parley/plugins/wasmbin"
 )
@@ -73,13 +76,18 @@ type verdict struct {
 	// Files that the server needs to load the module without compiling it,
 	// relative to the cache folder.
 	Files []string `json:"files,omitempty"`
+	// Passing is of a child's answer alone: another may not find that error.
+	Passing bool `json:"passing,omitempty"`
 }
 
 // sentinels go through a child's answer by name.
 var sentinels = map[string]error{
 	"fuel": ErrFuel, "stack": ErrStack, "trap": ErrTrap, "answer": ErrAnswer, "engines": ErrEngines,
-	"module": wasmbin.ErrModule, "meter": meter.ErrMeter, "trial": ErrTrial,
+	"module": wasmbin.ErrModule, "meter": meter.ErrMeter, "trial": ErrTrial, noMemory: syscall.ENOMEM,
 }
+
+// noMemory is the name of the one that says a system call was refused memory.
+const noMemory = "memory"
 
 // foundError is an error that a trial found, maybe long ago.
 type foundError struct {
@@ -107,7 +115,7 @@ func verdictOf(err error) verdict {
 	if err == nil {
 		return verdict{OK: true}
 	}
-	v := verdict{Error: strings.ToValidUTF8(err.Error(), "?")}
+	v := verdict{Error: strings.ToValidUTF8(err.Error(), "?"), Passing: isPassing(err) || bySystem(err)}
 	if len(v.Error) > maxTrialAnswer/4 {
 		v.Error = strings.ToValidUTF8(v.Error[:maxTrialAnswer/4], "") + "..."
 	}
@@ -126,7 +134,7 @@ func (h *Host) trialKey(file []byte, m Manifest) string {
 	m.Name, m.Version, m.Description, m.SHA256, m.Signature, m.Rollout = "", "", "", "", nil, nil
 	t := h.cfg.Trial
 	d := sha256.New()
-	fmt.Fprintf(d, "parley trial 1\n%s %d %d %v %s\n", h.prepareKey(file, m.Limits), h.cfg.InputBytes, h.cfg.OutputBytes, h.cfg.limits(m.Limits, true), runtime.GOARCH)
+	fmt.Fprintf(d, "parley trial 2\n%s %d %d %v %s\n", h.prepareKey(file, m.Limits), h.cfg.InputBytes, h.cfg.OutputBytes, h.cfg.limits(m.Limits, true), runtime.GOARCH)
 	fmt.Fprintf(d, "%v %d %v %v %t\n", h.cfg.limits(m.Limits, false), t.MemoryBytes, t.CPU, t.Wall, t.child())
 	d.Write(m.JSON())
 	return hex.EncodeToString(d.Sum(nil))
@@ -141,15 +149,22 @@ func (h *Host) tried(ctx context.Context, name string, file []byte, m Manifest, 
 		return v.err()
 	}
 	started := time.Now()
-	v, final, err := h.try(ctx, name, file, m)
+	v, err := h.try(ctx, name, file, m)
 	if err != nil {
 		return err
 	}
 	h.log.Info("plugin tried", "plugin", name, "passed", v.OK, "took", time.Since(started).Round(time.Millisecond))
-	if final {
-		h.remember(key, v)
-	}
+	h.remember(key, v)
 	return v.err()
+}
+
+// known reports whether the module can be loaded, or refused, without a trial.
+func (h *Host) known(file []byte, m Manifest) bool {
+	if !h.cfg.Trial.child() {
+		return true
+	}
+	_, ok := h.recall(h.trialKey(file, m))
+	return ok
 }
 
 // recall reads a remembered verdict. One that is damaged, or whose files are
@@ -176,24 +191,24 @@ func (h *Host) remember(key string, v verdict) {
 	b, err := json.Marshal(v)
 	if err == nil {
 		sum := sha256.Sum256(b)
-		err = writeFile(h.cfg.cache(cacheTrials), key, append(sum[:], b...))
+		err = atomicfile.Write(filepath.Join(h.cfg.cache(cacheTrials), key), append(sum[:], b...), 0o600)
 	}
 	if err != nil {
 		h.log.Warn("trial not remembered, the next start repeats it", "dir", h.cfg.CacheDir, "err", err)
 	}
 }
 
-// try runs one child. final says that another child would find the same; the
-// error is ctx's, or why no child could be started.
-func (h *Host) try(ctx context.Context, name string, file []byte, m Manifest) (v verdict, final bool, err error) {
+// try runs one child. The verdict is final: another child would find the same.
+// The error is ctx's, or one that another may not find again.
+func (h *Host) try(ctx context.Context, name string, file []byte, m Manifest) (v verdict, err error) {
 	scratch, err := os.MkdirTemp(h.cfg.cache(cacheOngoing), "")
 	if err != nil {
-		return v, false, fmt.Errorf("make a folder for its trial: %w", err)
+		return v, passing(fmt.Errorf("make a folder for its trial: %w", err))
 	}
 	defer os.RemoveAll(scratch) // what stays is swept at the next start
 	request, err := h.trialRequest(scratch, name, file, m)
 	if err != nil {
-		return v, false, err
+		return v, err
 	}
 	t := h.cfg.Trial
 	limited, cancel := context.WithTimeout(ctx, t.Wall)
@@ -207,61 +222,37 @@ func (h *Host) try(ctx context.Context, name string, file []byte, m Manifest) (v
 	runErr := cmd.Run()
 	switch {
 	case ctx.Err() != nil:
-		return v, false, ctx.Err()
+		return v, ctx.Err()
 	case limited.Err() != nil:
-		return verdictOf(fmt.Errorf("%w: it took longer than %v; compiling it is too much work, or the machine is overloaded", ErrTrial, t.Wall)), false, nil
+		return v, passing(fmt.Errorf("%w: it took longer than %v; compiling it is too much work, or the machine is overloaded", ErrTrial, t.Wall))
 	case cmd.ProcessState == nil:
-		return v, false, fmt.Errorf("start a child process for its trial: %w", runErr)
-	}
-	if text, final := t.died(cmd.ProcessState, stderr.buf.Bytes()); text != "" {
-		return verdictOf(fmt.Errorf("%w: %s", ErrTrial, text)), final, nil
+		return v, passing(fmt.Errorf("start a child process for its trial: %w", runErr))
+	case !cmd.ProcessState.Success():
+		return limit(t.died(cmd.ProcessState, stderr.buf.Bytes()))
 	}
 	if runErr != nil || stdout.over || json.Unmarshal(stdout.buf.Bytes(), &v) != nil || !v.OK && v.Error == "" {
-		return verdictOf(fmt.Errorf("%w: the child gave no proper answer (%v): %s", ErrTrial, runErr, gist(stderr.buf.Bytes()))), false, nil
+		return v, passing(fmt.Errorf("%w: the child gave no proper answer (%v): %s", ErrTrial, runErr, gist(stderr.buf.Bytes())))
 	}
-	if strings.Contains(v.Error, noMemory) {
-		v = verdictOf(fmt.Errorf("%w: %s", ErrTrial, t.outOfMemory()))
-	}
-	if v.OK {
+	switch {
+	case v.Passing:
+		return v, passing(v.err())
+	case slices.Contains(v.Is, noMemory):
+		return limit(t.outOfMemory())
+	case v.OK:
 		if v.Files, err = h.adopt(scratch, h.prepareKey(file, m.Limits)); err != nil {
-			return v, false, fmt.Errorf("take over what its trial compiled: %w", err)
+			return v, passing(fmt.Errorf("take over what its trial compiled: %w", err))
 		}
 	}
-	return v, true, nil
+	return v, nil
 }
 
-// noMemory is how both Go's runtime and system calls complain.
-const noMemory = "cannot allocate memory"
-
-func (t *Trial) outOfMemory() string {
-	return fmt.Sprintf("it needs more than %d MiB of address space (RLIMIT_AS) to compile and run; make its functions or its memory smaller", t.MemoryBytes>>20)
-}
-
-// died says which limit ended a child, "" if none did.
-func (t *Trial) died(state *os.ProcessState, stderr []byte) (text string, final bool) {
-	out := string(stderr)
-	switch {
-	case state.Success():
-		return "", false
-	case strings.Contains(out, "out of memory") || strings.Contains(out, noMemory) || strings.Contains(out, "failed to create new OS thread"):
-		return t.outOfMemory(), true
-	case strings.Contains(out, "SIGXCPU") || state.UserTime()+state.SystemTime() >= t.CPU:
-		return fmt.Sprintf("it used more than %v of processor time (RLIMIT_CPU); make its functions smaller", t.CPU), true
-	case strings.Contains(out, "SIGSEGV"): // what an allocation that failed ends in, deep in the runtime
-		return t.outOfMemory(), true
-	case strings.Contains(out, "goroutine stack exceeds"):
-		return "the compiler recursed too deeply on it; nest its blocks less", true
+// limit is what became of a module that a limit ended.
+func limit(text string, final bool) (verdict, error) {
+	err := fmt.Errorf("%w: %s", ErrTrial, text)
+	if !final {
+		return verdict{}, passing(err)
 	}
-	return fmt.Sprintf("the child ended with %v; if the kernel killed it for want of memory, give the machine more: %s", state, gist(stderr)), false
-}
-
-// gist is the first line that somebody wrote to stderr.
-func gist(b []byte) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(strings.ToValidUTF8(string(b), "?")), "\n")
-	if line == "" {
-		return "it said nothing"
-	}
-	return short(line)
+	return verdictOf(err), nil
 }
 
 // adopt moves what a child made into the cache and returns the names: the

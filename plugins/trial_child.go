@@ -78,7 +78,9 @@ func TrialMain(in io.Reader, out io.Writer) int {
 		return 2
 	}
 	err := limitProcess(req.Memory, req.CPU)
-	if err == nil {
+	if err != nil {
+		err = passing(err)
+	} else {
 		err = req.run(in)
 	}
 	b, _ := json.Marshal(verdictOf(err)) // texts and booleans
@@ -91,7 +93,7 @@ func TrialMain(in io.Reader, out io.Writer) int {
 func (req *trialRequest) run(in io.Reader) (err error) {
 	file, err := io.ReadAll(io.LimitReader(in, int64(req.Config.Module.FileBytes)+1))
 	if err != nil {
-		return fmt.Errorf("read the module: %w", err)
+		return passing(fmt.Errorf("read the module: %w", err))
 	}
 	m, err := parseManifest(req.JSON, maxTrialManifest)
 	if err != nil {
@@ -102,9 +104,13 @@ func (req *trialRequest) run(in io.Reader) (err error) {
 	cfg.InputBytes, cfg.OutputBytes, cfg.PoolSize, cfg.OnError, cfg.Module = c.InputBytes, c.OutputBytes, c.PoolSize, c.OnError, c.Module
 	h, err := NewHost(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return err
+		return passing(err)
 	}
-	defer func() { err = errors.Join(err, h.Close()) }()
+	defer func() {
+		if e := h.Close(); e != nil {
+			err = errors.Join(err, passing(e))
+		}
+	}()
 	_, err = h.Load(context.Background(), req.Name, file, m)
 	return err
 }

@@ -4,7 +4,10 @@ package plugins
 
 import (
 	"fmt"
+	"math"
+	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 	"time"
 
@@ -35,7 +38,23 @@ func limitProcess(memory uint64, cpu time.Duration) error {
 			return fmt.Errorf("limit the process that tries it: %s: %w", l.what, err)
 		}
 	}
+	over := make(chan os.Signal, 1)
+	signal.Notify(over, unix.SIGXCPU)
+	go func() { // as long as the process
+		<-over
+		os.Exit(exitCPU)
+	}()
 	return nil
+}
+
+// granted reports whether this process would be given that much memory now. It
+// takes none.
+func granted(bytes uint64) bool {
+	if bytes > math.MaxInt {
+		return false
+	}
+	b, err := unix.Mmap(-1, 0, int(bytes), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	return err == nil && unix.Munmap(b) == nil
 }
 
 // ownGroup keeps the terminal's Ctrl-C from the child: the parent ends it.

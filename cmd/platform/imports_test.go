@@ -43,7 +43,7 @@ var homes = map[string][]string{
 // rank orders the layers: a package imports only packages of a lower rank.
 // Longer names win. Tests are bound by homes but not by rank.
 var rank = map[string]int{
-	"core/chat": 0, "core/spelling": 0, "core/crew": 0, "sdk": 0, "sdk/abi": 0, "sdk/project": 1,
+	"core/atomicfile": 0, "core/chat": 0, "core/spelling": 0, "core/crew": 0, "sdk": 0, "sdk/abi": 0, "sdk/project": 1,
 	"core/gate": 1, "core/journal": 1, "core/watch": 1, "core/metrics": 1, "core/tuning": 1, "core/liveness": 1, "core/redis": 1, "sdk/plugin": 1,
 	"core/state": 2, "core/auth": 2, "core/wire": 2, "core/moderation": 2, "core/journal/codec": 2, "core/journal/journaltest": 2, "core/redis/redistest": 2,
 	"core/doctor": 2, "core/config": 3, "core/presence": 3, "core/room": 3, "core/journal/disk": 3, "core/journal/redis": 3, "core/checker": 3, "core/client": 3, "core/evidence": 3, "core/evidence/disk": 4,

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"parley/core/atomicfile"
 	"parley/plugins"
 )
 
@@ -98,29 +99,10 @@ func install(f plugins.File, dir string) error {
 	if _, err := plugins.ParseManifest(manifest); err != nil {
 		return fmt.Errorf("its manifest: %w", err)
 	}
-	if err := replace(dir, f.Name+".json", manifest); err != nil {
+	if err := atomicfile.Write(filepath.Join(dir, f.Name+".json"), manifest, 0o644); err != nil {
 		return err
 	}
-	return replace(dir, f.Name+".wasm", f.Wasm)
-}
-
-// replace puts a file in place whole or not at all, on disk when it returns.
-func replace(dir, name string, b []byte) (err error) {
-	f, err := os.CreateTemp(dir, "."+name+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name()) // the first error is the one to tell
-		}
-	}()
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), filepath.Join(dir, name))
+	return atomicfile.Write(filepath.Join(dir, f.Name+".wasm"), f.Wasm, 0o644)
 }
 
 // await asks until the server judges with that version, or refused it.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"parley/core/atomicfile"
 	"parley/plugins"
 )
 
@@ -52,7 +53,7 @@ func TestInstallIsSafeAtEachStep(t *testing.T) {
 	mustPlugin(t, "", nil, "build", dir)
 	other := t.TempDir()
 	mustPlugin(t, "", nil, "install", "--dir", other, wasm)
-	if err := replace(folder, "no-tags.json", []byte(read(t, filepath.Join(other, "no-tags.json")))); err != nil {
+	if err := atomicfile.Write(filepath.Join(folder, "no-tags.json"), []byte(read(t, filepath.Join(other, "no-tags.json"))), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if between := loaded(); between.Digest != first.Digest || between.Version != "0.1.0" || !strings.Contains(between.Error, "SHA-256") {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"parley/core/atomicfile"
 	"parley/plugins"
 )
 
@@ -162,9 +163,6 @@ func sign(path string, key ed25519.PrivateKey) (string, error) {
 	if err := plugins.Verify(written, file.Wasm, []ed25519.PublicKey{signed.Signature.Key}); err != nil {
 		return "", err
 	}
-	name := file.Name + ".json"
-	if err := replace(filepath.Dir(path), name, text); err != nil {
-		return "", err
-	}
-	return filepath.Join(filepath.Dir(path), name), nil
+	to := filepath.Join(filepath.Dir(path), file.Name+".json")
+	return to, atomicfile.Write(to, text, 0o644)
 }

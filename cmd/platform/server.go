@@ -149,6 +149,10 @@ func pluginConfig(cfg config.Config) plugins.Config {
 	c.Dir = cfg.Plugins.Dir
 	c.CacheDir = filepath.Join(cfg.DataDir, "plugin-cache")
 	c.StateDir = filepath.Join(cfg.DataDir, "plugin-state")
+	c.Replaced.For = cfg.Evidence.Retention
+	if cfg.Evidence.Keep == string(evidence.KeepNone) {
+		c.Replaced.Count = 0 // nothing to explain
+	}
 	c.GoFuel = uint64(cfg.Plugins.Fuel)
 	c.Fuel = min(c.Fuel, c.GoFuel)
 	c.GoMemoryBytes = int(cfg.Plugins.MemoryBytes)

@@ -13,6 +13,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"parley/core/atomicfile"
 )
 
 const (
@@ -34,7 +36,11 @@ func LoadOrCreateKey(path string) ([]byte, error) {
 	secret := make([]byte, 32)
 	rand.Read(secret) // never fails, see crypto/rand
 	text := base64.RawURLEncoding.EncodeToString(secret) + "\n"
-	if err := createExclusive(path, []byte(text)); err != nil && !errors.Is(err, fs.ErrExist) {
+	err = os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = atomicfile.Create(path, []byte(text), 0o600)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("create key %s: %w", path, err)
 	}
 	return LoadKey(path)
@@ -92,39 +98,4 @@ func readSmall(path string) ([]byte, error) {
 		return nil, fmt.Errorf("key %s is larger than %d bytes", path, maxKeyFile)
 	}
 	return data, nil
-}
-
-// createExclusive makes path with the whole of data or not at all; it answers
-// fs.ErrExist when another process was first. The file system must know hard
-// links.
-func createExclusive(path string, data []byte) (err error) {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(dir, filepath.Base(path)+".*.new") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
-	_, err = tmp.Write(data)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err = errors.Join(err, tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(tmp.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes the names in a folder durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"parley/core/atomicfile"
 	"parley/policy"
 )
 
@@ -43,7 +44,7 @@ func (g lastGood) digest() (string, error) {
 }
 
 // save writes the last good policy so that a crash at any moment leaves the
-// old file or the new one: write aside, sync, rename, sync the folder.
+// old file or the new one.
 func save(dir string, g lastGood) (err error) {
 	if g.Digest, err = g.digest(); err != nil {
 		return fmt.Errorf("encode last good policy: %w", err)
@@ -55,39 +56,10 @@ func save(dir string, g lastGood) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("save last good policy: %w", err)
 	}
-	f, err := os.CreateTemp(dir, lastGoodName+".tmp-*")
-	if err != nil {
+	if err := atomicfile.Write(filepath.Join(dir, lastGoodName), b, 0o600); err != nil {
 		return fmt.Errorf("save last good policy: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("save last good policy: %w", err), os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, lastGoodName))
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes a rename in dir survive a power cut.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	err = d.Sync()
-	return errors.Join(err, d.Close())
+	return nil
 }
 
 // load returns the last good policy of what c follows; fs.ErrNotExist when
