@@ -149,9 +149,16 @@ func pluginConfig(cfg config.Config) plugins.Config {
 	c.Dir = cfg.Plugins.Dir
 	c.CacheDir = filepath.Join(cfg.DataDir, "plugin-cache")
 	c.StateDir = filepath.Join(cfg.DataDir, "plugin-state")
-	c.Replaced.For = cfg.Evidence.Retention
-	if cfg.Evidence.Keep == string(evidence.KeepNone) {
+	c.Replaced.For = 0
+	switch originals, decisions := cfg.Evidence.Keep != string(evidence.KeepNone), cfg.Evidence.Decisions.Keep; {
+	case !originals && !decisions:
 		c.Replaced.Count = 0 // nothing to explain
+	case !decisions:
+		c.Replaced.For = cfg.Evidence.Retention
+	case !originals:
+		c.Replaced.For = cfg.Evidence.Decisions.Retention
+	case cfg.Evidence.Retention > 0 && cfg.Evidence.Decisions.Retention > 0: // 0 is for ever
+		c.Replaced.For = max(cfg.Evidence.Retention, cfg.Evidence.Decisions.Retention)
 	}
 	c.GoFuel = uint64(cfg.Plugins.Fuel)
 	c.Fuel = min(c.Fuel, c.GoFuel)

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"math"
+	"slices"
 	"strings"
 
 	"parley/core/chat"
@@ -19,8 +19,10 @@ import (
 //	version     1 byte, 1
 //	count       u32, little-endian
 //	tags        u32 for each record: a hash of its id, to be found without decoding
-//	strings     number of them, then each with its length; the records name
+//	strings     number of them, then each with its length; what follows names
 //	            them by their place
+//	voters      number of them, then each: what is the same in all votes of one
+//	            version of a plugin
 //	records     one after another
 //
 // All other numbers are varints.
@@ -48,36 +50,20 @@ func AppendBlock(b []byte, rs []Record) ([]byte, error) {
 		b = binary.LittleEndian.AppendUint32(b, tag(rs[i].ID))
 		w.record(&rs[i])
 	}
+	records := w.b
+	w.b = nil
+	w.num(uint64(len(w.voters)))
+	for _, v := range w.voters {
+		for _, s := range v {
+			w.str(s)
+		}
+	}
 	b = binary.AppendUvarint(b, uint64(len(w.places)))
-	b = append(append(b, w.strings...), w.b...)
+	b = append(append(append(b, w.strings...), w.b...), records...)
 	if n := len(b) - start; n > MaxBlockBytes {
 		return b[:start], fmt.Errorf("encode decisions: %d bytes, at most %d are kept together", n, MaxBlockBytes)
 	}
 	return b, nil
-}
-
-// DecodeBlock reads what AppendBlock wrote. The records share no memory with
-// b.
-func DecodeBlock(b []byte) ([]Record, error) {
-	tags := b
-	b, n, err := blockHead(b)
-	if err != nil {
-		return nil, err
-	}
-	r := blockReader{b: b}
-	r.places = make([]string, r.count(1))
-	for i := range r.places {
-		r.places[i] = string(r.take(r.count(1)))
-	}
-	rs := make([]Record, 0, n)
-	for i := 0; i < n && !r.bad; i++ {
-		rs = append(rs, r.record())
-		r.bad = r.bad || binary.LittleEndian.Uint32(tags[5+4*i:]) != tag(rs[i].ID)
-	}
-	if r.bad || len(r.b) > 0 {
-		return nil, errBlock
-	}
-	return rs, nil
 }
 
 // BlockCount returns how many records a block says it has, 0 for what is none.
@@ -123,18 +109,49 @@ func tag(id chat.MessageID) uint32 {
 	return h.Sum32()
 }
 
+// voter is a version of a plugin in its part: name, version, module,
+// configuration, part and on_error.
+type voter [6]string
+
+func voterOf(v *moderation.Vote) voter {
+	return voter{v.Name, v.Version, v.Digest, v.Config, v.Part, v.OnError}
+}
+
 // blockWriter encodes records.
 type blockWriter struct {
 	places  map[string]uint64
 	strings []byte
+	last    [numSlots]place // what each field was the last time: mostly it is that again
+	voters  []voter
 	b       []byte
 	scratch [64]byte
 }
 
+type place struct {
+	s  string
+	at uint64
+	ok bool
+}
+
+// Slots of blockWriter.last.
+const (
+	slotRoom = iota
+	slotUser
+	slotKind
+	slotPolicy
+	slotVerdict
+	slotRoles
+	slotVote
+	slotError
+	numSlots
+)
+
 func (w *blockWriter) num(n uint64) { w.b = binary.AppendUvarint(w.b, n) }
 
 // str names a string, which is written once.
-func (w *blockWriter) str(s string) {
+func (w *blockWriter) str(s string) { w.num(w.place(s)) }
+
+func (w *blockWriter) place(s string) uint64 {
 	at, ok := w.places[s]
 	if !ok {
 		at = uint64(len(w.places))
@@ -142,18 +159,38 @@ func (w *blockWriter) str(s string) {
 		w.strings = binary.AppendUvarint(w.strings, uint64(len(s)))
 		w.strings = append(w.strings, s...)
 	}
-	w.num(at)
+	return at
+}
+
+// again is str for what is often the same many times in a row.
+func (w *blockWriter) again(slot int, s string) {
+	p := &w.last[slot]
+	if !p.ok || p.s != s {
+		*p = place{s, w.place(s), true}
+	}
+	w.num(p.at)
+}
+
+// voter names a version, which is written once. There are a few in a block.
+func (w *blockWriter) voter(v *moderation.Vote) {
+	of := voterOf(v)
+	at := slices.Index(w.voters, of)
+	if at < 0 {
+		at = len(w.voters)
+		w.voters = append(w.voters, of)
+	}
+	w.num(uint64(at))
 }
 
 func (w *blockWriter) record(r *Record) {
 	w.id(string(r.ID))
 	w.hash(r.Text)
 	w.b = binary.AppendVarint(w.b, r.Time)
-	w.str(string(r.Room))
-	w.str(string(r.User))
-	w.str(r.Kind)
-	w.str(r.Policy)
-	w.str(r.Verdict)
+	w.again(slotRoom, string(r.Room))
+	w.again(slotUser, string(r.User))
+	w.again(slotKind, r.Kind)
+	w.again(slotPolicy, r.Policy)
+	w.again(slotVerdict, r.Verdict)
 	flags := uint64(0)
 	if r.Failed {
 		flags |= flagFailed
@@ -163,23 +200,23 @@ func (w *blockWriter) record(r *Record) {
 	}
 	w.num(flags)
 	if c := r.Context; c != nil {
-		w.str(strings.Join(c.Roles, "\n"))
+		w.again(slotRoles, strings.Join(c.Roles, "\n"))
 		w.num(uint64(c.Signals.RecentPerMinute))
 		w.num(uint64(c.Signals.Repeats))
 		w.num(uint64(c.Signals.AccountAgeHours))
 	}
 	w.num(uint64(len(r.Reasons)))
 	for i := range r.Reasons {
-		w.str(string(r.Reasons[i].Code))
+		w.str(r.Reasons[i].Code)
 		w.str(r.Reasons[i].Text)
 		w.str(r.Reasons[i].Source)
 	}
 	w.num(uint64(len(r.Plugins)))
 	for i := range r.Plugins {
 		v := &r.Plugins[i]
-		for _, s := range [...]string{v.Name, v.Version, v.Digest, v.Config, v.Part, v.OnError, v.Verdict, v.Error} {
-			w.str(s)
-		}
+		w.voter(v)
+		w.again(slotVote, v.Verdict)
+		w.again(slotError, v.Error)
 		w.num(uint64(v.Code))
 		w.num(uint64(v.Score))
 		w.num(v.Fuel)
@@ -229,120 +266,4 @@ func (w *blockWriter) hash(s string) {
 	}
 	w.b = append(w.b, formText)
 	w.str(s)
-}
-
-// blockReader decodes records. Once bad, everything it returns is zero.
-type blockReader struct {
-	b      []byte
-	places []string
-	bad    bool
-}
-
-func (r *blockReader) num() uint64 {
-	n, size := binary.Uvarint(r.b)
-	if size <= 0 || r.bad {
-		r.bad = true
-		return 0
-	}
-	r.b = r.b[size:]
-	return n
-}
-
-func (r *blockReader) signed() int64 {
-	n, size := binary.Varint(r.b)
-	if size <= 0 || r.bad {
-		r.bad = true
-		return 0
-	}
-	r.b = r.b[size:]
-	return n
-}
-
-// within is a number of at most most.
-func (r *blockReader) within(most uint64) uint64 {
-	n := r.num()
-	if n > most {
-		r.bad = true
-		return 0
-	}
-	return n
-}
-
-// count is the number of things to come, each of at least so many bytes.
-func (r *blockReader) count(each int) int { return int(r.within(uint64(len(r.b) / each))) }
-
-func (r *blockReader) take(n int) []byte {
-	if r.bad || n > len(r.b) {
-		r.bad = true
-		return nil
-	}
-	b := r.b[:n]
-	r.b = r.b[n:]
-	return b
-}
-
-func (r *blockReader) str() string {
-	at := r.num()
-	if r.bad || at >= uint64(len(r.places)) {
-		r.bad = true
-		return ""
-	}
-	return r.places[at]
-}
-
-func (r *blockReader) form() byte {
-	if b := r.take(1); len(b) == 1 && b[0] <= formBytes {
-		return b[0]
-	}
-	r.bad = true
-	return formText
-}
-
-func (r *blockReader) id() chat.MessageID {
-	if r.form() == formBytes {
-		if raw := r.take(16); raw != nil {
-			return chat.MessageID(dashed(raw))
-		}
-		return ""
-	}
-	return chat.MessageID(r.take(r.count(1)))
-}
-
-func (r *blockReader) hash() string {
-	if r.form() == formBytes {
-		return hex.EncodeToString(r.take(32))
-	}
-	return r.str()
-}
-
-func (r *blockReader) record() (rec Record) {
-	rec.ID, rec.Text, rec.Time = r.id(), r.hash(), r.signed()
-	rec.Room, rec.User = chat.RoomID(r.str()), chat.UserID(r.str())
-	rec.Kind, rec.Policy, rec.Verdict = r.str(), r.str(), r.str()
-	flags := r.within(flagFailed | flagContext)
-	rec.Failed = flags&flagFailed != 0
-	if flags&flagContext != 0 {
-		c := &Context{}
-		if roles := r.str(); roles != "" {
-			c.Roles = strings.Split(roles, "\n")
-		}
-		c.Signals.RecentPerMinute = uint32(r.within(math.MaxUint32))
-		c.Signals.Repeats = uint32(r.within(math.MaxUint32))
-		c.Signals.AccountAgeHours = uint32(r.within(math.MaxUint32))
-		rec.Context = c
-	}
-	if n := r.count(3); n > 0 {
-		rec.Reasons = make([]chat.Reason, n)
-		for i := range rec.Reasons {
-			rec.Reasons[i] = chat.Reason{Code: r.str(), Text: r.str(), Source: r.str()}
-		}
-	}
-	rec.Plugins = make([]moderation.Vote, r.count(12))
-	for i := range rec.Plugins {
-		rec.Plugins[i] = moderation.Vote{
-			Name: r.str(), Version: r.str(), Digest: r.str(), Config: r.str(), Part: r.str(), OnError: r.str(), Verdict: r.str(), Error: r.str(),
-			Code: uint16(r.within(math.MaxUint16)), Score: uint16(r.within(math.MaxUint16)), Fuel: r.num(), TimeNS: r.signed(),
-		}
-	}
-	return rec
 }

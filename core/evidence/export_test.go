@@ -1,4 +1,4 @@
 package evidence
 
-// RecordOf makes what is stored of a note.
-func RecordOf(n *Note) Record { return n.record() }
+// RecordsOf makes what is stored of notes.
+var RecordsOf = records

@@ -33,12 +33,20 @@ type Note struct {
 	Policy  string // revision
 }
 
-// record makes what is stored of it.
-func (n *Note) record() Record {
-	return Record{
-		Decision: *moderation.NewDecision(n.ID, &n.Message, &n.Result, n.Policy),
-		Context:  &Context{Roles: n.Message.Roles, Signals: n.Message.Signals},
+// records makes what is stored of notes.
+func records(notes []Note) []Record {
+	votes := 0
+	for i := range notes {
+		votes += len(notes[i].Result.Records)
 	}
+	rs, context, all := make([]Record, len(notes)), make([]Context, len(notes)), make([]moderation.Vote, 0, votes)
+	for i := range notes {
+		n := &notes[i]
+		all = rs[i].Fill(all, n.ID, &n.Message, &n.Result, n.Policy)
+		context[i] = Context{Roles: n.Message.Roles, Signals: n.Message.Signals}
+		rs[i].Context = &context[i]
+	}
+	return rs
 }
 
 // Note queues what becomes the record of a decision, or drops it where too
@@ -86,10 +94,7 @@ func (k *Keeper) flushNotesLocked() {
 	if len(notes) == 0 {
 		return
 	}
-	rs := make([]Record, len(notes))
-	for i := range notes {
-		rs[i] = notes[i].record()
-	}
+	rs := records(notes)
 	clear(notes) // what they refer to is free
 	if err := k.store.PutDecisions(rs); err != nil {
 		k.notesFailed.Add(uint64(len(rs)))
