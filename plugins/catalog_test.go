@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,7 +60,11 @@ func names(c *plugins.Catalog) string {
 }
 
 func decide(j moderation.Judge, text string) (abi.Verdict, uint64, error) {
-	in := abi.Input{TimeMS: 1, Text: []byte(text), Normalized: []byte(text), User: "ann", Room: "lobby", Kind: "message"}
+	return decideFor(j, "ann", text)
+}
+
+func decideFor(j moderation.Judge, user, text string) (abi.Verdict, uint64, error) {
+	in := abi.Input{TimeMS: 1, Text: []byte(text), Normalized: []byte(text), User: user, Room: "lobby", Kind: "message"}
 	v, _, fuel, err := j.Decide(abi.AppendInput(nil, &in), in.Text, in.Normalized)
 	return v, fuel, err
 }
@@ -335,7 +340,7 @@ func TestStatus(t *testing.T) {
 	for i := range 5 {
 		decide(j, "hello")
 		if i < 2 {
-			decide(j, "x")
+			decideFor(j, fmt.Sprint("ann", i), "x")
 		}
 	}
 	s := status(t, c, "t")
@@ -345,7 +350,7 @@ func TestStatus(t *testing.T) {
 	if s.Version != "3" || s.OnError != "open" || s.Limits.Fuel != 5000 || s.Limits.MemoryBytes != 1<<20 || s.LoadedAt.IsZero() || s.Digest != j.Digest() {
 		t.Errorf("got %+v, want what the manifest says", s)
 	}
-	decide(j, "x")
+	decideFor(j, "bob", "x")
 	s = status(t, c, "t")
 	if s.State != plugins.StateQuarantined || s.Quarantine == nil || !strings.Contains(s.LastFault, "unreachable") {
 		t.Errorf("got %+v, want quarantined after 3 faults", s)

@@ -33,7 +33,7 @@ type Config struct {
 	StateDir string
 	Replaced Replaced // kept there
 
-	FaultLimit  int           // that many faults within FaultWindow put a plugin into quarantine
+	FaultLimit  int           // so many people whose messages it failed at within FaultWindow put a plugin into quarantine; 0: none do
 	FaultWindow time.Duration //
 	ProbeFirst  time.Duration // until the first probe, and between good ones
 	ProbeMost   time.Duration // the interval doubles with each bad probe, up to this
@@ -121,7 +121,6 @@ func (c *Config) check() error {
 		{"output_bytes", uint64(c.OutputBytes), maxOutputBytes},
 		{"max_plugins", uint64(c.MaxPlugins), 10_000},
 		{"pool_size", uint64(c.PoolSize), 1_000},
-		{"fault_limit", uint64(c.FaultLimit), 1_000},
 		{"fault_window", uint64(c.FaultWindow), uint64(24 * time.Hour)},
 		{"probe_first", uint64(c.ProbeFirst), uint64(24 * time.Hour)},
 		{"probe_most", uint64(c.ProbeMost), uint64(24 * time.Hour)},
@@ -130,6 +129,9 @@ func (c *Config) check() error {
 		if f.got == 0 || f.got > f.most {
 			return fmt.Errorf("plugins: %s is %d, want 1 to %d", f.name, int64(f.got), f.most)
 		}
+	}
+	if c.FaultLimit < 0 || c.FaultLimit > maxFaulters {
+		return fmt.Errorf("plugins: fault_limit is %d, want 0 to %d", c.FaultLimit, maxFaulters)
 	}
 	if err := c.Trial.check(c.CacheDir); err != nil {
 		return err

@@ -40,6 +40,9 @@ func (p *Plugin) Run(input, text, normalized []byte) (abi.Verdict, abi.Result, u
 	return p.run(input, text, normalized)
 }
 
+// Break makes the next decision panic in the host's code.
+func (p *Plugin) Break() { p.pool.idle[len(p.pool.idle)-1].view = nil }
+
 // Idle returns how many instances the pool keeps.
 func (p *Plugin) Idle() int {
 	p.pool.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -89,9 +90,8 @@ func (p *Plugin) Wants(room chat.RoomID, kind string) bool {
 // quarantine the error wraps moderation.ErrQuarantined, and the guest is asked
 // only when a probe is due, which changes nothing about the answer.
 func (p *Plugin) Decide(input, text, normalized []byte) (abi.Verdict, abi.Result, uint64, error) {
-	if len(input) > p.limits.InputBytes {
-		// Not the guest's fault: it never saw the input.
-		return abi.Error, abi.Result{}, 0, fmt.Errorf("plugin %s: input of %d bytes, at most %d (limits.input_bytes)", p.name, len(input), p.limits.InputBytes)
+	if err := p.fits(input); err != nil {
+		return abi.Error, abi.Result{}, 0, err // not the guest's fault: it never saw the input
 	}
 	if p.ward.on.Load() {
 		if err := p.quarantined(input, text, normalized); err != nil {
@@ -100,53 +100,103 @@ func (p *Plugin) Decide(input, text, normalized []byte) (abi.Verdict, abi.Result
 	}
 	v, r, fuel, err := p.run(input, text, normalized)
 	if err != nil {
-		p.fault(err)
+		p.fault(err, author(input))
 	}
 	return v, r, fuel, err
 }
 
-// run has an instance decide.
+// Rehearse judges as Decide does and changes nothing: it is asked in
+// quarantine too, counts nowhere, and takes no instance from live messages,
+// but makes one of its own. It satisfies moderation.Rehearser.
+func (p *Plugin) Rehearse(input, text, normalized []byte) (v abi.Verdict, r abi.Result, fuel uint64, err error) {
+	if err := p.fits(input); err != nil {
+		return abi.Error, abi.Result{}, 0, err
+	}
+	in, err := p.another()
+	if err != nil {
+		return abi.Error, abi.Result{}, 0, fmt.Errorf("plugin %s: make another instance: %w", p.name, err)
+	}
+	defer func() {
+		_ = in.close()
+		runtime.KeepAlive(p)
+	}()
+	return p.ask(in, input, text, normalized)
+}
+
+// fits refuses an input that the guest's buffer does not hold.
+func (p *Plugin) fits(input []byte) error {
+	if len(input) > p.limits.InputBytes {
+		return fmt.Errorf("plugin %s: input of %d bytes, at most %d (limits.input_bytes)", p.name, len(input), p.limits.InputBytes)
+	}
+	return nil
+}
+
+// run has an instance of the pool decide.
 func (p *Plugin) run(input, text, normalized []byte) (abi.Verdict, abi.Result, uint64, error) {
 	in, err := p.pool.get(p)
 	if err != nil {
 		return abi.Error, abi.Result{}, 0, err
 	}
-	v, r, fuel, err := in.decide(input, text, normalized)
-	p.pool.put(in, err == nil && in.reset())
+	clean := false
+	defer func() { // however it ends: a slot that is not given back is lost for ever
+		p.pool.put(in, clean)
+		runtime.KeepAlive(p) // its code must outlive the call
+	}()
+	v, r, fuel, err := p.ask(in, input, text, normalized)
+	clean = err == nil && in.reset()
 	p.decisions.Add(1)
 	p.fuel.Add(fuel)
-	if err != nil {
-		err = fmt.Errorf("plugin %s: %w", p.name, err)
-		v, r = abi.Error, abi.Result{}
-	}
-	runtime.KeepAlive(p) // its code must outlive the call
 	return v, r, fuel, err
 }
 
-// fault counts a failure and logs it, though not each of a flood.
-func (p *Plugin) fault(err error) {
-	p.faults.Add(1)
-	now := time.Now()
-	if p.ward.fault(p, err, now) {
+// ask has one instance decide. What fails, the host's own code included, is an
+// error.
+func (p *Plugin) ask(in *instance, input, text, normalized []byte) (v abi.Verdict, r abi.Result, fuel uint64, err error) {
+	defer func() {
+		if bad := recover(); bad != nil {
+			err = fmt.Errorf("%w: the host failed: %v\n%s", ErrTrap, bad, debug.Stack())
+		}
+		if err != nil {
+			v, r, err = abi.Error, abi.Result{}, fmt.Errorf("plugin %s: %w", p.name, err)
+		}
+	}()
+	return in.decide(input, text, normalized)
+}
+
+// fault counts a failure at a message of who and logs it, though not each of a
+// flood.
+func (p *Plugin) fault(err error, who person) {
+	faults, decisions := p.faults.Add(1), p.decisions.Load()
+	first, began := p.ward.fault(p, err, who, decisions-min(decisions, faults), time.Now())
+	if began {
 		p.stats.quarantines.Add(1)
-		p.log.Error("plugin quarantined", "digest", p.digest[:12], "on_error", onErrorName(p.OnError()), "first_probe", p.ward.q.rules.first, "err", err)
+		p.log.Error("plugin quarantined", "digest", p.digest[:12], "on_error", onErrorName(p.OnError()), "first_probe", first, "err", err)
 	} else if p.logged.take() {
-		p.log.Error("plugin failed", "digest", p.digest[:12], "faults", p.faults.Load(), "err", err)
+		p.log.Error("plugin failed", "digest", p.digest[:12], "faults", faults, "err", err)
 	}
 }
 
 // quarantined returns the error of a decision in quarantine, nil if that is
-// over. If a probe is due the guest judges the message as well.
+// over. If a probe is due the guest judges the neutral message, and this one
+// as well.
 func (p *Plugin) quarantined(input, text, normalized []byte) error {
-	probe, err := p.ward.probe(time.Now())
-	if !probe {
+	who := author(input)
+	t, err := p.ward.probe(time.Now(), who)
+	if t == (probe{}) {
 		return err
 	}
-	_, _, _, bad := p.run(input, text, normalized)
+	var bad error
+	if t.neutral {
+		_, _, _, bad = p.run(abi.AppendInput(nil, &neutral), neutral.Text, neutral.Normalized)
+	}
+	passed := bad == nil
+	if passed && t.live {
+		_, _, _, bad = p.run(input, text, normalized)
+	}
 	if bad != nil {
 		p.faults.Add(1)
 	}
-	if p.ward.probed(bad, time.Now()) {
+	if p.ward.probed(time.Now(), who, t, passed, bad) {
 		p.log.Info("plugin is back from quarantine", "digest", p.digest[:12])
 	}
 	return err

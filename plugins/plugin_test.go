@@ -298,6 +298,7 @@ func TestConfigRefused(t *testing.T) {
 		{"memory_bytes", func(c *plugins.Config) { c.MemoryBytes = -1 }},
 		{"pool_size", func(c *plugins.Config) { c.PoolSize = 0 }},
 		{"fault_window", func(c *plugins.Config) { c.FaultWindow = 0 }},
+		{"fault_limit", func(c *plugins.Config) { c.FaultLimit = 65 }},
 	} {
 		cfg := plugins.Defaults()
 		c.edit(&cfg)

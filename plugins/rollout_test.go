@@ -278,13 +278,13 @@ func TestRolloutFaultsHurtNobody(t *testing.T) {
 					want = "v1"
 				}
 				w.drop(trapOn("hello"), `{"rollout":{"stage":"`+stage+`","percent":100,`+lax+`}}`)
-				for range 10 {
-					if who, r := w.say("ann"); who != want || r.Failed {
+				for i := range 10 {
+					if who, r := w.say(fmt.Sprint("ann", i)); who != want || r.Failed {
 						t.Fatalf("got %s, failed %v, want %s", who, r.Failed, want)
 					}
 				}
 				s := w.status()
-				if r := s.LastRollback; r == nil || !strings.Contains(r.Reason, "quarantine after 5 faults") || !strings.Contains(r.Reason, "unreachable") {
+				if r := s.LastRollback; r == nil || !strings.Contains(r.Reason, "quarantine after it failed at messages of 5 people") || !strings.Contains(r.Reason, "unreachable") {
 					t.Errorf("got %+v, want it rolled back for its faults", r)
 				}
 				if c := counters(w); c.Usage[1].Verdicts["error"] != 5 || c.Rollbacks != 1 {

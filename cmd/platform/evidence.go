@@ -8,19 +8,20 @@ import (
 	"parley/core/metrics"
 )
 
-// openEvidence opens the evidence store, unless nothing is to be kept.
+// openEvidence opens the store of evidence, unless nothing is to be kept.
 func (s *server) openEvidence(context.Context) error {
 	c := s.cfg.Evidence
-	if evidence.Mode(c.Keep) == evidence.KeepNone {
+	if evidence.Mode(c.Keep) == evidence.KeepNone && !c.Decisions.Keep {
 		return nil
 	}
-	store, err := evidencedisk.Open(evidencedisk.Config{Path: s.data("evidence.db"), MaxBytes: int64(c.MaxBytes)}, s.log)
+	store, err := evidencedisk.Open(evidencedisk.Config{Path: s.data("evidence.db"), MaxBytes: int64(c.MaxBytes), DecisionBytes: int64(c.Decisions.MaxBytes)}, s.log)
 	if err != nil {
 		return err
 	}
 	s.closers = append(s.closers, store.Close)
 	kc := evidence.Defaults()
 	kc.Keep, kc.Retention = evidence.Mode(c.Keep), c.Retention
+	kc.Decisions, kc.DecisionRetention = c.Decisions.Keep, c.Decisions.Retention
 	s.evidence, err = evidence.New(kc, store, s.log)
 	return err
 }
@@ -52,6 +53,14 @@ func (s *server) reviewMetrics() []metrics.Metric {
 			e(float64(v.Dropped), "reason", "queue_full")
 			e(float64(v.Failed), "reason", "store")
 		}},
-		metrics.Counter("parley_evidence_erased_total", "Records of evidence erased, by request, age or size.", func() uint64 { return stats().Erased }),
+		metrics.Gauge("parley_decisions_records", "Judged messages of which the decision is on record.", func() float64 { return float64(stats().Decisions) }),
+		metrics.Gauge("parley_decisions_bytes", "Size of the records of decisions, encoded.", func() float64 { return float64(stats().DecisionBytes) }),
+		metrics.Counter("parley_decisions_written_total", "Records of decisions written.", func() uint64 { return stats().Noted }),
+		metrics.Metric{Name: "parley_decisions_lost_total", Help: "Records of decisions that were not kept, by reason.", Read: func(e metrics.Emit) {
+			v := stats()
+			e(float64(v.NotesDropped), "reason", "queue_full")
+			e(float64(v.NotesFailed), "reason", "store")
+		}},
+		metrics.Counter("parley_evidence_erased_total", "Records of evidence and of decisions erased, by request or age.", func() uint64 { return stats().Erased }),
 	)
 }

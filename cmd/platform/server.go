@@ -153,9 +153,16 @@ func pluginConfig(cfg config.Config) plugins.Config {
 	c.Dir = cfg.Plugins.Dir
 	c.CacheDir = filepath.Join(cfg.DataDir, "plugin-cache")
 	c.StateDir = filepath.Join(cfg.DataDir, "plugin-state")
-	c.Replaced.For = cfg.Evidence.Retention
-	if cfg.Evidence.Keep == string(evidence.KeepNone) {
+	c.Replaced.For = 0
+	switch originals, decisions := cfg.Evidence.Keep != string(evidence.KeepNone), cfg.Evidence.Decisions.Keep; {
+	case !originals && !decisions:
 		c.Replaced.Count = 0 // nothing to explain
+	case !decisions:
+		c.Replaced.For = cfg.Evidence.Retention
+	case !originals:
+		c.Replaced.For = cfg.Evidence.Decisions.Retention
+	case cfg.Evidence.Retention > 0 && cfg.Evidence.Decisions.Retention > 0: // 0 is for ever
+		c.Replaced.For = max(cfg.Evidence.Retention, cfg.Evidence.Decisions.Retention)
 	}
 	c.GoFuel = uint64(cfg.Plugins.Fuel)
 	c.Fuel = min(c.Fuel, c.GoFuel)
@@ -163,6 +170,8 @@ func pluginConfig(cfg config.Config) plugins.Config {
 	c.MemoryBytes = min(c.MemoryBytes, c.GoMemoryBytes)
 	c.MaxPlugins = cfg.Plugins.Max
 	c.OnError = map[string]abi.Verdict{"open": abi.Allow, "closed": abi.Deny, "hold": abi.Hold}[cfg.Plugins.OnError]
+	q := cfg.Plugins.Quarantine
+	c.FaultLimit, c.FaultWindow, c.ProbeFirst, c.ProbeMost, c.ProbesGood = q.Faults, q.Window, q.FirstProbe, q.LastProbe, q.GoodProbes
 	c.RequireSignature = cfg.Plugins.RequireSignature
 	for _, text := range cfg.Plugins.TrustedKeys {
 		if key, err := plugins.ParseKey(text); err == nil { // config has checked them

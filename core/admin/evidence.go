@@ -1,16 +1,20 @@
 package admin
 
 import (
-	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"strconv"
+	"time"
 
 	"parley/core/chat"
 	"parley/core/evidence"
 	"parley/core/moderation"
+	"parley/sdk/abi"
 )
 
 // Evidence is what the node keeps of judged messages; *evidence.Keeper is one.
@@ -20,16 +24,18 @@ type Evidence interface {
 	Erase(s evidence.Selection) (int, error)
 }
 
-// Replayer judges a recorded message again; *moderation.Stage does.
+// Replayer judges a recorded message again, and says what plugins are told of
+// one; *moderation.Stage does.
 type Replayer interface {
-	Replay(d *moderation.Decision, input []byte) (moderation.Replay, error)
+	Input(m *moderation.Message) ([]byte, error)
+	Replay(ctx context.Context, d *moderation.Decision, input []byte) (moderation.Replay, error)
 }
 
 func (a *API) evidence() {
 	on := func(h http.HandlerFunc) http.HandlerFunc {
 		return a.private(func(w http.ResponseWriter, r *http.Request) {
 			if a.d.Evidence == nil {
-				fail(w, http.StatusNotFound, "no_evidence", "this node keeps no evidence: evidence.keep is none")
+				fail(w, http.StatusNotFound, "no_evidence", "this node keeps no evidence: evidence.keep is none and evidence.decisions.keep is off")
 				return
 			}
 			h(w, r)
@@ -89,6 +95,11 @@ func (a *API) listEvidence(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *API) eraseEvidence(w http.ResponseWriter, r *http.Request) {
+	by := author(r)
+	if !chat.ValidUser(by) {
+		fail(w, 400, "bad_request", fmt.Sprintf("%s %q is no user name", authorHeader, clip(string(by))))
+		return
+	}
 	query := r.URL.Query()
 	s := evidence.Selection{ID: chat.MessageID(r.PathValue("id")), User: chat.UserID(query.Get("user")), Room: chat.RoomID(query.Get("room"))}
 	if s.Empty() {
@@ -104,19 +115,32 @@ func (a *API) eraseEvidence(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "no_evidence", notKept)
 		return
 	}
-	a.d.Log.Info("evidence erased through the admin API", slog.Int("records", n), slog.String("by", string(cmp.Or(chat.UserID(r.Header.Get(authorHeader)), admin))))
+	a.d.Log.Info("evidence erased through the admin API", slog.Int("records", n), slog.String("by", string(by)))
 	reply(w, 200, map[string]int{"erased": n})
 }
 
-const notKept = "this node keeps no evidence of that message: it was let pass, is too old, was erased, or was judged on another node"
+const notKept = "this node keeps nothing about that message: no plugin judged it, the record is too old, was erased or was lost, or it was judged on another node"
 
-// Explanation is a recorded decision and what the plugins in force say of the
-// same bytes now.
+// Where the text of an explanation is from.
+const (
+	fromEvidence = "evidence" // what was judged, as it was kept
+	fromHistory  = "history"  // the room's log; its hash is that of what was judged
+)
+
+// Explanation is a recorded decision and what the same versions of the plugins
+// say of the same bytes now.
 type Explanation struct {
-	Record   evidence.Record   `json:"record"`
-	Digest   string            `json:"digest"` // of the decision record, as reviews name it
-	Replayed moderation.Replay `json:"replayed"`
+	Record evidence.Record `json:"record"`
+	Digest string          `json:"digest"`              // of the decision record, as reviews name it
+	From   string          `json:"text_from,omitempty"` // "evidence" or "history"; absent where there is no text
+	// NotReplayed says why there is nothing in Replayed.
+	NotReplayed string            `json:"not_replayed,omitempty"`
+	Replayed    moderation.Replay `json:"replayed"`
 }
+
+// explainTime bounds one explanation: versions that are not loaded any more may
+// have to be compiled.
+const explainTime = 30 * time.Second
 
 func (a *API) explain(w http.ResponseWriter, r *http.Request) {
 	rec, err := a.d.Evidence.Get(chat.MessageID(r.PathValue("id")))
@@ -128,10 +152,49 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request) {
 		a.unavailable(w, err)
 		return
 	}
-	replayed, err := a.d.Replay.Replay(&rec.Decision, rec.Input)
-	if err != nil {
+	ctx, cancel := context.WithTimeout(r.Context(), explainTime)
+	defer cancel()
+	e := Explanation{Record: rec, Digest: rec.Digest(), From: fromEvidence}
+	if len(rec.Input) == 0 {
+		if e.Record.Input, e.NotReplayed, err = a.restore(ctx, &rec); err != nil {
+			a.unavailable(w, err)
+			return
+		}
+		if e.From = fromHistory; e.NotReplayed != "" {
+			e.From = ""
+			reply(w, 200, e)
+			return
+		}
+	}
+	if e.Replayed, err = a.d.Replay.Replay(ctx, &rec.Decision, e.Record.Input); err != nil {
 		a.unavailable(w, err)
 		return
 	}
-	reply(w, 200, Explanation{Record: rec, Digest: rec.Digest(), Replayed: replayed})
+	reply(w, 200, e)
+}
+
+// restore makes what the plugins saw again, from the text in the room's log.
+// why says that this is not possible.
+func (a *API) restore(ctx context.Context, rec *evidence.Record) (input []byte, why string, err error) {
+	if rec.Context == nil {
+		return nil, "the record holds neither what plugins saw nor what they were told beside the text", nil
+	}
+	if rec.Verdict == abi.Deny.String() {
+		return nil, "the original is not kept and the message was not posted", nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	entry, err := findEntry(ctx, a.d.Journal, rec.Room, rec.ID, rec.Time)
+	if err != nil || entry == nil {
+		return nil, "the original is not kept and the message is not in the room's history: it was not posted, or is older than what the room keeps", err
+	}
+	sum := sha256.Sum256([]byte(entry.Text))
+	if hex.EncodeToString(sum[:]) != rec.Text {
+		return nil, "the original is not kept, and the text in the room's history is not what was judged: parts of it are masked", nil
+	}
+	m := rec.Message(entry.Text)
+	if input, err = a.d.Replay.Input(&m); err != nil {
+		return nil, "what plugins saw cannot be made again: " + err.Error(), nil
+	}
+	return input, "", nil
 }

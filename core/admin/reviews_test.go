@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,11 +17,18 @@ import (
 
 // replays is a Replayer that answers what a test sets.
 type replays struct {
-	says moderation.Replay
-	err  error
+	says  moderation.Replay
+	err   error
+	input []byte // of the last one
 }
 
-func (r *replays) Replay(*moderation.Decision, []byte) (moderation.Replay, error) {
+// Input implements Replayer.
+func (r *replays) Input(m *moderation.Message) ([]byte, error) {
+	return abi.AppendInput(nil, &abi.Input{Text: []byte(m.Text), User: string(m.User), Roles: strings.Join(m.Roles, "\n"), Signals: m.Signals}), nil
+}
+
+func (r *replays) Replay(_ context.Context, _ *moderation.Decision, input []byte) (moderation.Replay, error) {
+	r.input = input
 	return r.says, r.err
 }
 

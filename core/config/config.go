@@ -102,14 +102,24 @@ type JWT struct {
 
 // Plugins configures the plugin host.
 type Plugins struct {
-	Dir         string `yaml:"dir" zero:"no plugins" doc:"Folder watched for NAME.wasm with an optional NAME.json."`
-	Fuel        int64  `yaml:"fuel" min:"1000" max:"100000000000" doc:"Most fuel one decision may burn; a plugin's manifest may ask for less. One unit is about one WebAssembly instruction."`
-	MemoryBytes Size   `yaml:"memory_bytes" min:"64KiB" max:"1GiB" doc:"Most memory one instance may have; a plugin's manifest may ask for less."`
-	Max         int    `yaml:"max" min:"1" max:"64" doc:"Most plugins that judge one message."`
-	OnError     string `yaml:"on_error" enum:"open|closed|hold" doc:"What becomes of a message when a plugin fails and its manifest does not say: let through, refuse, hold for review."`
+	Dir         string     `yaml:"dir" zero:"no plugins" doc:"Folder watched for NAME.wasm with an optional NAME.json."`
+	Fuel        int64      `yaml:"fuel" min:"1000" max:"100000000000" doc:"Most fuel one decision may burn; a plugin's manifest may ask for less. One unit is about one WebAssembly instruction."`
+	MemoryBytes Size       `yaml:"memory_bytes" min:"64KiB" max:"1GiB" doc:"Most memory one instance may have; a plugin's manifest may ask for less."`
+	Max         int        `yaml:"max" min:"1" max:"64" doc:"Most plugins that judge one message."`
+	OnError     string     `yaml:"on_error" enum:"open|closed|hold" doc:"What becomes of a message when a plugin fails and its manifest does not say: let through, refuse, hold for review."`
+	Quarantine  Quarantine `yaml:"quarantine" doc:"When a plugin that keeps failing is not asked any more, and how it comes back; see docs/plugins.md."`
 	// Who may sign plugins, and whether they must be signed.
 	TrustedKeys      []string `yaml:"trusted_keys" check:"ed25519" zero:"nobody is trusted" doc:"Public keys of those whose signatures on plugins count."`
 	RequireSignature bool     `yaml:"require_signature" doc:"Refuse plugins that none of plugins.trusted_keys signed."`
+}
+
+// Quarantine configures when a plugin that keeps failing is left alone.
+type Quarantine struct {
+	Faults     int           `yaml:"faults" min:"1" max:"64" zero:"never" doc:"People whose messages a plugin must have failed at, within the window, to be put into quarantine. However often one person makes it fail, that is one."`
+	Window     time.Duration `yaml:"window" min:"1s" max:"24h" doc:"Time in which those faults count."`
+	FirstProbe time.Duration `yaml:"first_probe" min:"100ms" max:"24h" doc:"Time until it is tried again, and between two tries that went well."`
+	LastProbe  time.Duration `yaml:"last_probe" min:"100ms" max:"24h" doc:"Longest time between two tries; it doubles with each that fails."`
+	GoodProbes int           `yaml:"good_probes" min:"1" max:"1000" doc:"Tries in a row that must go well to end the quarantine."`
 }
 
 // Evidence configures what is kept of judged messages.
@@ -117,6 +127,15 @@ type Evidence struct {
 	Keep      string        `yaml:"keep" enum:"flagged|all|none" doc:"Which judged messages are kept: those that a plugin flagged, masked, held or denied, all, or none."`
 	Retention time.Duration `yaml:"retention" min:"1m" max:"8760h" zero:"until max_bytes" doc:"Age at which evidence is erased."`
 	MaxBytes  Size          `yaml:"max_bytes" min:"1MiB" max:"1TiB" doc:"Size of all evidence together; the oldest makes way."`
+
+	Decisions Decisions `yaml:"decisions" doc:"The record of every decision: a hash of the text, who judged it with which module, configuration and policy, and how. No text."`
+}
+
+// Decisions configures the records of decisions.
+type Decisions struct {
+	Keep      bool          `yaml:"keep" doc:"Whether every message that plugins judge leaves such a record."`
+	Retention time.Duration `yaml:"retention" min:"1m" max:"87600h" zero:"until max_bytes" doc:"Age at which records are erased."`
+	MaxBytes  Size          `yaml:"max_bytes" min:"1MiB" max:"1TiB" doc:"Size of all records together; the oldest make way."`
 }
 
 // Policy configures where the rules come from.
@@ -244,9 +263,13 @@ func Defaults() Config {
 			MemoryBytes: 16 << 20,   // a Go guest's heap
 			Max:         8,
 			OnError:     "closed",
+			Quarantine:  Quarantine{Faults: 5, Window: time.Minute, FirstProbe: time.Second, LastProbe: 5 * time.Minute, GoodProbes: 3},
 		},
-		Evidence: Evidence{Keep: "flagged", Retention: 72 * time.Hour, MaxBytes: 256 << 20},
-		Policy:   Policy{Git: Git{Ref: "main", Interval: 4 * time.Second}},
+		Evidence: Evidence{
+			Keep: "flagged", Retention: 72 * time.Hour, MaxBytes: 256 << 20,
+			Decisions: Decisions{Keep: true, Retention: 7 * 24 * time.Hour, MaxBytes: 128 << 20},
+		},
+		Policy: Policy{Git: Git{Ref: "main", Interval: 4 * time.Second}},
 		Journal: Journal{
 			RetentionEntries: 100_000,
 			NonceWindow:      10 * time.Minute, // longer than any client keeps resending

@@ -58,7 +58,7 @@ rooms:
 auth:
   guests: false
   jwt: {algorithm: EdDSA, key_file: /etc/parley/key.pem, audience: parley, issuer: idp}
-plugins: {dir: /plugins, fuel: 1_000_000, memory_bytes: 1MiB, max: 4, on_error: hold, trusted_keys: ["A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="], require_signature: true}
+plugins: {dir: /plugins, fuel: 1_000_000, memory_bytes: 1MiB, max: 4, on_error: hold, quarantine: {faults: 0, window: 2m}, trusted_keys: ["A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="], require_signature: true}
 policy:
   git: {url: "https://git.example.org/policy.git", ref: stable, path: parley, interval: 1m}
 redis: {url: "redis://:secret@redis:6379/0"}
@@ -89,6 +89,7 @@ func TestFileOverridesDefaults(t *testing.T) {
 	want.Rooms = []config.Room{{ID: "den", Mode: state.ModeAnnounce, Visibility: state.Private, SlowModeS: 5}}
 	want.Auth = config.Auth{JWT: config.JWT{Algorithm: "EdDSA", KeyFile: "/etc/parley/key.pem", Audience: "parley", Issuer: "idp"}}
 	want.Plugins = config.Plugins{Dir: "/plugins", Fuel: 1_000_000, MemoryBytes: 1 << 20, Max: 4, OnError: "hold",
+		Quarantine:  config.Quarantine{Window: 2 * time.Minute, FirstProbe: time.Second, LastProbe: 5 * time.Minute, GoodProbes: 3},
 		TrustedKeys: []string{"A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="}, RequireSignature: true}
 	want.Policy.Git = config.Git{URL: "https://git.example.org/policy.git", Ref: "stable", Path: "parley", Interval: time.Minute}
 	want.Redis.URL = "redis://:secret@redis:6379/0"

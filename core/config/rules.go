@@ -52,6 +52,12 @@ var ruleset = []rule{
 		}
 		return ""
 	}},
+	{[]string{"plugins.quarantine.last_probe", "plugins.quarantine.first_probe"}, func(c *Config) string {
+		if q := c.Plugins.Quarantine; q.LastProbe < q.FirstProbe {
+			return "plugins.quarantine.last_probe is shorter than plugins.quarantine.first_probe, where the interval begins"
+		}
+		return ""
+	}},
 	{[]string{"limits.text_bytes", "limits.frame_bytes"}, func(c *Config) string {
 		if f := c.Limits.FrameBytes; f > 0 && c.Limits.TextBytes > f {
 			return "limits.text_bytes is larger than limits.frame_bytes, so the longest text could never arrive"

@@ -1,13 +1,15 @@
-// Package evidence keeps the originals of judged messages for a short time:
-// the bytes the plugins saw and the record of what they decided. With it a
+// Package evidence keeps what plugins decided. Of every message they judged it
+// keeps the decision: a hash of the text, who judged it with which module,
+// configuration and policy, and how. Of those that matter (see Mode) it keeps
+// the original too for a short time, the bytes the plugins saw. With it a
 // decision can be explained, replayed and disputed, and a new plugin be tried
 // on what people really wrote. It is for moderators only, and everything in it
 // can be erased: by message, by user, by room.
 //
-// A Keeper takes records off the path of messages: Keep never blocks and never
-// fails a send. Its queue is bounded, and what does not fit is dropped and
-// counted. Evidence stays on the node that judged; core/evidence/disk stores
-// it.
+// A Keeper takes records off the path of messages: Keep and Note never block
+// and never fail a send. Their queues are bounded, and what does not fit is
+// dropped and counted. Evidence stays on the node that judged;
+// core/evidence/disk stores it.
 package evidence
 
 import (
@@ -46,8 +48,12 @@ func (m Mode) Wants(v abi.Verdict) bool {
 // Record is one judged message.
 type Record struct {
 	moderation.Decision
-	// Input is what the plugins saw, encoded by abi.AppendInput.
+	// Input is what the plugins saw, encoded by abi.AppendInput; empty where
+	// only the decision is kept.
 	Input []byte `json:"input"`
+	// Context is what else than text and author the plugins were told. It is
+	// set where Input is not.
+	Context *Context `json:"context,omitempty"`
 }
 
 // Query selects records by time.
@@ -75,10 +81,24 @@ type Selection struct {
 	User   chat.UserID
 	Room   chat.RoomID
 	Before int64 // Unix ms; records judged earlier
+	Only   Kind  // of record
 }
 
+// Kind is a kind of record.
+type Kind uint8
+
+// The kinds. Of one message there may be one of each.
+const (
+	Everything Kind = iota
+	Originals       // with the input
+	Decisions       // without
+)
+
 // Empty reports whether nothing is set, which selects nothing.
-func (s Selection) Empty() bool { return s == Selection{} }
+func (s Selection) Empty() bool {
+	s.Only = Everything
+	return s == Selection{}
+}
 
 // Matches reports whether d is selected.
 func (s Selection) Matches(d *moderation.Decision) bool {
@@ -94,17 +114,23 @@ var (
 
 // Store keeps records. Any goroutine may call any method.
 type Store interface {
-	// Put stores records in one step and erases the oldest above the bound.
+	// Put stores originals in one step and erases the oldest above the bound.
 	Put(rs []Record) error
-	// Get returns the record of a message, or ErrNotFound.
+	// PutDecisions does so with records that have no input; they have a bound
+	// of their own.
+	PutDecisions(rs []Record) error
+	// Get returns the record of a message, the original where there is one, or
+	// ErrNotFound.
 	Get(id chat.MessageID) (Record, error)
-	// List answers a query, or ErrCursor. Records that fail their checksum are
-	// left out and logged.
+	// List answers a query about originals, or ErrCursor. Records that fail
+	// their checksum are left out and logged.
 	List(q Query) (Page, error)
 	// Erase erases what is selected and says how many records that were.
 	Erase(s Selection) (int, error)
-	// Size returns how many records there are and their encoded size together.
+	// Size returns how many originals there are and their encoded size together.
 	Size() (records int, bytes int64)
+	// DecisionSize returns the same of decisions.
+	DecisionSize() (records int, bytes int64)
 	Close() error
 }
 
@@ -114,17 +140,28 @@ type Config struct {
 	Retention time.Duration // 0 keeps until the store's bound
 	// QueueBytes bounds what waits to be written.
 	QueueBytes int
+
+	Decisions         bool          // whether they are kept, of every judged message
+	DecisionRetention time.Duration // as Retention
+	NoteBytes         int           // as QueueBytes
 }
 
 // Defaults returns the configuration of an ordinary node.
 func Defaults() Config {
-	return Config{Keep: KeepFlagged, Retention: 72 * time.Hour, QueueBytes: 4 << 20}
+	return Config{
+		Keep: KeepFlagged, Retention: 72 * time.Hour, QueueBytes: 4 << 20,
+		Decisions: true, DecisionRetention: 7 * 24 * time.Hour, NoteBytes: 16 << 20,
+	}
 }
 
 const (
 	// gather is how long a record may wait for others to be written with: a
 	// write costs two syncs of the disk that the journal uses too.
 	gather = 250 * time.Millisecond
+	// gatherNotes is the same for decisions, of which many go into one block.
+	gatherNotes = time.Second
+	// maxSpare bounds the queue that is kept for the next notes.
+	maxSpare = 4096
 	// sweepEvery is how often retention is applied.
 	sweepEvery = time.Minute
 )
@@ -138,6 +175,11 @@ type Stats struct {
 	Erased  uint64 // records erased, by request or by age
 	Records int
 	Bytes   int64
+
+	// The same of decisions. Noted ones were written.
+	Noted, NotesDropped, NotesFailed uint64
+	Decisions                        int
+	DecisionBytes                    int64
 }
 
 // Keeper writes records to a store in the background.
@@ -147,13 +189,22 @@ type Keeper struct {
 	log   *slog.Logger
 	wake  chan struct{} // one slot
 
-	judged, kept, dropped, failed, erased atomic.Uint64
+	noted chan struct{} // one slot: the first note waits
+	crowd chan struct{} // one slot: so many wait that they are to be written now
 
-	writing sync.Mutex // held while the store is written; before mu
+	judged, kept, dropped, failed, erased atomic.Uint64
+	written, notesDropped, notesFailed    atomic.Uint64 // notes
+
+	writing sync.Mutex // held while the store is written; before mu and notesMu
+	spare   []Note     // guarded by writing
 
 	mu    sync.Mutex
 	queue []Record
 	bytes int
+
+	notesMu   sync.Mutex
+	notes     []Note
+	noteBytes int
 }
 
 // New returns a keeper on the store, which stays the caller's to close. It
@@ -164,10 +215,12 @@ func New(cfg Config, store Store, log *slog.Logger) (*Keeper, error) {
 		return nil, fmt.Errorf("evidence: keep %q is not one of flagged, all, none", cfg.Keep)
 	case cfg.Retention < 0:
 		return nil, fmt.Errorf("evidence: retention %v is below 0", cfg.Retention)
-	case cfg.QueueBytes < 1:
-		return nil, fmt.Errorf("evidence: a queue of %d bytes holds nothing", cfg.QueueBytes)
+	case cfg.DecisionRetention < 0:
+		return nil, fmt.Errorf("evidence: retention of decisions %v is below 0", cfg.DecisionRetention)
+	case cfg.QueueBytes < 1 || cfg.NoteBytes < 1:
+		return nil, fmt.Errorf("evidence: queues of %d and %d bytes hold nothing", cfg.QueueBytes, cfg.NoteBytes)
 	}
-	return &Keeper{cfg: cfg, store: store, log: log, wake: make(chan struct{}, 1)}, nil
+	return &Keeper{cfg: cfg, store: store, log: log, wake: make(chan struct{}, 1), noted: make(chan struct{}, 1), crowd: make(chan struct{}, 1)}, nil
 }
 
 // Judged counts a message that plugins judged, kept or not.
@@ -186,10 +239,14 @@ func (k *Keeper) Keep(r Record) {
 	k.queue = append(k.queue, r)
 	k.bytes += n
 	if len(k.queue) == 1 {
-		select {
-		case k.wake <- struct{}{}:
-		default:
-		}
+		signal(k.wake)
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 
@@ -211,6 +268,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
 	k.expire()
+	var due <-chan time.Time // when the notes are to be written
 	for {
 		select {
 		case <-k.wake:
@@ -219,10 +277,21 @@ func (k *Keeper) Run(ctx context.Context) error {
 			case <-ctx.Done():
 			}
 			k.flush()
+		case <-k.noted:
+			if due == nil {
+				due = time.After(gatherNotes)
+			}
+		case <-k.crowd:
+			due = nil
+			k.flushNotes()
+		case <-due:
+			due = nil
+			k.flushNotes()
 		case <-sweep.C:
 			k.expire()
 		case <-ctx.Done():
 			k.flush()
+			k.flushNotes()
 			return nil
 		}
 	}
@@ -252,19 +321,27 @@ func (k *Keeper) flushLocked() {
 }
 
 func (k *Keeper) expire() {
-	if k.cfg.Retention == 0 {
-		return
-	}
-	if _, err := k.Erase(Selection{Before: time.Now().Add(-k.cfg.Retention).UnixMilli()}); err != nil {
-		k.log.Error("evidence that is too old could not be erased; the next round tries again", slog.Any("error", err))
+	now := time.Now()
+	for _, e := range []struct {
+		kind Kind
+		age  time.Duration
+	}{{Originals, k.cfg.Retention}, {Decisions, k.cfg.DecisionRetention}} {
+		if e.age == 0 {
+			continue
+		}
+		if _, err := k.Erase(Selection{Only: e.kind, Before: now.Add(-e.age).UnixMilli()}); err != nil {
+			k.log.Error("evidence that is too old could not be erased; the next round tries again", slog.Any("error", err))
+		}
 	}
 }
 
-// Erase erases what is selected, what waits to be written included.
+// Erase erases what is selected, what waits to be written included. The
+// original of a message and its decision are two records.
 func (k *Keeper) Erase(s Selection) (int, error) {
 	k.writing.Lock()
 	defer k.writing.Unlock()
 	k.flushLocked()
+	k.flushNotesLocked()
 	n, err := k.store.Erase(s)
 	k.erased.Add(uint64(n))
 	return n, err
@@ -274,10 +351,11 @@ func (k *Keeper) Erase(s Selection) (int, error) {
 // written is written first.
 func (k *Keeper) Get(id chat.MessageID) (Record, error) {
 	k.flush()
+	k.flushNotes()
 	return k.store.Get(id)
 }
 
-// List answers a query over everything kept so far.
+// List answers a query over all originals kept so far.
 func (k *Keeper) List(q Query) (Page, error) {
 	k.flush()
 	return k.store.List(q)
@@ -286,6 +364,8 @@ func (k *Keeper) List(q Query) (Page, error) {
 // Stats returns the keeper's counters.
 func (k *Keeper) Stats() Stats {
 	s := Stats{Judged: k.judged.Load(), Kept: k.kept.Load(), Dropped: k.dropped.Load(), Failed: k.failed.Load(), Erased: k.erased.Load()}
+	s.Noted, s.NotesDropped, s.NotesFailed = k.written.Load(), k.notesDropped.Load(), k.notesFailed.Load()
 	s.Records, s.Bytes = k.store.Size()
+	s.Decisions, s.DecisionBytes = k.store.DecisionSize()
 	return s
 }

@@ -41,6 +41,8 @@ func TestConfig(t *testing.T) {
 		"mode":      func(c *evidence.Config) { c.Keep = "some" },
 		"retention": func(c *evidence.Config) { c.Retention = -1 },
 		"queue":     func(c *evidence.Config) { c.QueueBytes = 0 },
+		"notes":     func(c *evidence.Config) { c.NoteBytes = 0 },
+		"decisions": func(c *evidence.Config) { c.DecisionRetention = -1 },
 	} {
 		cfg := evidence.Defaults()
 		change(&cfg)
@@ -54,6 +56,7 @@ func TestConfig(t *testing.T) {
 type memory struct {
 	mu   sync.Mutex
 	rs   []evidence.Record
+	ds   []evidence.Record // decisions
 	fail error
 	puts int
 }
@@ -68,11 +71,29 @@ func (m *memory) Put(rs []evidence.Record) error {
 	return m.fail
 }
 
+func (m *memory) PutDecisions(rs []evidence.Record) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.puts++
+	if m.fail == nil {
+		m.ds = append(m.ds, rs...)
+	}
+	return m.fail
+}
+
+func (m *memory) DecisionSize() (int, int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.ds), int64(len(m.ds))
+}
+
 func (m *memory) Get(id chat.MessageID) (evidence.Record, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if i := slices.IndexFunc(m.rs, func(r evidence.Record) bool { return r.ID == id }); i >= 0 {
-		return m.rs[i], nil
+	for _, rs := range [][]evidence.Record{m.rs, m.ds} {
+		if i := slices.IndexFunc(rs, func(r evidence.Record) bool { return r.ID == id }); i >= 0 {
+			return rs[i], nil
+		}
 	}
 	return evidence.Record{}, evidence.ErrNotFound
 }
@@ -86,9 +107,15 @@ func (m *memory) List(evidence.Query) (evidence.Page, error) {
 func (m *memory) Erase(s evidence.Selection) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	before := len(m.rs)
-	m.rs = slices.DeleteFunc(m.rs, func(r evidence.Record) bool { return s.Matches(&r.Decision) })
-	return before - len(m.rs), m.fail
+	before := len(m.rs) + len(m.ds)
+	matches := func(r evidence.Record) bool { return s.Matches(&r.Decision) }
+	if s.Only != evidence.Decisions {
+		m.rs = slices.DeleteFunc(m.rs, matches)
+	}
+	if s.Only != evidence.Originals {
+		m.ds = slices.DeleteFunc(m.ds, matches)
+	}
+	return before - len(m.rs) - len(m.ds), m.fail
 }
 
 func (m *memory) Size() (int, int64) {

@@ -48,15 +48,24 @@ type Vote struct {
 
 // NewDecision makes the record of a judged message.
 func NewDecision(id chat.MessageID, m *Message, res *Result, policy string) *Decision {
-	sum := sha256.Sum256([]byte(m.Text))
-	d := &Decision{
-		ID: id, Room: m.Room, User: m.User, Kind: m.Kind, Time: m.TimeMS, Text: hex.EncodeToString(sum[:]),
-		Policy: policy, Verdict: res.Verdict.String(), Failed: res.Failed, Reasons: res.Reasons, Plugins: make([]Vote, len(res.Records)),
-	}
-	for i := range res.Records {
-		d.Plugins[i] = vote(&res.Records[i])
-	}
+	d := new(Decision)
+	d.Fill(make([]Vote, 0, len(res.Records)), id, m, res, policy)
 	return d
+}
+
+// Fill is NewDecision for many at a time: it appends the votes to votes and
+// returns that.
+func (d *Decision) Fill(votes []Vote, id chat.MessageID, m *Message, res *Result, policy string) []Vote {
+	sum := sha256.Sum256([]byte(m.Text))
+	from := len(votes)
+	for i := range res.Records {
+		votes = append(votes, vote(&res.Records[i]))
+	}
+	*d = Decision{
+		ID: id, Room: m.Room, User: m.User, Kind: m.Kind, Time: m.TimeMS, Text: hex.EncodeToString(sum[:]),
+		Policy: policy, Verdict: res.Verdict.String(), Failed: res.Failed, Reasons: res.Reasons, Plugins: votes[from:len(votes):len(votes)],
+	}
+	return votes
 }
 
 func vote(r *Record) Vote {

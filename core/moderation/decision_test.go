@@ -94,7 +94,7 @@ func TestReplay(t *testing.T) {
 		{"one changed its mind", []Judge{changed, verdict("p", abi.Flag, 2)}, false, 0, "together the plugins say deny, recorded is redact"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r, err := keeping(t, tt.judges...).Replay(d, input)
+			r, err := keeping(t, tt.judges...).Replay(t.Context(), d, input)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,18 +107,18 @@ func TestReplay(t *testing.T) {
 		other := *d
 		other.Plugins = append([]Vote(nil), d.Plugins...)
 		other.Plugins[0].Config = "another"
-		if r, err := was.Replay(&other, input); err != nil || r.Equal || len(r.Missing) != 1 {
+		if r, err := was.Replay(t.Context(), &other, input); err != nil || r.Equal || len(r.Missing) != 1 {
 			t.Errorf("got %+v, %v, want the plugin missing", r, err)
 		}
 	})
 	t.Run("another normalised text", func(t *testing.T) {
 		in := abi.AppendInput(nil, &abi.Input{Text: []byte("the dog"), Normalized: []byte("the cat")})
-		if r, err := was.Replay(d, in); err != nil || r.Equal || !strings.Contains(strings.Join(r.Differences, "\n"), "normalises") {
+		if r, err := was.Replay(t.Context(), d, in); err != nil || r.Equal || !strings.Contains(strings.Join(r.Differences, "\n"), "normalises") {
 			t.Errorf("got %+v, %v, want it said", r, err)
 		}
 	})
 	for _, bad := range [][]byte{nil, input[:20], abi.AppendInput(nil, &abi.Input{Text: []byte("\xff")})[:30]} {
-		if _, err := was.Replay(d, bad); err == nil {
+		if _, err := was.Replay(t.Context(), d, bad); err == nil {
 			t.Errorf("replay of %d bytes: got no error", len(bad))
 		}
 	}

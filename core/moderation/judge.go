@@ -35,6 +35,13 @@ type Judge interface {
 	Decide(input, text, normalized []byte) (v abi.Verdict, r abi.Result, fuel uint64, err error)
 }
 
+// Rehearser is a Judge that can also decide without any consequence: nothing
+// is counted, no state is consulted or changed, and no live decision waits for
+// it. It answers what Decide would of a plugin in good health.
+type Rehearser interface {
+	Rehearse(input, text, normalized []byte) (v abi.Verdict, r abi.Result, fuel uint64, err error)
+}
+
 // Source lists the plugins in force.
 type Source interface {
 	// Judges returns an immutable snapshot, sorted by name. A message is

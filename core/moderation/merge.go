@@ -81,7 +81,7 @@ func explain(rec *Record, v abi.Verdict, r *abi.Result) chat.Reason {
 	reason := chat.Reason{Code: ReasonPluginError, Source: "plugin:" + rec.Plugin}
 	switch {
 	case errors.Is(rec.Err, errMissing):
-		reason.Text = "The policy wants the plugin " + rec.Plugin + " to judge this message, but it is not loaded. Tell an operator."
+		reason.Text = "The policy wants the plugin " + rec.Plugin + " to judge this message, but no version of it does. Tell an operator."
 	case errors.Is(rec.Err, ErrQuarantined):
 		reason.Text = "The plugin " + rec.Plugin + " is in quarantine because it failed repeatedly, and messages do not pass without it. Try again later."
 	case rec.Err != nil:

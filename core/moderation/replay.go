@@ -2,6 +2,8 @@ package moderation
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -18,7 +20,7 @@ type Replay struct {
 	Reasons []chat.Reason `json:"reasons,omitempty"`
 	Plugins []Vote        `json:"plugins"`
 	// Missing names recorded plugins of which no version of that module and
-	// configuration is loaded any more: they could not be asked.
+	// configuration is loaded or kept any more: they could not be asked.
 	Missing []string `json:"missing,omitempty"`
 	// Differences say what is not as it was recorded, one sentence each.
 	Differences []string `json:"differences,omitempty"`
@@ -26,11 +28,21 @@ type Replay struct {
 	Equal bool `json:"equal"`
 }
 
-// Replay judges a recorded message again, by the plugins in force that have
-// the module and the configuration of those recorded, with the very bytes they
-// saw. It runs on the caller's goroutine and counts for the plugins as any
-// decision does.
-func (s *Stage) Replay(d *Decision, input []byte) (Replay, error) {
+// Archive brings back versions that are not loaded any more; a Source may be
+// one.
+type Archive interface {
+	// Revive returns the version of a plugin that has that module and that
+	// configuration, see Judge. release frees it; it is called once, after the
+	// last decision.
+	Revive(ctx context.Context, name, digest, config string) (j Judge, release func(), err error)
+}
+
+// Replay judges a recorded message again, with the very bytes the plugins saw,
+// by versions that have the module and the configuration of those recorded:
+// loaded ones, or those that the source keeps, where it is an Archive. It runs
+// on the caller's goroutine and changes nothing for live messages, nor does a
+// plugin's quarantine keep it from being asked; see Rehearser.
+func (s *Stage) Replay(ctx context.Context, d *Decision, input []byte) (Replay, error) {
 	text, err := abi.FieldBytes(input, abi.FieldText)
 	if err != nil {
 		return Replay{}, fmt.Errorf("replay %s: %w", d.ID, err)
@@ -52,12 +64,21 @@ func (s *Stage) Replay(d *Decision, input []byte) (Replay, error) {
 	judges := s.source.Judges()
 	for i := range d.Plugins {
 		was := &d.Plugins[i]
-		j := find(judges, was)
-		if j == nil {
-			r.Missing = append(r.Missing, fmt.Sprintf("%s (module %.12s)", was.Name, was.Digest))
+		if was.Digest == "" && was.Error == errMissing.Error() { // the policy asked for it and nobody judged
+			mg.add(Record{Plugin: was.Name, Part: Enforce, Verdict: abi.Error, Err: errMissing, OnError: abi.Deny}, abi.Deny, &abi.Result{})
+			r.Plugins = append(r.Plugins, *was)
+			continue
+		}
+		j, release, err := s.version(ctx, judges, was)
+		if err != nil {
+			r.Missing = append(r.Missing, fmt.Sprintf("%s (module %.12s): %s", was.Name, was.Digest, clip(sanitize(err.Error()))))
 			continue
 		}
 		r.ask(&mg, j, was, input, text, normalized)
+		release()
+	}
+	if err := ctx.Err(); err != nil {
+		return Replay{}, err
 	}
 	res := mg.result(string(text))
 	r.Verdict, r.Reasons = res.Verdict.String(), res.Reasons
@@ -75,7 +96,7 @@ func (s *Stage) Replay(d *Decision, input []byte) (Replay, error) {
 // ask lets one plugin judge again and compares.
 func (r *Replay) ask(mg *merger, j Judge, was *Vote, input, text, normalized []byte) {
 	start := time.Now()
-	v, result, fuel, err := decide(j, input, text, normalized)
+	v, result, fuel, err := decide(rehearsed{j}, input, text, normalized)
 	rec := Record{
 		Plugin: j.Name(), Digest: j.Digest(), Version: j.Version(), Config: j.ConfigDigest(), OnError: j.OnError(),
 		Verdict: v, Code: result.Code, Score: result.Score, Fuel: fuel, Time: time.Since(start), Err: err,
@@ -109,11 +130,37 @@ func (r *Replay) differ(format string, args ...any) {
 	r.Differences = append(r.Differences, fmt.Sprintf(format, args...))
 }
 
-func find(judges []Judge, was *Vote) Judge {
+var errNotLoaded = errors.New("no version like it is loaded any more")
+
+// version finds the version that judged then.
+func (s *Stage) version(ctx context.Context, judges []Judge, was *Vote) (Judge, func(), error) {
 	for _, j := range judges {
 		if j.Name() == was.Name && j.Digest() == was.Digest && j.ConfigDigest() == was.Config {
-			return j
+			return j, func() {}, nil
 		}
 	}
-	return nil
+	if a, ok := s.source.(Archive); ok {
+		return a.Revive(ctx, was.Name, was.Digest, was.Config)
+	}
+	return nil, nil, errNotLoaded
+}
+
+// Input encodes what plugins are told about m, as Judge does.
+func (s *Stage) Input(m *Message) ([]byte, error) {
+	sc := s.scratch.Get().(*scratch)
+	defer s.put(sc)
+	if err := sc.encode(m, s.cfg.InputBytes); err != nil {
+		return nil, err
+	}
+	return slices.Clone(sc.input), nil
+}
+
+// rehearsed is a judge whose decisions have no consequences.
+type rehearsed struct{ Judge }
+
+func (r rehearsed) Decide(input, text, normalized []byte) (abi.Verdict, abi.Result, uint64, error) {
+	if h, ok := r.Judge.(Rehearser); ok {
+		return h.Rehearse(input, text, normalized)
+	}
+	return r.Judge.Decide(input, text, normalized)
 }

@@ -68,10 +68,11 @@ func New(cfg Config, source Source) (*Stage, error) {
 }
 
 // Judge lets the plugins decide on m, one after another on the caller's
-// goroutine; those whose verdict does not count (see Staged) come last. only restricts them by name: nil means every plugin that wants
-// the room and kind, an empty list none. A name in only that no plugin has is
-// a failed plugin that fails closed: whoever asked for its judgement does not
-// want the message passed without.
+// goroutine; those whose verdict does not count (see Staged) come last. only
+// restricts them by name: nil means every plugin that wants the room and kind,
+// an empty list none. A name in only that no plugin answers to with a verdict
+// that counts is a failed plugin that fails closed: whoever asked for its
+// judgement does not want the message passed without.
 //
 // The error is a *chat.Error when m.Text is not valid UTF-8 (bad_request) or
 // too long for plugins (text_too_long), before any plugin ran; it is ctx's
@@ -111,7 +112,7 @@ func (s *Stage) Judge(ctx context.Context, m *Message, only []string) (Result, e
 	if err := sc.judge(ctx, &mg, judges, parts); err != nil {
 		return Result{Text: m.Text}, err
 	}
-	for _, name := range missing {
+	for _, name := range append(missing, lapsed(mg.res.Records, only)...) {
 		sc.asked = append(sc.asked, -1)
 		mg.add(Record{Plugin: name, Part: Enforce, Verdict: abi.Error, Err: errMissing, OnError: abi.Deny}, abi.Deny, &abi.Result{})
 	}
@@ -188,18 +189,20 @@ func (sc *scratch) ask(j Judge, part Part, start *time.Time) (Record, abi.Result
 	return rec, r
 }
 
-var errMissing = errors.New("moderation: the policy asks for a plugin that is not loaded")
+var errMissing = errors.New("moderation: the policy asks for a plugin that does not judge this message")
 
 func byName(a, b Judge) int { return cmp.Compare(a.Name(), b.Name()) }
 
-// absent returns the names in only that no judge has, sorted, each once. One
-// that is only a shadow this time is not there: it changes nothing.
+// absent returns the names in only that nobody judges this message for,
+// sorted, each once: no judge has the name, or those that have it are only
+// shadows this time, or are not asked at all, as a version on trial is not
+// about people outside its canary, nor a plugin about a room it does not want.
 func absent(judges []Judge, parts []Part, only []string) []string {
 	var names []string
 	for _, name := range only {
 		there := false
 		for i, j := range judges {
-			there = there || parts[i] != Shadow && j.Name() == name
+			there = there || (parts[i] == Enforce || parts[i] == Canary) && j.Name() == name
 		}
 		if !there {
 			names = append(names, name)
@@ -207,6 +210,20 @@ func absent(judges []Judge, parts []Part, only []string) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// lapsed returns the names in only whose version on trial failed with nobody
+// to stand in for it, sorted, each once.
+func lapsed(recs []Record, only []string) []string {
+	var names []string
+	for i := range recs {
+		r := &recs[i]
+		if r.Part == Canary && r.Err != nil && slices.Contains(only, r.Plugin) &&
+			!slices.ContainsFunc(recs, func(o Record) bool { return o.Plugin == r.Plugin && o.Part == Enforce }) {
+			names = append(names, r.Plugin)
+		}
+	}
+	return names
 }
 
 // decide asks one judge and turns whatever breaks the contract into an error.

@@ -93,15 +93,34 @@ func TestStagedJudges(t *testing.T) {
 	}
 }
 
-// A policy that asks for a plugin by name does not get a shadow in its place.
-func TestShadowIsNotThere(t *testing.T) {
-	s := stage(t, as(Shadow, verdict("p", abi.Allow, 0)))
-	if r := judge(t, s, "hello", []string{"p"}); r.Verdict != abi.Deny || !r.Failed {
-		t.Errorf("got %s failed=%v, want the message refused for want of the plugin", r.Verdict, r.Failed)
-	}
-	s = stage(t, as(None, verdict("p", abi.Deny, 0)))
-	if r := judge(t, s, "hello", []string{"p"}); r.Verdict != abi.Allow {
-		t.Errorf("got %s, want a plugin that does not judge this person to be there", r.Verdict)
+// A policy that asks for a plugin by name gets it, or the message is refused:
+// a version that does not judge this message does not stand for it.
+func TestWhatThePolicyAsksForJudges(t *testing.T) {
+	elsewhere := verdict("p", abi.Allow, 0)
+	elsewhere.kinds = "nick"
+	for _, tt := range []struct {
+		name   string
+		judges []Judge
+		want   abi.Verdict
+		failed bool
+	}{
+		{"in force", []Judge{as(Enforce, verdict("p", abi.Flag, 0))}, abi.Flag, false},
+		{"not there", []Judge{verdict("q", abi.Flag, 0)}, abi.Deny, true},
+		{"shadow", []Judge{as(Shadow, verdict("p", abi.Allow, 0))}, abi.Deny, true},
+		{"canary for others", []Judge{as(None, verdict("p", abi.Allow, 0))}, abi.Deny, true},
+		{"canary for others beside one in force", []Judge{as(None, verdict("p", abi.Allow, 0)), as(Enforce, verdict("p", abi.Flag, 0))}, abi.Flag, false},
+		{"canary", []Judge{as(Canary, verdict("p", abi.Flag, 0))}, abi.Flag, false},
+		{"canary that fails, alone", []Judge{as(Canary, failing("p", abi.Allow))}, abi.Deny, true},
+		{"canary that fails beside one in force", []Judge{as(Canary, failing("p", abi.Allow)), as(Shadow, verdict("p", abi.Flag, 0))}, abi.Flag, false},
+		{"in force and open, fails", []Judge{as(Enforce, failing("p", abi.Allow))}, abi.Allow, false},
+		{"of another kind", []Judge{elsewhere}, abi.Deny, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := judge(t, stage(t, tt.judges...), "hello", []string{"p"})
+			if r.Verdict != tt.want || r.Failed != tt.failed {
+				t.Errorf("got %s failed=%v, want %s failed=%v; %s", r.Verdict, r.Failed, tt.want, tt.failed, parts(r.Records))
+			}
+		})
 	}
 }
 
@@ -229,7 +248,7 @@ func TestReplayOfATrial(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := NewDecision("id", m, &res, "policy")
-		r, err := s.Replay(d, res.Input)
+		r, err := s.Replay(t.Context(), d, res.Input)
 		if err != nil || !r.Equal || r.Verdict != "flag" || len(r.Plugins) != 2 {
 			t.Errorf("%s: got %+v, %v, want the same as recorded: %+v", part, r, err, d)
 		}

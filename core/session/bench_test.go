@@ -3,13 +3,17 @@ package session
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"parley/core/chat"
+	"parley/core/evidence"
+	evidencedisk "parley/core/evidence/disk"
 	"parley/core/journal"
+	"parley/sdk/abi"
 )
 
 // void is a Socket that takes everything and keeps nothing.
@@ -69,6 +73,50 @@ func BenchmarkSend(b *testing.B) {
 			w := newWorld(b, nil)
 			if !real {
 				w.store.Journal = &quick{Journal: w.store.Journal}
+			}
+			x := greeted(b, w, "ann")
+			defer x.End()
+			frame := []byte(`{"type":"send","id":"12","room":"lobby","nonce":"6f1c4d0e-0b55-4f0e-9f3e-0a4c8a6f2f11","text":"has anyone seen the minutes of the last meeting?"}`)
+			at := len(`{"type":"send","id":"12","room":"lobby","nonce":"`)
+			n := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				n++
+				copy(frame[at:at+8], fmt.Appendf(nil, "%08x", n))
+				x.Receive(x.Context(), frame)
+			}
+			if sent := w.srv.Stats().Sent.Load(); sent != uint64(n) {
+				b.Fatalf("got %d sent, want %d", sent, n)
+			}
+		})
+	}
+}
+
+// BenchmarkSendJudged is the same with two plugins, and with the record of
+// their decisions, which a keeper writes to its store meanwhile.
+func BenchmarkSendJudged(b *testing.B) {
+	for _, recorded := range []bool{false, true} {
+		name := map[bool]string{false: "not recorded", true: "recorded"}[recorded]
+		b.Run(name, func(b *testing.B) {
+			w := newWorld(b, nil)
+			w.store.Journal = &quick{Journal: w.store.Journal}
+			w.judge(says("bouncer", "damn", abi.Deny), says("careful", "darn", abi.Hold))
+			if recorded {
+				store := must(evidencedisk.Open(evidencedisk.Config{Path: filepath.Join(b.TempDir(), "evidence.db"), MaxBytes: 64 << 20}, w.srv.d.Log))
+				cfg := evidence.Defaults()
+				cfg.NoteBytes = 64 << 20 // one client in a loop is faster than any number of people
+				keeper := must(evidence.New(cfg, store, w.srv.d.Log))
+				ctx, stop := context.WithCancel(context.Background())
+				var wg sync.WaitGroup
+				wg.Go(func() { _ = keeper.Run(ctx) })
+				defer func() {
+					stop()
+					wg.Wait()
+					s := keeper.Stats()
+					b.ReportMetric(float64(s.NotesDropped)/float64(s.Noted+s.NotesDropped), "lost")
+					_ = store.Close()
+				}()
+				w.srv.d.Evidence = keeper
 			}
 			x := greeted(b, w, "ann")
 			defer x.End()

@@ -325,11 +325,14 @@ type keeper struct {
 	mu     sync.Mutex
 	judged int
 	kept   []evidence.Record
+	noted  []evidence.Note
 }
 
 func (k *keeper) Judged() { k.mu.Lock(); k.judged++; k.mu.Unlock() }
 
 func (k *keeper) Keep(r evidence.Record) { k.mu.Lock(); k.kept = append(k.kept, r); k.mu.Unlock() }
+
+func (k *keeper) Note(n evidence.Note) { k.mu.Lock(); k.noted = append(k.noted, n); k.mu.Unlock() }
 
 func TestEvidenceIsKept(t *testing.T) {
 	w := reviewWorld(t)
@@ -347,6 +350,9 @@ func TestEvidenceIsKept(t *testing.T) {
 	if k.judged != 3 || len(k.kept) != 2 {
 		t.Fatalf("got %d judged, %d kept, want 3 and 2", k.judged, len(k.kept))
 	}
+	if len(k.noted) != 3 || k.noted[0].Message.Text != "hello" || k.noted[0].Policy != "test:1" || len(k.noted[0].Result.Records) != 2 || k.noted[2].Result.Verdict != abi.Deny {
+		t.Errorf("got notes %+v, want one for each message", k.noted)
+	}
 	r := k.kept[0]
 	if string(r.ID) != held.ReviewID || r.Verdict != "hold" || r.Policy != "test:1" || r.User != "ann" || len(r.Plugins) != 2 {
 		t.Errorf("got %+v, want the held message", r.Decision)
@@ -358,7 +364,7 @@ func TestEvidenceIsKept(t *testing.T) {
 	if err != nil || len(open) != 1 || open[0].Record != r.Digest() {
 		t.Errorf("got reviews %+v, %v, want one that names the record %s", open, err, r.Digest())
 	}
-	if again := must(stage.Replay(&r.Decision, r.Input)); !again.Equal {
+	if again := must(stage.Replay(t.Context(), &r.Decision, r.Input)); !again.Equal {
 		t.Errorf("replay: got %+v, want the same", again)
 	}
 }

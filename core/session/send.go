@@ -199,6 +199,7 @@ func (x *Session) judge(ctx context.Context, r *room.Room, e *journal.Entry, d *
 	keeper := x.srv.d.Evidence
 	if keeper != nil {
 		keeper.Judged()
+		keeper.Note(evidence.Note{ID: e.ID, Message: m, Result: res, Policy: d.Revision})
 	}
 	if res.Verdict != abi.Hold && res.Verdict != abi.Deny && len(res.Input) == 0 {
 		return judged{res: res}, nil

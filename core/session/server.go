@@ -84,6 +84,7 @@ type Deps struct {
 type Evidence interface {
 	Judged()
 	Keep(evidence.Record)
+	Note(evidence.Note)
 }
 
 // Server holds the sessions of one node.

@@ -4,6 +4,8 @@
 //	meta     schema            version of this layout
 //	records  time id           a record, behind its CRC32C
 //	ids      id                the key in records
+//	blocks   time number       the decisions about many messages, behind
+//	                           their CRC32C; see evidence.AppendBlock
 //
 // bbolt has no checksums, so each record begins with one over its key and its
 // body; one that fails is left out and logged. Any goroutine may call any
@@ -13,6 +15,7 @@ package disk
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -32,8 +35,10 @@ import (
 // Config says where the file is and how large it may grow.
 type Config struct {
 	Path string // its folder must exist
-	// MaxBytes bounds the encoded records together; the oldest make way.
+	// MaxBytes bounds the encoded originals together; the oldest make way.
 	MaxBytes int64
+	// DecisionBytes bounds the decisions in the same way; 0: as MaxBytes.
+	DecisionBytes int64
 }
 
 const (
@@ -53,6 +58,7 @@ var (
 	bucketMeta    = []byte("meta")
 	bucketRecords = []byte("records")
 	bucketIDs     = []byte("ids")
+	bucketBlocks  = []byte("blocks")
 	castagnoli    = crc32.MakeTable(crc32.Castagnoli)
 )
 
@@ -65,15 +71,19 @@ type Store struct {
 	mu      sync.Mutex
 	records int
 	bytes   int64
+
+	decisions  int
+	blockBytes int64
 }
 
 var _ evidence.Store = (*Store)(nil)
 
 // Open opens the file, creating it when it is missing.
 func Open(cfg Config, log *slog.Logger) (*Store, error) {
-	if cfg.MaxBytes < 1 {
-		return nil, fmt.Errorf("evidence: max bytes %d must be above 0", cfg.MaxBytes)
+	if cfg.MaxBytes < 1 || cfg.DecisionBytes < 0 {
+		return nil, fmt.Errorf("evidence: max bytes %d and %d must be above 0", cfg.MaxBytes, cfg.DecisionBytes)
 	}
+	cfg.DecisionBytes = cmp.Or(cfg.DecisionBytes, cfg.MaxBytes)
 	db, err := bolt.Open(cfg.Path, 0o600, &bolt.Options{Timeout: lockPatience, FreelistType: bolt.FreelistMapType})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		err = errors.New("another process holds it; stop that one or choose another data folder")
@@ -91,7 +101,7 @@ func Open(cfg Config, log *slog.Logger) (*Store, error) {
 func (s *Store) setUp() (err error) {
 	defer rescue(&err)
 	return s.db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketRecords, bucketIDs} {
+		for _, name := range [][]byte{bucketMeta, bucketRecords, bucketIDs, bucketBlocks} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -104,6 +114,11 @@ func (s *Store) setUp() (err error) {
 		for k, v := c.First(); k != nil; k, v = c.Next() {
 			s.records++
 			s.bytes += int64(len(v))
+		}
+		c = tx.Bucket(bucketBlocks).Cursor()
+		for k, v := c.First(); k != nil; k, v = c.Next() {
+			s.decisions += countOf(v)
+			s.blockBytes += int64(len(v))
 		}
 		return meta.Put([]byte("schema"), []byte(schema))
 	})
@@ -146,14 +161,11 @@ func seal(key, body []byte) []byte {
 
 // unseal checks and decodes a stored record.
 func unseal(key, rec []byte) (evidence.Record, error) {
-	if len(rec) < sumBytes {
-		return evidence.Record{}, errors.New("it is too short to be a record")
+	b, err := body(key, rec)
+	if err != nil {
+		return evidence.Record{}, err
 	}
-	body := rec[sumBytes:]
-	if crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, body) != binary.LittleEndian.Uint32(rec) {
-		return evidence.Record{}, errors.New("its checksum does not match")
-	}
-	return evidence.Decode(body)
+	return evidence.Decode(b)
 }
 
 // Put implements evidence.Store. A record that cannot be encoded is left out
@@ -231,9 +243,13 @@ func drop(tx *bolt.Tx, keys [][]byte) error {
 func (s *Store) Get(id chat.MessageID) (r evidence.Record, err error) {
 	defer rescue(&err)
 	err = s.db.View(func(tx *bolt.Tx) error {
-		key := tx.Bucket(bucketIDs).Get([]byte(id))
-		if id == "" || key == nil {
+		if id == "" {
 			return evidence.ErrNotFound
+		}
+		key := tx.Bucket(bucketIDs).Get([]byte(id))
+		if key == nil {
+			r, err = decision(tx.Bucket(bucketBlocks), id)
+			return err
 		}
 		r, err = unseal(key, tx.Bucket(bucketRecords).Get(key))
 		if err != nil {
@@ -295,6 +311,19 @@ func (s *Store) Erase(sel evidence.Selection) (total int, err error) {
 	if sel.Empty() {
 		return 0, nil
 	}
+	if sel.Only != evidence.Decisions {
+		if total, err = s.eraseOriginals(sel); err != nil {
+			return total, err
+		}
+	}
+	if sel.Only != evidence.Originals {
+		n, err := s.eraseDecisions(sel)
+		return total + n, err
+	}
+	return total, nil
+}
+
+func (s *Store) eraseOriginals(sel evidence.Selection) (total int, err error) {
 	var from []byte
 	for {
 		n, size, next, err := s.eraseSome(sel, from)

@@ -1,0 +1,4 @@
+package evidence
+
+// RecordsOf makes what is stored of notes.
+var RecordsOf = records
