@@ -32,7 +32,7 @@ import (
 )
 
 // Version numbers what Rewrite produces; caches of its output include it.
-const Version = 4
+const Version = 5
 
 // Exports that the rewriter adds for the host.
 const (

@@ -257,6 +257,58 @@ func TestFrameCountsOperands(t *testing.T) {
 	}
 }
 
+// The prices that docs/plugin-abi.md states.
+func TestPrices(t *testing.T) {
+	const entry = 8
+	none := asm.Cat(0xd0, asm.FuncRef)
+	for _, c := range []struct {
+		name string
+		code []byte
+		want int64
+	}{
+		{"nothing", nil, 0},
+		{"nop and block", asm.Cat(asm.Nop, asm.Block, asm.Empty, asm.End), 1},
+		{"two instructions", asm.Cat(asm.Const(1), asm.Drop), 2},
+		{"division", asm.Cat(asm.Get(0), asm.Const(3), 0x6d, asm.Drop), 3 + 16},
+		{"square root", asm.Cat(asm.Get(0), 0xb7, 0x9f, asm.Drop), 3 + 8},
+		{"float to integer", asm.Cat(asm.Get(0), 0xb7, 0xaa, asm.Drop), 3 + 4},
+		{"load", asm.Cat(asm.Get(0), asm.Load(0), asm.Drop), 2 + 4},
+		{"store", asm.Cat(asm.Get(0), asm.Get(0), asm.Store(0)), 3},
+		{"vector", asm.Cat(asm.Get(0), 0xfd, 0x11, asm.Drop), 2 + 6},
+		{"vector square root", asm.Cat(asm.Get(0), 0xfd, 0x11, 0xfd, asm.U(0xe3), asm.Drop), 2 + 6 + 8},
+		{"both branches of an if", asm.Cat(asm.Get(0), asm.If, asm.Empty, asm.Nop, asm.Const(1), asm.Drop, asm.Else, asm.Const(1), asm.Drop, asm.End), 2 + 2 + 1 + 2},
+		{"a round of a loop", asm.Cat(asm.Loop, asm.Empty, asm.Const(0), asm.BrIf(0), asm.End), 1 + 6 + 2},
+		{"call", asm.Call(2), 8 + entry},
+		{"call of a function of 5 locals", asm.Call(3), 8 + entry + 5},
+		{"call through a table", asm.Cat(asm.Const(0), 0x11, 3, 0), 1 + 8 + entry},
+		{"call of an import", asm.Cat(asm.Const(1), asm.Call(0), asm.Drop), 2 + 2_000},
+		{"memory.grow by nothing", asm.Cat(asm.Const(0), asm.Grow(), asm.Drop), 2 + 2_000},
+		{"memory.grow by a page", asm.Cat(asm.Const(1), asm.Grow(), asm.Drop), 2 + 2_000 + 262_144},
+		{"table.grow", asm.Cat(none, asm.Const(3), 0xfc, 15, 0, asm.Drop), 3 + 2_000 + 3},
+		{"ref.func", asm.Cat(0xd2, 2, asm.Drop), 1 + 2_000},
+		{"table.get", asm.Cat(asm.Const(0), 0x25, 0, asm.Drop), 3},
+		{"memory.fill of 800 bytes", asm.Cat(asm.Const(0), asm.Const(1), asm.Const(800), asm.Fill()), 3 + 16 + 100},
+		{"memory.copy of 7 bytes", asm.Cat(asm.Const(0), asm.Const(1), asm.Const(7), asm.Copy()), 3 + 16},
+		{"table.fill of 5 elements", asm.Cat(asm.Const(1), none, asm.Const(5), 0xfc, 17, 0), 3 + 16 + 5},
+		{"table.copy of 5 elements", asm.Cat(asm.Const(1), asm.Const(0), asm.Const(5), 0xfc, 14, 0, 0), 3 + 16 + 5},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := &asm.Module{Min: 1, Max: 4, Table: asm.Cat(asm.FuncRef, 1, 10, 20), Elements: asm.Cat(1, 0, asm.Const(0), asm.End, 1, 2),
+				Imports: []asm.Import{{Module: "env", Name: "inc", Params: []byte{asm.I32}, Results: []byte{asm.I32}}},
+				Funcs: []asm.Func{{Export: "f", Params: []byte{asm.I32}, Code: c.code},
+					{Code: nil}, {Locals: bytes.Repeat([]byte{asm.I64}, 5)}}}
+			r := start(t, engines["compiler"], rewrite(t, m.Encode(), plenty).Wasm)
+			before := r.global(meter.FuelExport)
+			if _, err := r.call("f", 1); err != nil {
+				t.Fatal(err)
+			}
+			if got := before - r.global(meter.FuelExport); got != entry+c.want {
+				t.Errorf("got %d fuel, want %d", got, entry+c.want)
+			}
+		})
+	}
+}
+
 // Each of these would run for ever, or as good as.
 func TestStops(t *testing.T) {
 	none := []byte{}
