@@ -54,9 +54,13 @@ func (w *rewriter) price(in wasmbin.Instr) int64 {
 	return 1
 }
 
-// code returns the code section with every body rewritten.
+// code returns the code section with every body rewritten, and the one added.
 func (w *rewriter) code() ([]byte, error) {
-	out := appendU32(nil, uint32(len(w.m.Codes)))
+	n := len(w.m.Codes)
+	if w.cfg.slices() {
+		n++
+	}
+	out := appendU32(nil, uint32(n))
 	var body []byte
 	for i := range w.m.Codes {
 		var err error
@@ -65,6 +69,10 @@ func (w *rewriter) code() ([]byte, error) {
 		}
 		out = appendU32(out, uint32(len(body)))
 		out = append(out, body...)
+	}
+	if w.cfg.slices() {
+		body = w.refillBody()
+		out = append(appendU32(out, uint32(len(body))), body...)
 	}
 	return out, nil
 }
