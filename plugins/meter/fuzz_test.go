@@ -73,17 +73,20 @@ func TestCorpus(t *testing.T) {
 
 func sameBehaviour(t *testing.T, seed []byte, arg uint32) {
 	t.Helper()
+	const budget = 100_000 // what takes more slows the fuzzer down
 	plain := (&grower{seed: seed}).module().Encode()
 	probe := start(t, engines["compiler"], rewrite(t, plain, plenty).Wasm)
-	probe.fill(1_000_000)
+	probe.fill(budget)
 	if _, err := probe.call("f", uint64(arg)); err != nil {
 		return // ends by itself, but not soon
 	}
-	used := uint64(1_000_000 - probe.left())
-	for _, cfg := range []meter.Config{plenty, sliced} {
-		metered := rewrite(t, plain, cfg)
-		for engine, rc := range engines {
-			want, got := start(t, rc, plain), start(t, rc, metered.Wasm)
+	used := uint64(budget - probe.left())
+	for engine, rc := range engines {
+		unmetered := compile(t, rc, plain)
+		for _, cfg := range []meter.Config{plenty, sliced} {
+			metered := rewrite(t, plain, cfg)
+			prog := compile(t, rc, metered.Wasm)
+			want, got := unmetered.start(), prog.start()
 			before := bytes.Clone(got.memory())
 			compare(t, engine, want, got, "f", uint64(arg))
 			checkWritten(t, got, before, metered.BlockShift)
@@ -98,7 +101,7 @@ func sameBehaviour(t *testing.T, seed []byte, arg uint32) {
 				budget uint64
 				runs   bool
 			}{{used, true}, {used - 1, false}, {used / 2, false}} {
-				r := start(t, rc, metered.Wasm)
+				r := prog.start()
 				if r.fill(c.budget); cfg == sliced { // the first slice ends somewhere in the middle
 					r.set(meter.FuelExport, int64(c.budget/3))
 					r.set(meter.ReserveExport, int64(c.budget-c.budget/3))

@@ -43,13 +43,14 @@ func rewrite(t testing.TB, wasm []byte, cfg meter.Config) *meter.Metered {
 	return r
 }
 
-// run is a module in one engine.
-type run struct {
-	mod api.Module
-	t   testing.TB
+// program is a module compiled for one engine.
+type program struct {
+	runtime wazero.Runtime
+	code    wazero.CompiledModule
+	t       testing.TB
 }
 
-func start(t testing.TB, rc wazero.RuntimeConfig, wasm []byte) *run {
+func compile(t testing.TB, rc wazero.RuntimeConfig, wasm []byte) *program {
 	t.Helper()
 	ctx := context.Background()
 	r := wazero.NewRuntimeWithConfig(ctx, rc)
@@ -58,11 +59,31 @@ func start(t testing.TB, rc wazero.RuntimeConfig, wasm []byte) *run {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mod, err := r.Instantiate(ctx, wasm)
+	code, err := r.CompileModule(ctx, wasm)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &run{mod, t}
+	return &program{r, code, t}
+}
+
+func (p *program) start() *run {
+	p.t.Helper()
+	mod, err := p.runtime.InstantiateModule(context.Background(), p.code, wazero.NewModuleConfig().WithName(""))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return &run{mod, p.t}
+}
+
+// run is an instance of a program.
+type run struct {
+	mod api.Module
+	t   testing.TB
+}
+
+func start(t testing.TB, rc wazero.RuntimeConfig, wasm []byte) *run {
+	t.Helper()
+	return compile(t, rc, wasm).start()
 }
 
 func (r *run) call(name string, args ...uint64) ([]uint64, error) {
