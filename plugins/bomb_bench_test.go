@@ -16,7 +16,10 @@ import (
 
 // bombs are the modules that would run for ever, by name.
 func bombs() []hostile {
-	names := []string{"endless loop", "endless recursion", "recursion with large frames", "memory.fill bomb", "memory.copy bomb", "memory.grow bomb"}
+	names := []string{"endless loop", "endless recursion", "recursion with large frames",
+		"memory.fill bomb", "memory.copy bomb", "memory.grow bomb", "memory.grow by nothing",
+		"table.fill bomb", "table.copy bomb", "table.grow bomb", "ref.func bomb",
+		"host call bomb", "host call bomb through a table", "bomb of divisions", "bomb of loads that wait for each other"}
 	var out []hostile
 	for _, m := range stoppedModules() {
 		if slices.Contains(names, m.name) {
@@ -26,54 +29,96 @@ func bombs() []hostile {
 	return out
 }
 
-// How long a decision lasts that its budget of 1 million fuel ends.
+// budgets are the defaults: of guests in C, Rust and AssemblyScript, and of Go's.
+var budgets = []struct{ name, manifest string }{
+	{"1 million fuel", `{"limits":{"fuel":1000000}}`},
+	{"50 million fuel", `{"limits":{"fuel":50000000}}`},
+}
+
+// BenchmarkBomb prints how long a decision lasts that its budget ends, of a
+// thousand or more, with making the instance anew that a trap costs.
 func BenchmarkBomb(b *testing.B) {
 	h := newHost(b)
 	for _, m := range bombs() {
-		b.Run(m.name, func(b *testing.B) {
-			p := mustLoad(b, h, m.wasm, "{}")
-			took := make([]time.Duration, 0, b.N)
-			for b.Loop() {
-				start := time.Now()
-				run(p, "x")
-				took = append(took, time.Since(start))
-			}
-			slices.Sort(took)
-			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
-			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
-		})
+		for _, budget := range budgets {
+			b.Run(m.name+", "+budget.name, func(b *testing.B) {
+				p := mustLoad(b, h, m.wasm, budget.manifest)
+				var took []time.Duration
+				for b.Loop() {
+					for range 1_000 {
+						start := time.Now()
+						run(p, "x")
+						took = append(took, time.Since(start))
+					}
+				}
+				reportTimes(b, took)
+			})
+		}
 	}
 }
 
-// BenchmarkGCPause prints the longest of the pauses of the collector's world
-// stop: of an idle process, while a bomb runs on its default budget, and while
-// one runs on a Go guest's.
+// reportTimes prints quantiles in place of the time of an iteration.
+func reportTimes(b *testing.B, took []time.Duration) {
+	slices.Sort(took)
+	us := func(i int) float64 { return float64(took[i].Nanoseconds()) / 1e3 }
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(len(took)), "times")
+	b.ReportMetric(us(len(took)/2), "p50-us")
+	b.ReportMetric(us(len(took)*99/100), "p99-us")
+	b.ReportMetric(us(len(took)-1), "max-us")
+}
+
+// BenchmarkGCPause prints how long the garbage collector stops everything, in a
+// thousand collections or more: while nothing else runs, while Go code or a good
+// plugin does all the time, and while a bomb does, on either default budget.
 func BenchmarkGCPause(b *testing.B) {
-	loop := bombs()[0].wasm
-	for _, c := range []struct{ name, manifest string }{
-		{"nothing runs", ""},
-		{"endless loop, 1 million fuel", "{}"},
-		{"endless loop, 50 million fuel", `{"limits":{"fuel":50000000}}`},
-	} {
+	h := newHost(b)
+	deciding := func(wasm []byte, manifest, text string) func() {
+		p := mustLoad(b, h, wasm, manifest)
+		return func() { run(p, text) }
+	}
+	busy := []struct {
+		name string
+		work func() // runs again and again
+	}{
+		{"nothing runs", nil},
+		{"Go code runs", func() { slices.Sort(slices.Repeat([]int{3, 1, 2}, 1_000)) }},
+		{"a C guest decides", deciding(buildC(b, "words"), words200(), text120)},
+	}
+	for _, m := range bombs() {
+		if !slices.Contains([]string{"endless loop", "endless recursion", "memory.fill bomb", "host call bomb"}, m.name) {
+			continue
+		}
+		for _, budget := range budgets {
+			busy = append(busy, struct {
+				name string
+				work func()
+			}{m.name + ", " + budget.name, deciding(m.wasm, budget.manifest, "x")})
+		}
+	}
+	for _, c := range busy {
 		b.Run(c.name, func(b *testing.B) {
 			var wg sync.WaitGroup
 			stop := make(chan struct{})
-			if c.manifest != "" {
-				p := mustLoad(b, newHost(b), loop, c.manifest)
+			if c.work != nil {
 				wg.Go(func() {
 					for {
 						select {
 						case <-stop:
 							return
 						default:
-							run(p, "x")
+							c.work()
 						}
 					}
 				})
 			}
+			collections := 0
 			before := pauses()
 			for b.Loop() {
-				runtime.GC()
+				for range 1_000 {
+					runtime.GC()
+					collections++
+				}
 			}
 			after := pauses()
 			close(stop)
@@ -81,6 +126,8 @@ func BenchmarkGCPause(b *testing.B) {
 			for i := range after.Counts {
 				after.Counts[i] -= before.Counts[i]
 			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(float64(collections), "times")
 			b.ReportMetric(quantile(after, 0.5)*1e6, "p50-us")
 			b.ReportMetric(quantile(after, 0.99)*1e6, "p99-us")
 			b.ReportMetric(quantile(after, 1)*1e6, "max-us")

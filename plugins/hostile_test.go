@@ -81,6 +81,8 @@ func refusedModules() []hostile {
 			m.Imports = []asm.Import{{Module: "parley", Name: meter.FuelExport}}
 		}), wasmbin.ErrModule, "is not available"},
 		{"start function that recurses", guest(asm.Const64(0), nil, extra(asm.Func{Code: asm.Call(3)}), func(m *asm.Module) { m.Start = 4 }), plugins.ErrTrap, "start function trapped"},
+		{"host call through a table", tabled(asm.Cat(1, 0, asm.Const(0), asm.End, 1, 0), asm.Const(0), 0x11, 0, 0, asm.Drop), wasmbin.ErrModule, "function 0 is imported and may only be called directly"},
+		{"host call by ref.func", tabled(nil, asm.Const(0), 0xd2, 0, 0x26, 0, asm.Const(0), 0x11, 0, 0, asm.Drop), wasmbin.ErrModule, "function 0 is imported and may only be called directly"},
 		{"threads", guest(asm.Cat(0xfe, 0, 2, 0, asm.Const64(0)), nil), wasmbin.ErrModule, "threads"},
 	}
 }
@@ -98,15 +100,37 @@ func TestRefusedAtLoad(t *testing.T) {
 }
 
 // onX runs code for messages of one byte, which the self-test is not.
-func onX(answer []byte, code ...any) []byte {
+func onX(answer []byte, code ...any) []byte { return onXWith(asm.Cat(code...), answer) }
+
+// onXWith does the same in a module that edit changes.
+func onXWith(code, answer []byte, edit ...func(*asm.Module)) []byte {
 	return guest(asm.Cat(asm.Get(localPtr), asm.Load(textAt+4), asm.Const(1), asm.I32Eq,
-		asm.If, asm.I64, asm.Cat(code...), asm.Else, asm.Const64(0), asm.End), answer)
+		asm.If, asm.I64, code, asm.Else, asm.Const64(0), asm.End), answer, edit...)
 }
 
 // answers packs a result of any bytes.
 func answers(v abi.Verdict, b []byte) []byte {
 	return onX(b, asm.Const64(int64(abi.Pack(v, answerAt, uint32(len(b))))))
 }
+
+// tabled imports sched_yield as function 0 and random_get as function 1, has a
+// table with these element segments, and runs code for ever. Function 5 calls
+// random_get.
+func tabled(elements []byte, code ...any) []byte {
+	round := asm.Cat(asm.Loop, asm.Empty, asm.Cat(code...), asm.Br(0), asm.End, asm.Const64(0))
+	return onXWith(round, nil, func(m *asm.Module) {
+		i32 := []byte{asm.I32}
+		m.Imports = []asm.Import{
+			{Module: "wasi_snapshot_preview1", Name: "sched_yield", Results: i32},
+			{Module: "wasi_snapshot_preview1", Name: "random_get", Params: []byte{asm.I32, asm.I32}, Results: i32},
+		}
+		m.Table, m.Elements = asm.Cat(asm.FuncRef, 1, asm.U(100_000), asm.U(100_000)), elements
+	}, extra(asm.Func{Results: []byte{asm.I32}, Code: drawn}))
+}
+
+// drawn draws as many random numbers as one call may: the dearest of the
+// host's functions.
+var drawn = asm.Cat(asm.Const(16_384), asm.Const(1_024), asm.Call(1))
 
 // stoppedModules pass the self-test and misbehave for texts of one byte.
 func stoppedModules() []hostile {
@@ -139,6 +163,15 @@ func stoppedModules() []hostile {
 		{"reason not UTF-8", answers(abi.Deny, abi.AppendResult(nil, &abi.Result{Reason: "\xff"})), plugins.ErrAnswer, "not UTF-8"},
 		{"recursion with large frames", guest(asm.Cat(asm.Get(localPtr), asm.Load(textAt+4), asm.Const(1), asm.I32Eq, asm.If, asm.Empty, asm.Const(0), asm.Call(3), asm.Drop, asm.End, asm.Const64(0)), nil,
 			extra(asm.Func{Params: []byte{asm.I32}, Results: []byte{asm.I32}, Code: asm.Cat(bytes.Repeat(asm.Get(0), 1_000), asm.Get(0), asm.Call(3), bytes.Repeat([]byte{asm.I32Add}, 1_000))})), plugins.ErrStack, "512 KiB of call stack"},
+		{"host call bomb", tabled(nil, drawn, asm.Drop), plugins.ErrFuel, "more than 50000000"},
+		{"host call bomb through a table", tabled(asm.Cat(1, 0, asm.Const(0), asm.End, 1, 5), asm.Const(0), 0x11, 0, 0, asm.Drop), plugins.ErrFuel, "more than 50000000"},
+		{"table.copy bomb", tabled(nil, asm.Const(1), asm.Const(0), asm.Const(99_999), 0xfc, 14, 0, 0), plugins.ErrFuel, "ran out of fuel"},
+		{"bomb of divisions", onX(nil, asm.Const(7), asm.Set(localI), asm.Loop, asm.Empty, bytes.Repeat(asm.Cat(asm.Const(1_000_000_007), asm.Get(localI), 0x6d, asm.Set(localI)), 500), asm.Br(0), asm.End, asm.Const64(0)), plugins.ErrFuel, "ran out of fuel"},
+		{"bomb of loads that wait for each other", onX(nil, asm.Loop, asm.Empty, asm.Get(localI), bytes.Repeat(asm.Load(0), 2_000), asm.Set(localI), asm.Br(0), asm.End, asm.Const64(0)), plugins.ErrFuel, "ran out of fuel"},
+		{"ref.func bomb", tabled(asm.Cat(1, 3, 0, 1, 5), asm.Cat(0xd2, 5, asm.Drop)), plugins.ErrFuel, "ran out of fuel"},
+		{"table.grow bomb", tabled(nil, 0xd0, asm.FuncRef, asm.Const(0), 0xfc, 15, 0, asm.Drop), plugins.ErrFuel, "ran out of fuel"},
+		{"memory.grow by nothing", tabled(nil, asm.Const(0), asm.Grow(), asm.Drop), plugins.ErrFuel, "ran out of fuel"},
+		{"table.fill bomb", tabled(nil, asm.Const(0), 0xd0, asm.FuncRef, asm.Const(100_000), 0xfc, 17, 0), plugins.ErrFuel, "ran out of fuel"},
 		{"memory.copy bomb", onX(nil, asm.Loop, asm.Empty, asm.Const(0), asm.Const(1), asm.Const(65_535), asm.Copy(), asm.Br(0), asm.End, asm.Const64(0)), plugins.ErrFuel, "ran out of fuel"},
 	}
 }

@@ -29,6 +29,7 @@ type instance struct {
 	memory      api.Memory
 	decideFn    api.Function
 	fuel, stack api.MutableGlobal
+	reserve     api.MutableGlobal // nil if fuel is not burnt in slices: see meter.Slice
 	written     api.MutableGlobal // blocks of memory the guest wrote to: see meter.WrittenExport
 	dirty       api.MutableGlobal // nil if no table can change
 	globals     []api.MutableGlobal
@@ -72,6 +73,9 @@ func (p *Plugin) instantiate() (in *instance, err error) {
 	}
 	in.mod, in.memory, in.decideFn = mod, mod.Memory(), mod.ExportedFunction(abi.ExportDecide)
 	in.fuel = mutable(mod, meter.FuelExport)
+	if mod.ExportedGlobal(meter.ReserveExport) != nil {
+		in.reserve = mutable(mod, meter.ReserveExport)
+	}
 	in.stack = mutable(mod, meter.StackExport)
 	in.written = mutable(mod, meter.WrittenExport)
 	if p.prep.Dirty {
@@ -302,16 +306,33 @@ func (in *instance) call(fn api.Function, budget uint64, stack []uint64) (used u
 			err = fmt.Errorf("%w: the runtime failed: %v\n%s", ErrTrap, r, debug.Stack())
 		}
 	}()
-	in.fuel.Set(budget)
+	in.setFuel(budget)
 	in.stack.Set(stackWords)
 	err = fn.CallWithStack(in.ctx, stack)
 	in.said = in.io.flush()
-	left := int64(in.fuel.Get())
+	left := in.fuelLeft()
 	used = budget - uint64(max(left, 0))
 	if err != nil {
 		err = in.explain(err, budget, left)
 	}
 	return used, err
+}
+
+func (in *instance) setFuel(budget uint64) {
+	fuel, reserve := meter.Split(budget, in.reserve != nil)
+	in.fuel.Set(fuel)
+	if in.reserve != nil {
+		in.reserve.Set(reserve)
+	}
+}
+
+// fuelLeft is negative after running out.
+func (in *instance) fuelLeft() int64 {
+	left := in.fuel.Get()
+	if in.reserve != nil {
+		left += in.reserve.Get()
+	}
+	return int64(left)
 }
 
 // explain says why a call failed. The counters tell, because running out of

@@ -52,9 +52,10 @@ func (h *Host) prepare(ctx context.Context, file []byte, limits Limits) (*prepar
 	if err := h.validate(ctx, m); err != nil {
 		return nil, err
 	}
+	granted := h.cfg.limits(limits, p.WASI)
 	metered, err := meter.Rewrite(m, meter.Config{
-		Fuel: setupFuel, StackWords: stackWords,
-		MaxPages: uint32(h.cfg.limits(limits, p.WASI).MemoryBytes / pageBytes),
+		Fuel: setupFuel, Budget: granted.Fuel, StackWords: stackWords,
+		MaxPages: uint32(granted.MemoryBytes / pageBytes),
 	})
 	if err != nil {
 		return nil, err
@@ -103,8 +104,8 @@ const preparedFormat = "parley prepared module 2\n"
 
 func (h *Host) prepareKey(file []byte, limits Limits) string {
 	d := sha256.New()
-	fmt.Fprintf(d, "%s%d %v %v %d %d %d %d\n", preparedFormat, meter.Version, h.cfg.Module, limits,
-		h.cfg.MemoryBytes, h.cfg.GoMemoryBytes, setupFuel, stackWords)
+	fmt.Fprintf(d, "%s%d %v %v %d %d %d %d %d %d\n", preparedFormat, meter.Version, h.cfg.Module, limits,
+		h.cfg.Fuel, h.cfg.GoFuel, h.cfg.MemoryBytes, h.cfg.GoMemoryBytes, setupFuel, stackWords)
 	d.Write(file)
 	return hex.EncodeToString(d.Sum(nil))
 }

@@ -8,41 +8,59 @@ import (
 
 // Prices in fuel. One unit is about the time of a simple instruction; a guest
 // that only runs dear instructions must not gain much over one that runs
-// cheap ones.
+// cheap ones. So each is priced by how long it takes where the next one needs
+// its result: whatever a million fuel buys is done in a millisecond, as
+// BenchmarkInstructions shows. Memory that lies in no cache makes an exception.
 const (
-	callPrice   = 8     // a call's own work, paid by the callee with its locals
-	loopPrice   = 6     // a loop's round: paying takes longer than an empty loop itself
-	hostPrice   = 2_000 // a call into the host: its stubs copy up to 1 KiB
-	dividePrice = 16
-	rootPrice   = 8  // float division and square root
-	bulkShift   = 3  // bulk memory: 8 bytes a unit
-	growShift   = 17 // memory.grow: 2 units a byte, since each time all memory is allocated anew, cleared and copied
-	frameWords  = 8  // call stack of a function without params and locals
+	callPrice    = 8     // a call's own work, paid by the callee with its locals
+	loopPrice    = 6     // a loop's round: paying takes longer than an empty loop itself
+	hostPrice    = 2_000 // what Go code does: a call of an import, whose stubs copy up to 1 KiB; growing; ref.func
+	loadPrice    = 4     // from the second cache
+	dividePrice  = 16
+	rootPrice    = 8  // float division and square root
+	convertPrice = 4  // float to integer
+	vectorPrice  = 6  // SIMD: many are made of several machine instructions
+	bulkPrice    = 16 // bulk memory and tables, besides their length
+	bulkShift    = 3  // bulk memory: 8 bytes a unit
+	growShift    = 18 // memory.grow: 4 units a byte, since each time all memory is allocated anew, cleared and copied
+	frameWords   = 8  // call stack of a function without params and locals
 )
 
 // price returns what one instruction costs apart from its operand.
 func (w *rewriter) price(in wasmbin.Instr) int64 {
 	switch op := in.Op; {
-	case op == wasmbin.OpCall && in.Index < uint32(len(w.m.Imports)):
+	case op == wasmbin.OpCall && in.Index < uint32(len(w.m.Imports)),
+		op == wasmbin.OpMemoryGrow, op == wasmbin.OpTableGrow, op == wasmbin.OpRefFunc:
 		return hostPrice
-	case op == wasmbin.OpCall, op == wasmbin.OpCallIndirect, op>>8 == 0xfc && op >= wasmbin.OpMemoryInit,
-		op == wasmbin.OpMemoryGrow:
+	case op == wasmbin.OpCall, op == wasmbin.OpCallIndirect:
 		return callPrice
+	case op >= 0x28 && op <= 0x35:
+		return loadPrice
 	case op >= 0x6d && op <= 0x70, op >= 0x7f && op <= 0x82: // i32, i64: div and rem
 		return dividePrice
 	case op == 0x91, op == 0x95, op == 0x9f, op == 0xa3: // f32, f64: sqrt and div
 		return rootPrice
+	case op >= 0xa8 && op <= 0xab, op >= 0xae && op <= 0xb1, op>>8 == 0xfc && op < wasmbin.OpMemoryInit: // trunc
+		return convertPrice
+	case op>>8 == 0xfc: // memory.init and those after it
+		return bulkPrice
 	case op == 0xfde3, op == 0xfde7, op == 0xfdef, op == 0xfdf3: // f32x4, f64x2: sqrt and div
 		return rootPrice
+	case op>>8 == 0xfd:
+		return vectorPrice
 	case op == wasmbin.OpEnd, op == 0x01: // no code
 		return 0
 	}
 	return 1
 }
 
-// code returns the code section with every body rewritten.
+// code returns the code section with every body rewritten, and the one added.
 func (w *rewriter) code() ([]byte, error) {
-	out := appendU32(nil, uint32(len(w.m.Codes)))
+	n := len(w.m.Codes)
+	if w.cfg.slices() {
+		n++
+	}
+	out := appendU32(nil, uint32(n))
 	var body []byte
 	for i := range w.m.Codes {
 		var err error
@@ -51,6 +69,10 @@ func (w *rewriter) code() ([]byte, error) {
 		}
 		out = appendU32(out, uint32(len(body)))
 		out = append(out, body...)
+	}
+	if w.cfg.slices() {
+		body = w.refillBody()
+		out = append(appendU32(out, uint32(len(body))), body...)
 	}
 	return out, nil
 }

@@ -4,6 +4,7 @@ import "parley/plugins/wasmbin"
 
 // Opcodes the emitter uses beyond those wasmbin names.
 const (
+	dropOp    wasmbin.Op = 0x1a
 	selectOp  wasmbin.Op = 0x1b
 	i32LtU    wasmbin.Op = 0x49
 	i64LtS    wasmbin.Op = 0x53
@@ -60,67 +61,6 @@ func (e *emitter) index(op wasmbin.Op, i uint32) { e.out = appendU32(append(e.ou
 func (e *emitter) const64(v int64)               { e.out = appendS64(append(e.out, byte(wasmbin.OpI64Const)), v) }
 func (e *emitter) const32(v int32) {
 	e.out = appendS64(append(e.out, byte(wasmbin.OpI32Const)), int64(v))
-}
-
-// enter charges at a function's entry and takes its frame from the stack.
-func (e *emitter) enter(price, frame int64, calls bool) {
-	e.index(wasmbin.OpGlobalGet, e.w.fuel)
-	e.const64(price)
-	e.op(i64Sub)
-	e.index(wasmbin.OpLocalTee, e.l64)
-	e.index(wasmbin.OpGlobalSet, e.w.fuel)
-	e.index(wasmbin.OpLocalGet, e.l64)
-	if calls {
-		e.index(wasmbin.OpGlobalGet, e.w.stack)
-		e.const64(frame)
-		e.op(i64Sub)
-		e.index(wasmbin.OpLocalTee, e.l64)
-		e.index(wasmbin.OpGlobalSet, e.w.stack)
-		e.index(wasmbin.OpLocalGet, e.l64)
-		e.op(i64Or) // one test for both: negative if either is
-	}
-	e.trapIfNegative()
-}
-
-// charge takes a fixed price.
-func (e *emitter) charge(price int64) {
-	e.index(wasmbin.OpGlobalGet, e.w.fuel)
-	e.const64(price)
-	e.pay()
-}
-
-// chargeOperand takes a price from the i32 on top of the stack, which stays
-// there, shifted by shift: to the left if positive.
-func (e *emitter) chargeOperand(shift int64) {
-	e.index(wasmbin.OpLocalTee, e.l32)
-	e.index(wasmbin.OpGlobalGet, e.w.fuel)
-	e.index(wasmbin.OpLocalGet, e.l32)
-	e.op(extendU32)
-	switch {
-	case shift > 0:
-		e.const64(shift)
-		e.op(i64Shl)
-	case shift < 0:
-		e.const64(-shift)
-		e.op(i64ShrU)
-	}
-	e.pay()
-}
-
-// pay subtracts, stores and tests. The counter cannot wrap: it traps at the
-// first negative value, and no single price reaches 2^46.
-func (e *emitter) pay() {
-	e.op(i64Sub)
-	e.index(wasmbin.OpLocalTee, e.l64)
-	e.index(wasmbin.OpGlobalSet, e.w.fuel)
-	e.index(wasmbin.OpLocalGet, e.l64)
-	e.trapIfNegative()
-}
-
-func (e *emitter) trapIfNegative() {
-	e.const64(0)
-	e.op(i64LtS)
-	e.out = append(e.out, byte(wasmbin.OpIf), 0x40, byte(wasmbin.OpUnreachable), byte(wasmbin.OpEnd))
 }
 
 // instructions copies a body without its final end, charging at loops and

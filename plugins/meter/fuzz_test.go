@@ -32,20 +32,22 @@ func FuzzRewriteValid(f *testing.F) {
 		if _, err := r.CompileModule(ctx, m.Encode()); err != nil {
 			return
 		}
-		metered, err := meter.Rewrite(m, plenty)
-		if err != nil {
-			return
-		}
-		if _, err := r.CompileModule(ctx, metered.Wasm); err != nil {
-			t.Fatalf("valid before, then: %v\n%x", err, metered.Wasm)
+		for _, cfg := range []meter.Config{plenty, sliced} {
+			metered, err := meter.Rewrite(m, cfg)
+			if err != nil {
+				return
+			}
+			if _, err := r.CompileModule(ctx, metered.Wasm); err != nil {
+				t.Fatalf("valid before, then: %v\n%x", err, metered.Wasm)
+			}
 		}
 	})
 }
 
 // FuzzSameBehaviour grows a program from the input, one that ends by itself,
-// and runs it with and without metering on both engines. Results, memory and
-// globals must agree, fuel must agree between the engines, and with half the
-// fuel the metered one must stop.
+// and runs it with and without metering, in slices and without, on both
+// engines. Results, memory and fuel must agree, and with one unit less the
+// metered one must stop.
 func FuzzSameBehaviour(f *testing.F) {
 	f.Add([]byte("\x05\x01\x02\x03\x04\x05\x06\x07\x08\x09"), uint32(3))
 	f.Add([]byte("control flow grows from these bytes: 0123456789 abcdefghij"), uint32(0))
@@ -71,31 +73,45 @@ func TestCorpus(t *testing.T) {
 
 func sameBehaviour(t *testing.T, seed []byte, arg uint32) {
 	t.Helper()
+	const budget = 100_000 // what takes more slows the fuzzer down
 	plain := (&grower{seed: seed}).module().Encode()
-	metered := rewrite(t, plain, plenty)
-	probe := start(t, engines["compiler"], metered.Wasm)
-	probe.set(meter.FuelExport, 1_000_000)
+	probe := start(t, engines["compiler"], rewrite(t, plain, plenty).Wasm)
+	probe.fill(budget)
 	if _, err := probe.call("f", uint64(arg)); err != nil {
 		return // ends by itself, but not soon
 	}
-	var used []int64
+	used := uint64(budget - probe.left())
 	for engine, rc := range engines {
-		want, got := start(t, rc, plain), start(t, rc, metered.Wasm)
-		before := bytes.Clone(got.memory())
-		compare(t, engine, want, got, "f", uint64(arg))
-		checkWritten(t, got, before, metered.BlockShift)
-		used = append(used, plenty.Fuel-got.global(meter.FuelExport))
-		if got := got.global(meter.StackExport); got != plenty.StackWords {
-			t.Fatalf("%s: got %d words of stack left, want all", engine, got)
+		unmetered := compile(t, rc, plain)
+		for _, cfg := range []meter.Config{plenty, sliced} {
+			metered := rewrite(t, plain, cfg)
+			prog := compile(t, rc, metered.Wasm)
+			want, got := unmetered.start(), prog.start()
+			before := bytes.Clone(got.memory())
+			compare(t, engine, want, got, "f", uint64(arg))
+			checkWritten(t, got, before, metered.BlockShift)
+			if got := plenty.Fuel - uint64(got.left()); got != used || used == 0 {
+				t.Fatalf("%s: got %d fuel used, want %d", engine, got, used)
+			}
+			if got := got.global(meter.StackExport); got != plenty.StackWords {
+				t.Fatalf("%s: got %d words of stack left, want all", engine, got)
+			}
+			// What it used is what it needs, to the last unit.
+			for _, c := range []struct {
+				budget uint64
+				runs   bool
+			}{{used, true}, {used - 1, false}, {used / 2, false}} {
+				r := prog.start()
+				if r.fill(c.budget); cfg == sliced { // the first slice ends somewhere in the middle
+					r.set(meter.FuelExport, int64(c.budget/3))
+					r.set(meter.ReserveExport, int64(c.budget-c.budget/3))
+				}
+				_, err := r.call("f", uint64(arg))
+				if (err == nil) != c.runs || (r.left() >= 0) != c.runs || c.runs && r.left() != 0 {
+					t.Fatalf("%s: got %v and %d left of %d, it needs %d", engine, err, r.left(), c.budget, used)
+				}
+			}
 		}
-	}
-	if used[0] != used[1] || used[0] <= 0 {
-		t.Fatalf("got fuel used %v, want the same on both engines", used)
-	}
-	poor := start(t, engines["compiler"], metered.Wasm)
-	poor.set(meter.FuelExport, used[0]/2)
-	if _, err := poor.call("f", uint64(arg)); err == nil || poor.global(meter.FuelExport) >= 0 {
-		t.Fatalf("got %v with half of %d fuel, want it to run out", err, used[0])
 	}
 }
 

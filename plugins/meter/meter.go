@@ -26,21 +26,23 @@ package meter
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"parley/plugins/wasmbin"
 )
 
 // Version numbers what Rewrite produces; caches of its output include it.
-const Version = 4
+const Version = 6
 
 // Exports that the rewriter adds for the host.
 const (
-	Prefix      = "parley_"       // no export of the original may begin so
-	FuelExport  = "parley_fuel"   // i64, mutable: fuel left; negative after running out
-	StackExport = "parley_stack"  // i64, mutable: words of call stack left; negative after recursing too deeply
-	DirtyExport = "parley_dirty"  // i32, mutable: not 0 after a table or segment changed; absent if none can
-	globalName  = "parley_global" // followed by the index: each mutable global of the original
+	Prefix        = "parley_"        // no export of the original may begin so
+	FuelExport    = "parley_fuel"    // i64, mutable: fuel left; with that of ReserveExport negative after running out
+	ReserveExport = "parley_reserve" // i64, mutable: fuel left beside the slice in use; absent if there are no slices
+	StackExport   = "parley_stack"   // i64, mutable: words of call stack left; negative after recursing too deeply
+	DirtyExport   = "parley_dirty"   // i32, mutable: not 0 after a table or segment changed; absent if none can
+	globalName    = "parley_global"  // followed by the index: each mutable global of the original
 
 	// WrittenExport is an i64, mutable: bit n is set if the guest may have
 	// written to a block of memory whose number is n modulo 64. A write that
@@ -55,10 +57,13 @@ var ErrMeter = errors.New("wasm module cannot be metered")
 // Config says what the start function may use and how far memory may grow.
 // Later calls use what the host puts into the counters.
 type Config struct {
-	Fuel       int64  // initial value of FuelExport
+	Fuel       uint64 // initial value of FuelExport, and of ReserveExport if there are slices: see Split
+	Budget     uint64 // fuel of the largest later call; above SliceAbove it is burnt in slices
 	StackWords int64  // initial value of StackExport, in words of 8 bytes
 	MaxPages   uint32 // of 64 KiB; bounds the memory's maximum
 }
+
+func (c Config) slices() bool { return c.Budget > SliceAbove }
 
 // Metered is a rewritten module.
 type Metered struct {
@@ -92,11 +97,13 @@ func Rewrite(m *wasmbin.Module, cfg Config) (*Metered, error) {
 			return nil, fmt.Errorf("%w: export %q: names beginning with %q are reserved for the host", ErrMeter, e.Name, Prefix)
 		}
 	}
-	w := &rewriter{m: m, cfg: cfg, types: len(m.Types)}
-	w.fuel = uint32(len(m.Globals))
-	w.stack, w.written, w.dirty = w.fuel+1, w.fuel+2, w.fuel+3
+	w := &rewriter{m: m, cfg: cfg, types: slices.Clone(m.Types)}
+	w.addGlobals()
+	if cfg.slices() {
+		w.refill, w.refillType = uint32(len(m.Imports)+len(m.Funcs)), w.typeOf(nil, nil)
+	}
 	w.shift = blockShift(m.Memory.Min)
-	if err := w.globalExports(); err != nil {
+	if err := w.exportGlobals(); err != nil {
 		return nil, err
 	}
 	code, err := w.code()
@@ -108,15 +115,49 @@ func Rewrite(m *wasmbin.Module, cfg Config) (*Metered, error) {
 
 // rewriter is the state of one Rewrite.
 type rewriter struct {
-	m                           *wasmbin.Module
-	cfg                         Config
-	fuel, stack, written, dirty uint32 // indices of the added globals
-	shift                       uint
-	names                       []string
-	exports                     []byte // encoded exports to add
-	nexports                    int
-	types                       int    // with those added
-	addedTypes                  []byte // encoded
+	m     *wasmbin.Module
+	cfg   Config
+	shift uint
+	names []string
+	types []wasmbin.FuncType // the module's, then those added
+
+	// Indices of the added globals, those that there are.
+	fuel, stack, written, dirty, reserve uint32
+	globals                              []byte // those, encoded
+	nglobals                             int
+	exports                              []byte // encoded exports to add
+	nexports                             int
+
+	// The added function, if there are slices.
+	refill, refillType uint32
+}
+
+// addGlobals adds the globals that count and their exports.
+func (w *rewriter) addGlobals() {
+	fuel, reserve := Split(w.cfg.Fuel, w.cfg.slices())
+	w.fuel = w.addGlobal(FuelExport, wasmbin.I64, int64(fuel))
+	w.stack = w.addGlobal(StackExport, wasmbin.I64, w.cfg.StackWords)
+	w.written = w.addGlobal(WrittenExport, wasmbin.I64, 0)
+	if w.m.TableWrites {
+		w.dirty = w.addGlobal(DirtyExport, wasmbin.I32, 0)
+	}
+	if w.cfg.slices() {
+		w.reserve = w.addGlobal(ReserveExport, wasmbin.I64, int64(reserve))
+	}
+}
+
+// addGlobal adds a mutable integer and returns its index.
+func (w *rewriter) addGlobal(export string, t byte, initial int64) uint32 {
+	op := wasmbin.OpI64Const
+	if t == wasmbin.I32 {
+		op = wasmbin.OpI32Const
+	}
+	w.globals = append(w.globals, t, 1, byte(op))
+	w.globals = append(appendS64(w.globals, initial), byte(wasmbin.OpEnd))
+	index := uint32(len(w.m.Globals) + w.nglobals)
+	w.nglobals++
+	w.export(export, index)
+	return index
 }
 
 func (w *rewriter) export(name string, global uint32) {
@@ -127,14 +168,8 @@ func (w *rewriter) export(name string, global uint32) {
 	w.nexports++
 }
 
-// globalExports lists what the host must be able to read and write.
-func (w *rewriter) globalExports() error {
-	w.export(FuelExport, w.fuel)
-	w.export(StackExport, w.stack)
-	w.export(WrittenExport, w.written)
-	if w.m.TableWrites {
-		w.export(DirtyExport, w.dirty)
-	}
+// exportGlobals exports the module's own globals that a reset must put back.
+func (w *rewriter) exportGlobals() error {
 	for i, g := range w.m.Globals {
 		if !g.Mutable {
 			continue
@@ -158,13 +193,15 @@ func (w *rewriter) assemble(code []byte) []byte {
 		bodies[s.ID] = s.Body
 	}
 	bodies[wasmbin.SectionMemory] = w.memory()
-	globals, nglobals := w.newGlobals()
-	bodies[wasmbin.SectionGlobal] = extend(bodies[wasmbin.SectionGlobal], len(w.m.Globals), globals, nglobals)
+	bodies[wasmbin.SectionGlobal] = extend(bodies[wasmbin.SectionGlobal], len(w.m.Globals), w.globals, w.nglobals)
 	bodies[wasmbin.SectionExport] = extend(bodies[wasmbin.SectionExport], len(w.m.Exports), w.exports, w.nexports)
-	if w.types > len(w.m.Types) {
-		bodies[wasmbin.SectionType] = extend(bodies[wasmbin.SectionType], len(w.m.Types), w.addedTypes, w.types-len(w.m.Types))
+	if w.cfg.slices() {
+		bodies[wasmbin.SectionFunction] = extend(bodies[wasmbin.SectionFunction], len(w.m.Funcs), appendU32(nil, w.refillType), 1)
 	}
-	if len(w.m.Codes) > 0 {
+	if added := w.types[len(w.m.Types):]; len(added) > 0 {
+		bodies[wasmbin.SectionType] = extend(bodies[wasmbin.SectionType], len(w.m.Types), encodeTypes(added), len(added))
+	}
+	if len(w.m.Codes) > 0 || w.cfg.slices() {
 		bodies[wasmbin.SectionCode] = code
 	}
 	out := []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
@@ -190,19 +227,6 @@ func (w *rewriter) memory() []byte {
 	return appendU32(appendU32([]byte{1, 1}, w.m.Memory.Min), most)
 }
 
-// newGlobals encodes the added globals in the order of their indices and
-// returns how many they are.
-func (w *rewriter) newGlobals() ([]byte, int) {
-	b := append([]byte{wasmbin.I64, 1, byte(wasmbin.OpI64Const)}, appendS64(nil, w.cfg.Fuel)...)
-	b = append(b, byte(wasmbin.OpEnd), wasmbin.I64, 1, byte(wasmbin.OpI64Const))
-	b = append(appendS64(b, w.cfg.StackWords), byte(wasmbin.OpEnd))
-	b = append(b, wasmbin.I64, 1, byte(wasmbin.OpI64Const), 0, byte(wasmbin.OpEnd))
-	if !w.m.TableWrites {
-		return b, 3
-	}
-	return append(b, wasmbin.I32, 1, byte(wasmbin.OpI32Const), 0, byte(wasmbin.OpEnd)), 4
-}
-
 // resultBlock returns the block type that has a function's results.
 func (w *rewriter) resultBlock(results []byte) []byte {
 	switch len(results) {
@@ -211,14 +235,26 @@ func (w *rewriter) resultBlock(results []byte) []byte {
 	case 1:
 		return results
 	}
-	for i, t := range w.m.Types {
-		if len(t.Params) == 0 && string(t.Results) == string(results) {
-			return appendS64(nil, int64(i))
+	return appendS64(nil, int64(w.typeOf(nil, results)))
+}
+
+// typeOf returns the index of a function type, which is added if the module
+// has none such.
+func (w *rewriter) typeOf(params, results []byte) uint32 {
+	for i, t := range w.types {
+		if string(t.Params) == string(params) && string(t.Results) == string(results) {
+			return uint32(i)
 		}
 	}
-	w.addedTypes = append(w.addedTypes, 0x60, 0)
-	w.addedTypes = appendU32(w.addedTypes, uint32(len(results)))
-	w.addedTypes = append(w.addedTypes, results...)
-	w.types++
-	return appendS64(nil, int64(w.types-1))
+	w.types = append(w.types, wasmbin.FuncType{Params: params, Results: results})
+	return uint32(len(w.types) - 1)
+}
+
+func encodeTypes(types []wasmbin.FuncType) (b []byte) {
+	for _, t := range types {
+		b = appendU32(append(b, 0x60), uint32(len(t.Params)))
+		b = appendU32(append(b, t.Params...), uint32(len(t.Results)))
+		b = append(b, t.Results...)
+	}
+	return b
 }

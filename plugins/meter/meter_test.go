@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tetratelabs/wazero"
@@ -21,7 +24,11 @@ var engines = map[string]wazero.RuntimeConfig{
 	"interpreter": wazero.NewRuntimeConfigInterpreter().WithDebugInfoEnabled(false),
 }
 
-var plenty = meter.Config{Fuel: 1 << 40, StackWords: 1 << 16, MaxPages: 16}
+var (
+	plenty = meter.Config{Fuel: 1 << 40, StackWords: 1 << 16, MaxPages: 16}
+	// sliced is plenty in slices.
+	sliced = meter.Config{Fuel: 1 << 40, Budget: 1 << 40, StackWords: 1 << 16, MaxPages: 16}
+)
 
 func rewrite(t testing.TB, wasm []byte, cfg meter.Config) *meter.Metered {
 	t.Helper()
@@ -36,13 +43,14 @@ func rewrite(t testing.TB, wasm []byte, cfg meter.Config) *meter.Metered {
 	return r
 }
 
-// run is a module in one engine.
-type run struct {
-	mod api.Module
-	t   testing.TB
+// program is a module compiled for one engine.
+type program struct {
+	runtime wazero.Runtime
+	code    wazero.CompiledModule
+	t       testing.TB
 }
 
-func start(t testing.TB, rc wazero.RuntimeConfig, wasm []byte) *run {
+func compile(t testing.TB, rc wazero.RuntimeConfig, wasm []byte) *program {
 	t.Helper()
 	ctx := context.Background()
 	r := wazero.NewRuntimeWithConfig(ctx, rc)
@@ -51,11 +59,31 @@ func start(t testing.TB, rc wazero.RuntimeConfig, wasm []byte) *run {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mod, err := r.Instantiate(ctx, wasm)
+	code, err := r.CompileModule(ctx, wasm)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &run{mod, t}
+	return &program{r, code, t}
+}
+
+func (p *program) start() *run {
+	p.t.Helper()
+	mod, err := p.runtime.InstantiateModule(context.Background(), p.code, wazero.NewModuleConfig().WithName(""))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return &run{mod, p.t}
+}
+
+// run is an instance of a program.
+type run struct {
+	mod api.Module
+	t   testing.TB
+}
+
+func start(t testing.TB, rc wazero.RuntimeConfig, wasm []byte) *run {
+	t.Helper()
+	return compile(t, rc, wasm).start()
 }
 
 func (r *run) call(name string, args ...uint64) ([]uint64, error) {
@@ -68,132 +96,51 @@ func (r *run) set(name string, v int64) {
 	r.mod.ExportedGlobal(name).(api.MutableGlobal).Set(uint64(v))
 }
 
+// fill gives a budget of fuel, left tells what remains of it.
+func (r *run) fill(budget uint64) {
+	slices := r.mod.ExportedGlobal(meter.ReserveExport) != nil
+	fuel, reserve := meter.Split(budget, slices)
+	r.set(meter.FuelExport, int64(fuel))
+	if slices {
+		r.set(meter.ReserveExport, int64(reserve))
+	}
+}
+
+func (r *run) left() int64 {
+	if r.mod.ExportedGlobal(meter.ReserveExport) == nil {
+		return r.global(meter.FuelExport)
+	}
+	return r.global(meter.FuelExport) + r.global(meter.ReserveExport)
+}
+
 func (r *run) memory() []byte {
 	b, _ := r.mod.Memory().Read(0, r.mod.Memory().Size())
 	return b
-}
-
-// Every program has f(i32) and must do the same with and without metering.
-var programs = map[string]*asm.Module{
-	"straight": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil, asm.Get(0), asm.Const(3), asm.I32Mul)}},
-	"loop": {Min: 1, Funcs: []asm.Func{f1(asm.I32, []byte{asm.I32},
-		asm.Loop, asm.Empty,
-		asm.Get(1), asm.Get(0), asm.I32Add, asm.Set(1),
-		asm.Get(0), asm.Const(1), asm.I32Sub, asm.Tee(0), asm.Const(1000), asm.I32LtU, asm.If, asm.Empty, asm.Br(1), asm.End,
-		asm.End, asm.Get(1))}},
-	"loop with params and result": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
-		asm.Get(0), asm.Loop, 3, // the type of "two", index 3
-		asm.Const(1), asm.I32Add, asm.Tee(0), asm.Get(0), asm.Const(50), asm.I32LtU, asm.BrIf(0), asm.End),
-		{}, {}, {Params: []byte{asm.I32}, Results: []byte{asm.I32}, Code: asm.Get(0)}}},
-	"return in nested blocks": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
-		asm.Get(0), asm.Call(1), asm.Drop,
-		asm.Block, asm.Empty, asm.Loop, asm.Empty, asm.Get(0), asm.If, asm.Empty,
-		asm.Const(9), asm.Const(7), asm.Return, asm.End, asm.End, asm.End,
-		asm.Const(8)), f1(asm.I32, nil, asm.Get(0))}},
-	"branch out of the function": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
-		asm.Get(0), asm.Call(1), asm.Get(0), asm.BrIf(0), asm.Drop,
-		asm.Block, asm.Empty, asm.Const(4), asm.Br(1), asm.End, asm.Unreachable), f1(asm.I32, nil, asm.Get(0))}},
-	"branch table out of the function": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
-		asm.Call(1), asm.Block, asm.I32, asm.Const(1), asm.Get(0), 0x0e, 1, 1, 0, asm.End, asm.Const(10), asm.I32Add),
-		{Code: []byte{asm.Nop}}}},
-	"two results": {Min: 1, Funcs: []asm.Func{
-		{Export: "f", Params: []byte{asm.I32}, Results: []byte{asm.I32, asm.I64}, Code: asm.Cat(asm.Get(0), asm.Call(1))},
-		{Params: []byte{asm.I32}, Results: []byte{asm.I32, asm.I64}, Code: asm.Cat(
-			asm.Get(0), asm.If, asm.Empty, asm.Const(0), asm.Call(1), asm.Return, asm.End, asm.Const(1), asm.Const64(-2))}}},
-	"two results of a type at hand": {Min: 1, Funcs: []asm.Func{
-		{Export: "f", Params: []byte{asm.I32}, Results: []byte{asm.I32, asm.I32}, Code: asm.Call(1)},
-		{Results: []byte{asm.I32, asm.I32}, Code: asm.Cat(asm.Const(1), asm.Const(2))}}},
-	"recursion": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
-		asm.Get(0), asm.If, asm.I32, asm.Get(0), asm.Const(1), asm.I32Sub, asm.Call(0), asm.Get(0), asm.I32Add,
-		asm.Else, asm.Const(0), asm.End)}},
-	"indirect call": {Min: 1, Table: asm.Cat(asm.FuncRef, 0, 2), Elements: asm.Cat(1, 0, asm.Const(0), asm.End, 2, 1, 2),
-		Funcs: []asm.Func{f1(asm.I32, nil, asm.Get(0), asm.Get(0), asm.Const(2), 0x70, 0x11, 1, 0),
-			{Params: []byte{asm.I32}, Results: []byte{asm.I32}, Code: asm.Const(5)}, {Params: []byte{asm.I32}, Results: []byte{asm.I32}, Code: asm.Const(6)}}},
-	"import": {Min: 1, Imports: []asm.Import{{Module: "env", Name: "inc", Params: []byte{asm.I32}, Results: []byte{asm.I32}}},
-		Funcs: []asm.Func{f1(asm.I32, nil, asm.Get(0), asm.Call(0))}},
-	"globals": {Min: 1, Globals: []asm.Global{{Type: asm.I32, Mutable: true, Init: asm.Const(3)}, {Type: asm.I64, Init: asm.Const64(4)}},
-		Funcs: []asm.Func{f1(asm.I32, nil, asm.GlobalGet(0), asm.Get(0), asm.I32Add, asm.GlobalSet(0), asm.GlobalGet(0))}},
-	"bulk memory": {Min: 1, Data: []byte("hello"), Funcs: []asm.Func{f1(asm.I32, nil,
-		asm.Const(100), asm.Const(7), asm.Get(0), asm.Fill(), asm.Const(200), asm.Const(0), asm.Get(0), asm.Copy(), asm.Load8At(100))}},
-	"memory.init and data.drop": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
-		asm.Const(9), asm.Const(0), asm.Const(3), 0xfc, 8, 0, 0, 0xfc, 9, 0, asm.Load8At(10))},
-		Count: 1, Tail: asm.Section(11, asm.Cat(1, 1, 3, 'a', 'b', 'c'))},
-	"grow": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil, asm.Const(1), asm.Grow(), asm.Drop, 0x3f, 0)}, Max: 3},
-	"tables": {Min: 1, Table: asm.Cat(asm.FuncRef, 1, 2, 8), Elements: asm.Cat(1, 1, 0, 1, 0),
-		Funcs: []asm.Func{f1(asm.I32, nil,
-			asm.Const(0), asm.Const(0), asm.Const(1), 0xfc, 12, 0, 0, // table.init
-			0xfc, 13, 0, // elem.drop
-			asm.Const(1), asm.Const(0), asm.Const(1), 0xfc, 14, 0, 0, // table.copy
-			asm.Const(0), 0xd0, 0x70, 0x26, 0, // table.set
-			0xd0, 0x70, asm.Const(3), 0xfc, 15, 0, asm.Drop, // table.grow
-			asm.Const(2), 0xd0, 0x70, asm.Const(1), 0xfc, 17, 0, // table.fill
-			0xfc, 16, 0)}},
-	"floats and vectors": {Min: 1, Funcs: []asm.Func{{Export: "f", Params: []byte{asm.I32}, Results: []byte{asm.F64}, Locals: []byte{asm.V128, asm.F64},
-		Code: asm.Cat(asm.Get(0), 0xfd, 0x11, asm.Tee(1), asm.Get(1), 0xfd, asm.U(0xae), asm.Set(1), // splat, add
-			asm.Get(0), 0xb7, 0x9f, asm.Get(1), 0xfd, 0x1b, 1, 0xb7, 0xa0)}}},
-	"stores": {Min: 2, Funcs: []asm.Func{f1(asm.I32, nil,
-		asm.Get(0), asm.Const(1), 0x36, 2, 4, // i32.store
-		asm.Get(0), asm.Const(2), 0x3a, 0, asm.U(9_000), // i32.store8
-		asm.Get(0), asm.Const(3), 0x3b, 1, asm.U(19_000), // i32.store16
-		asm.Get(0), asm.Const64(-4), 0x37, 3, asm.U(1_020), // i64.store, across two blocks
-		asm.Get(0), asm.Const64(-5), 0x3c, 0, asm.U(30_000), // i64.store8
-		asm.Get(0), asm.Const64(-6), 0x3d, 1, asm.U(40_000), // i64.store16
-		asm.Get(0), asm.Const64(-7), 0x3e, 2, asm.U(50_000), // i64.store32
-		asm.Get(0), asm.Get(0), 0xb3, 0x38, 2, asm.U(60_000), // f32.store
-		asm.Get(0), asm.Get(0), 0xb8, 0x39, 3, asm.U(70_000), // f64.store
-		asm.Get(0), asm.Get(0), 0xfd, 0x11, 0xfd, 0x0b, 0, asm.U(80_000), // v128.store of a splat
-		asm.Get(0), asm.Get(0), 0xfd, 0x11, 0xfd, 0x58, 0, asm.U(90_000), 3, // v128.store8_lane
-		asm.Get(0), asm.Get(0), 0xfd, 0x11, 0xfd, 0x5b, 0, asm.U(131_054-100), 1, // v128.store64_lane
-		asm.Get(0), asm.Load(4))}},
-	"stores outside memory": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
-		asm.Get(0), asm.Const(7), asm.Store(0), asm.Const(-3), asm.Get(0), asm.Store(0), asm.Const(0))}},
-	"fills of all sizes": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
-		asm.Const(65_000), asm.Const(7), asm.Const(536), asm.Fill(), asm.Const(1_024), asm.Const(7), asm.Const(0), asm.Fill(),
-		asm.Const(3_000), asm.Const(8), asm.Get(0), asm.Const(700), asm.I32Mul, asm.Const(60_000), 0x70, asm.Fill(), // rem_u
-		asm.Const(0))}},
-	"fill of everything": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
-		asm.Const(0), asm.Get(0), asm.Const(65_536), asm.Fill(), asm.Const(0))}},
-	"dead code": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
-		asm.Get(0), asm.Call(1), asm.Return, asm.Fill(), asm.Loop, asm.Empty, asm.Br(0), asm.End), f1(asm.I32, nil, asm.Get(0))}},
-	"start function": {Min: 1, Start: 2, Funcs: []asm.Func{f1(asm.I32, nil, asm.Load8At(4)),
-		{Code: asm.Cat(asm.Const(4), asm.Const(77), asm.Const(1), asm.Fill())}}},
-	"traps": {Min: 1, Funcs: []asm.Func{f1(asm.I32, nil, asm.Const(8), asm.Get(0), 0x6e)}}, // 8/x traps for 0
-}
-
-// f1 is the exported function f(i32) of one result.
-func f1(result byte, locals []byte, code ...any) asm.Func {
-	return asm.Func{Export: "f", Params: []byte{asm.I32}, Results: []byte{result}, Locals: locals, Code: asm.Cat(code...)}
-}
-
-func init() {
-	for _, m := range programs { // only the first is f
-		for i := range m.Funcs[1:] {
-			m.Funcs[i+1].Export = ""
-		}
-	}
 }
 
 func TestSameResults(t *testing.T) {
 	for name, prog := range programs {
 		t.Run(name, func(t *testing.T) {
 			plain := prog.Encode()
-			metered := rewrite(t, plain, plenty)
 			var fuels []int64
-			for engine, rc := range engines {
-				want, got := start(t, rc, plain), start(t, rc, metered.Wasm)
-				got.set(meter.WrittenExport, 0) // what a start function wrote
-				before := bytes.Clone(got.memory())
-				for _, arg := range []uint64{0, 1, 2, 5, 100} {
-					compare(t, fmt.Sprintf("%s: f(%d)", engine, arg), want, got, "f", arg)
-				}
-				checkWritten(t, got, before, metered.BlockShift)
-				fuels = append(fuels, got.global(meter.FuelExport))
-				if got := got.global(meter.StackExport); !strings.Contains(name, "outside") && name != "traps" && got != plenty.StackWords {
-					t.Errorf("%s: got %d words of stack left, want all %d", engine, got, plenty.StackWords)
+			for how, cfg := range map[string]meter.Config{"whole": plenty, "in slices": sliced} {
+				metered := rewrite(t, plain, cfg)
+				for engine, rc := range engines {
+					want, got := start(t, rc, plain), start(t, rc, metered.Wasm)
+					got.set(meter.WrittenExport, 0) // what a start function wrote
+					before := bytes.Clone(got.memory())
+					for _, arg := range []uint64{0, 1, 2, 5, 100} {
+						compare(t, fmt.Sprintf("%s, %s: f(%d)", engine, how, arg), want, got, "f", arg)
+					}
+					checkWritten(t, got, before, metered.BlockShift)
+					fuels = append(fuels, got.left())
+					if got := got.global(meter.StackExport); !strings.Contains(name, "outside") && name != "traps" && got != cfg.StackWords {
+						t.Errorf("%s, %s: got %d words of stack left, want all %d", engine, how, got, cfg.StackWords)
+					}
 				}
 			}
-			if fuels[0] != fuels[1] {
-				t.Errorf("got fuel left %v, want it equal on both engines", fuels)
+			if slices.Min(fuels) != slices.Max(fuels) {
+				t.Errorf("got fuel left %v, want it equal on both engines, whole and in slices", fuels)
 			}
 		})
 	}
@@ -247,13 +194,65 @@ func TestFrameCountsOperands(t *testing.T) {
 	m := &asm.Module{Min: 1, Funcs: []asm.Func{f1(asm.I32, nil,
 		bytes.Repeat(asm.Get(0), operands), asm.Get(0), asm.Call(0), bytes.Repeat([]byte{asm.I32Add}, operands))}}
 	r := start(t, engines["compiler"], rewrite(t, m.Encode(), plenty).Wasm)
-	before := r.global(meter.FuelExport)
+	before := r.left()
 	if _, err := r.call("f", 1); err == nil || r.global(meter.StackExport) >= 0 {
 		t.Fatalf("got %v, want the call stack to run out", err)
 	}
 	const calls = 1 + 65_536/operands // each call pays its price at entry
-	if used := before - r.global(meter.FuelExport); used > calls*3*operands {
+	if used := before - r.left(); used > calls*3*operands {
 		t.Errorf("got %d fuel used, want no more than %d calls' worth", used, calls)
+	}
+}
+
+// The prices that docs/plugin-abi.md states.
+func TestPrices(t *testing.T) {
+	const entry = 8
+	none := asm.Cat(0xd0, asm.FuncRef)
+	for _, c := range []struct {
+		name string
+		code []byte
+		want int64
+	}{
+		{"nothing", nil, 0},
+		{"nop and block", asm.Cat(asm.Nop, asm.Block, asm.Empty, asm.End), 1},
+		{"two instructions", asm.Cat(asm.Const(1), asm.Drop), 2},
+		{"division", asm.Cat(asm.Get(0), asm.Const(3), 0x6d, asm.Drop), 3 + 16},
+		{"square root", asm.Cat(asm.Get(0), 0xb7, 0x9f, asm.Drop), 3 + 8},
+		{"float to integer", asm.Cat(asm.Get(0), 0xb7, 0xaa, asm.Drop), 3 + 4},
+		{"load", asm.Cat(asm.Get(0), asm.Load(0), asm.Drop), 2 + 4},
+		{"store", asm.Cat(asm.Get(0), asm.Get(0), asm.Store(0)), 3},
+		{"vector", asm.Cat(asm.Get(0), 0xfd, 0x11, asm.Drop), 2 + 6},
+		{"vector square root", asm.Cat(asm.Get(0), 0xfd, 0x11, 0xfd, asm.U(0xe3), asm.Drop), 2 + 6 + 8},
+		{"both branches of an if", asm.Cat(asm.Get(0), asm.If, asm.Empty, asm.Nop, asm.Const(1), asm.Drop, asm.Else, asm.Const(1), asm.Drop, asm.End), 2 + 2 + 1 + 2},
+		{"a round of a loop", asm.Cat(asm.Loop, asm.Empty, asm.Const(0), asm.BrIf(0), asm.End), 1 + 6 + 2},
+		{"call", asm.Call(2), 8 + entry},
+		{"call of a function of 5 locals", asm.Call(3), 8 + entry + 5},
+		{"call through a table", asm.Cat(asm.Const(0), 0x11, 3, 0), 1 + 8 + entry},
+		{"call of an import", asm.Cat(asm.Const(1), asm.Call(0), asm.Drop), 2 + 2_000},
+		{"memory.grow by nothing", asm.Cat(asm.Const(0), asm.Grow(), asm.Drop), 2 + 2_000},
+		{"memory.grow by a page", asm.Cat(asm.Const(1), asm.Grow(), asm.Drop), 2 + 2_000 + 262_144},
+		{"table.grow", asm.Cat(none, asm.Const(3), 0xfc, 15, 0, asm.Drop), 3 + 2_000 + 3},
+		{"ref.func", asm.Cat(0xd2, 2, asm.Drop), 1 + 2_000},
+		{"table.get", asm.Cat(asm.Const(0), 0x25, 0, asm.Drop), 3},
+		{"memory.fill of 800 bytes", asm.Cat(asm.Const(0), asm.Const(1), asm.Const(800), asm.Fill()), 3 + 16 + 100},
+		{"memory.copy of 7 bytes", asm.Cat(asm.Const(0), asm.Const(1), asm.Const(7), asm.Copy()), 3 + 16},
+		{"table.fill of 5 elements", asm.Cat(asm.Const(1), none, asm.Const(5), 0xfc, 17, 0), 3 + 16 + 5},
+		{"table.copy of 5 elements", asm.Cat(asm.Const(1), asm.Const(0), asm.Const(5), 0xfc, 14, 0, 0), 3 + 16 + 5},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := &asm.Module{Min: 1, Max: 4, Table: asm.Cat(asm.FuncRef, 1, 10, 20), Elements: asm.Cat(1, 0, asm.Const(0), asm.End, 1, 2),
+				Imports: []asm.Import{{Module: "env", Name: "inc", Params: []byte{asm.I32}, Results: []byte{asm.I32}}},
+				Funcs: []asm.Func{{Export: "f", Params: []byte{asm.I32}, Code: c.code},
+					{Code: nil}, {Locals: bytes.Repeat([]byte{asm.I64}, 5)}}}
+			r := start(t, engines["compiler"], rewrite(t, m.Encode(), plenty).Wasm)
+			before := r.left()
+			if _, err := r.call("f", 1); err != nil {
+				t.Fatal(err)
+			}
+			if got := before - r.left(); got != entry+c.want {
+				t.Errorf("got %d fuel, want %d", got, entry+c.want)
+			}
+		})
 	}
 }
 
@@ -279,24 +278,57 @@ func TestStops(t *testing.T) {
 			if c.name == "exponential" {
 				m.Funcs = []asm.Func{{Export: "f", Code: asm.Cat(asm.Const(60), asm.Call(1))}, {Params: []byte{asm.I32}, Results: none, Code: c.code}}
 			}
-			metered := rewrite(t, m.Encode(), plenty)
-			for engine, rc := range engines {
-				r := start(t, rc, metered.Wasm)
-				r.set(meter.FuelExport, 1_000_000)
-				_, err := r.call("f")
-				if err == nil {
-					t.Fatalf("%s: got no error", engine)
-				}
-				if engine == "interpreter" && c.spent == meter.StackExport {
-					continue // its own limit, 2,000 calls, comes first
-				}
-				for _, counter := range []string{meter.FuelExport, meter.StackExport} {
-					if got, want := r.global(counter) < 0, counter == c.spent; got != want {
-						t.Errorf("%s: got %s below zero %t, want %t", engine, counter, got, want)
+			var left []int64
+			for _, cfg := range []meter.Config{plenty, sliced} {
+				metered := rewrite(t, m.Encode(), cfg)
+				for engine, rc := range engines {
+					r := start(t, rc, metered.Wasm)
+					r.fill(1_000_000)
+					_, err := r.call("f")
+					if err == nil {
+						t.Fatalf("%s: got no error", engine)
 					}
+					if engine == "interpreter" && c.spent == meter.StackExport {
+						continue // its own limit, 2,000 calls, comes first
+					}
+					if fuel, stack := r.left() < 0, r.global(meter.StackExport) < 0; fuel != (c.spent == meter.FuelExport) || stack == fuel {
+						t.Errorf("%s: got fuel below zero %t, stack %t, want %s alone", engine, fuel, stack, c.spent)
+					}
+					left = append(left, r.left())
 				}
 			}
+			if slices.Min(left) != slices.Max(left) {
+				t.Errorf("got fuel left %v, want it to end at the same point on both engines, whole and in slices", left)
+			}
 		})
+	}
+}
+
+// The collector stops the world while a guest runs, when the guest has used up
+// a slice, not when it has used up its budget.
+func TestSlicesLetTheCollectorIn(t *testing.T) {
+	forever := &asm.Module{Min: 1, Funcs: []asm.Func{{Export: "f", Code: asm.Cat(asm.Loop, asm.Empty, asm.Br(0), asm.End)}}}
+	r := start(t, engines["compiler"], rewrite(t, forever.Encode(), sliced).Wasm)
+	r.fill(10_000_000_000) // most of a second
+	var began, ended atomic.Bool
+	done := make(chan error)
+	go func() {
+		began.Store(true)
+		_, err := r.call("f")
+		ended.Store(true)
+		done <- err
+	}()
+	for !began.Load() {
+		runtime.Gosched()
+	}
+	for range 3 {
+		runtime.GC()
+	}
+	if ended.Load() {
+		t.Error("three collections took as long as the guest had fuel")
+	}
+	if err := <-done; err == nil || r.left() >= 0 {
+		t.Errorf("got %v with %d fuel left, want the guest to run out", err, r.left())
 	}
 }
 

@@ -8,8 +8,8 @@
 // checked against its limit before anything is allocated for it.
 //
 // Accepted is WebAssembly 2.0 (W3C, 2022) with one memory that the module
-// defines itself, function imports from an allow-list only, and no other
-// proposal. Parse does not check types; wazero's validation does that
+// defines itself, function imports from an allow-list only, which nothing may
+// refer to but a direct call, and no other proposal. Parse does not check types; wazero's validation does that
 // afterwards. Custom sections (names, DWARF) are skipped and are not part of
 // a Module, so nothing behind Parse can stumble over them.
 //

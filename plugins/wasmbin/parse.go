@@ -248,7 +248,7 @@ func (p *parser) globals(r *reader) {
 			r.fail("global %d has type %#x %#x, which is not metered", i, g.Type, mutable)
 		}
 		g.Mutable = mutable == 1
-		constant(r)
+		p.constant(r)
 		p.m.Globals = append(p.m.Globals, g)
 	}
 }

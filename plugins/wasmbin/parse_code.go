@@ -5,7 +5,7 @@ import "fmt"
 // constant reads a constant expression. Only single constants are metered:
 // there are no imported globals to read, and extended constants are a later
 // proposal.
-func constant(r *reader) {
+func (p *parser) constant(r *reader) {
 	in, err := Decode(r.b, r.at, 0)
 	if r.err != nil {
 		return
@@ -15,7 +15,11 @@ func constant(r *reader) {
 		return
 	}
 	switch in.Op {
-	case OpI32Const, OpI64Const, OpF32Const, OpF64Const, OpRefNull, OpRefFunc, OpV128Const:
+	case OpI32Const, OpI64Const, OpF32Const, OpF64Const, OpRefNull, OpV128Const:
+	case OpRefFunc:
+		if r.err = p.reference(in.Index); r.err != nil {
+			return
+		}
 	default:
 		r.fail("constant expression with %s; only one constant is metered", in.Op)
 		return
@@ -24,6 +28,18 @@ func constant(r *reader) {
 	if end := r.byte(); r.err == nil && Op(end) != OpEnd {
 		r.fail("constant expression of several instructions (extended constants) is not metered")
 	}
+}
+
+// reference checks a function that something refers to other than by calling
+// it: an element segment or ref.func. An imported one is refused. Calling it is
+// the dearest thing a guest can do, and only a direct call shows its price.
+func (p *parser) reference(function uint32) error {
+	if function < uint32(len(p.m.Imports)) {
+		im := p.m.Imports[function]
+		return refuse("function %d is imported and may only be called directly, so no element segment or ref.func may name it (%q %q): "+
+			"name a function of the module that calls it", function, im.Module, im.Name)
+	}
+	return nil
 }
 
 // elements reads element segments (WebAssembly 2.0, section 5.5.12). The flag
@@ -41,7 +57,7 @@ func (p *parser) elements(r *reader) {
 			if flag&2 != 0 {
 				r.u32() // table
 			}
-			constant(r)
+			p.constant(r)
 		}
 		if flag&3 != 0 {
 			r.byte() // element kind or reference type
@@ -50,9 +66,9 @@ func (p *parser) elements(r *reader) {
 		p.m.Items += items
 		for ; items > 0 && r.err == nil; items-- {
 			if flag&4 != 0 {
-				constant(r)
-			} else {
-				r.u32()
+				p.constant(r)
+			} else if err := p.reference(r.u32()); r.err == nil {
+				r.err = err
 			}
 		}
 	}
@@ -65,9 +81,9 @@ func (p *parser) dataSegments(r *reader) {
 		case flag == 1: // passive
 		case flag == 2:
 			zero(r)
-			constant(r)
+			p.constant(r)
 		case flag == 0:
-			constant(r)
+			p.constant(r)
 		default:
 			r.fail("data segment %d has flag %d", i, flag)
 		}
@@ -185,7 +201,12 @@ func (p *parser) indices(in Instr, locals, depth int) error {
 		limit, what = locals, "local"
 	case OpGlobalGet, OpGlobalSet:
 		limit, what = len(p.m.Globals), "global"
-	case OpCall, OpRefFunc:
+	case OpRefFunc:
+		if err := p.reference(in.Index); err != nil {
+			return err
+		}
+		limit, what = len(p.m.Imports)+len(p.m.Funcs), "function"
+	case OpCall:
 		limit, what = len(p.m.Imports)+len(p.m.Funcs), "function"
 	case OpCallIndirect:
 		limit, what = len(p.m.Types), "type"

@@ -35,6 +35,19 @@ func sections(parts ...[]byte) []byte {
 	return append(asm.Header(), bytes.Join(parts, nil)...)
 }
 
+// reached is what is said of an import that could be called through a table.
+const reached = "function 0 is imported and may only be called directly"
+
+// imported returns a module with an import, a table, these element segments
+// and this code.
+func imported(elements []byte, code ...byte) []byte {
+	return with(func(m *asm.Module) {
+		m.Imports = []asm.Import{{Module: "env", Name: "ok"}}
+		m.Table, m.Elements = asm.Cat(asm.FuncRef, 0, 2), elements
+		m.Funcs[0].Code = append([]byte{asm.Nop}, code...)
+	})
+}
+
 func nested(n int) []byte {
 	return asm.Cat(bytes.Repeat([]byte{asm.Block, asm.Empty}, n), bytes.Repeat([]byte{asm.End}, n))
 }
@@ -110,6 +123,19 @@ func TestRefused(t *testing.T) {
 		{"import of a memory", sections(asm.Section(2, asm.Cat(1, asm.Name("env"), asm.Name("ok"), 2, 0, 1))), "is a memory"},
 		{"import of a tag", sections(asm.Section(2, asm.Cat(1, asm.Name("env"), asm.Name("ok"), 4, 0, 0))), "of kind 4"},
 		{"imported start", with(func(m *asm.Module) { m.Imports = []asm.Import{{Module: "env", Name: "ok"}}; m.Start = 1 }), "start function is imported"},
+		{"import by ref.func", imported(nil, 0xd2, 0, asm.Drop), reached},
+		{"import in an element segment", imported(asm.Cat(1, 0, asm.Const(0), asm.End, 2, 1, 0)), reached},
+		{"import in an element segment of a table", imported(asm.Cat(1, 2, 0, asm.Const(0), asm.End, 0, 1, 0)), reached},
+		{"import in a passive element segment", imported(asm.Cat(1, 1, 0, 1, 0)), reached},
+		{"import in a declared element segment", imported(asm.Cat(1, 3, 0, 1, 0)), reached},
+		{"import in expressions of an element segment", imported(asm.Cat(1, 4, asm.Const(0), asm.End, 1, 0xd2, 0, asm.End)), reached},
+		{"import in expressions of a passive element segment", imported(asm.Cat(1, 5, asm.FuncRef, 1, 0xd2, 0, asm.End)), reached},
+		{"import in expressions of a table's element segment", imported(asm.Cat(1, 6, 0, asm.Const(0), asm.End, asm.FuncRef, 1, 0xd2, 0, asm.End)), reached},
+		{"import in expressions of a declared element segment", imported(asm.Cat(1, 7, asm.FuncRef, 1, 0xd2, 0, asm.End)), reached},
+		{"import in a global", with(func(m *asm.Module) {
+			m.Imports = []asm.Import{{Module: "env", Name: "ok"}}
+			m.Globals = []asm.Global{{Type: asm.FuncRef, Init: asm.Cat(0xd2, 0)}}
+		}), reached},
 		{"bodies missing", sections(asm.Section(1, asm.Cat(1, 0x60, 0, 0)), asm.Section(3, asm.Cat(1, 0)), memory), "1 functions but 0 bodies"},
 		{"bodies too many", sections(memory, asm.Section(10, asm.Cat(1, 2, 0, asm.End))), "0 functions but 1 bodies"},
 		{"element flag", with(func(m *asm.Module) { m.Elements = asm.Cat(1, 8) }), "flag 8"},
