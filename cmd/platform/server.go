@@ -37,6 +37,7 @@ import (
 	"parley/core/web"
 	"parley/plugins"
 	"parley/policy/source"
+	"parley/policy/webhook"
 	"parley/sdk/abi"
 )
 
@@ -61,6 +62,7 @@ type server struct {
 
 	tuner    *tuning.Tuner
 	policy   *source.Source
+	hook     *webhook.Handler // nil where no calls are taken
 	catalog  *plugins.Catalog
 	evidence *evidence.Keeper // nil where none is kept
 	stage    *moderation.Stage
@@ -73,9 +75,11 @@ type server struct {
 	tcp      *tcp.Server
 
 	http, adminHTTP        *http.Server
+	hookHTTP               *http.Server     // nil where calls are taken at httpLn, or not at all
 	intakes                []*intake.Intake // of both transports
 	front                  *ws.Front        // between httpLn and http
 	httpLn, tcpLn, adminLn *stream.Listener // the latter two may be nil
+	hookLn                 *stream.Listener // with hookHTTP
 }
 
 // newServer builds everything and starts nothing but what a constructor of a
@@ -111,25 +115,6 @@ func (s *server) close() error {
 }
 
 func (s *server) data(name string) string { return filepath.Join(s.cfg.DataDir, name) }
-
-func (s *server) openPolicy(ctx context.Context) error {
-	src, err := source.Open(ctx, policyConfig(s.cfg), s.log)
-	if err != nil {
-		return err
-	}
-	s.policy = src
-	return nil
-}
-
-func policyConfig(cfg config.Config) source.Config {
-	c := source.Defaults()
-	c.Dir = cfg.Policy.Dir
-	if cfg.Policy.Git.URL != "" {
-		c.Git.URL, c.Git.Ref, c.Git.Path, c.Git.Interval = cfg.Policy.Git.URL, cfg.Policy.Git.Ref, cfg.Policy.Git.Path, cfg.Policy.Git.Interval
-		c.Git.StateDir = filepath.Join(cfg.DataDir, "policy")
-	}
-	return c
-}
 
 func (s *server) openPlugins(ctx context.Context) error {
 	c, err := plugins.New(pluginConfig(s.cfg), s.log)
@@ -262,6 +247,9 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 	s.tcp = tcp.New(tcpIntake, s.sessions, s.log)
 	mux := http.NewServeMux()
 	mux.Handle(wsPath, s.ws)
+	if s.hook != nil && s.cfg.Policy.Git.Webhook.Listen == "" {
+		mux.Handle(webhook.Path, s.hook)
+	}
 	mux.Handle("/", web.Handler(web.Config{Rooms: publicRooms(s.cfg)}))
 	s.http = s.chatServer(mux)
 	s.http.ConnContext, s.http.ConnState = ws.Context, ws.State
@@ -273,6 +261,9 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 		if s.tcpLn, err = s.listen(ctx, "tcp.listen", s.cfg.TCP.Listen, s.tcpOptions(front, proxies)); err != nil {
 			return err
 		}
+	}
+	if err := s.openHookListener(ctx, stream.Options{Bequeath: bequeath, Tune: tune, Admit: s.sessions.Visit}); err != nil {
+		return err
 	}
 	if s.cfg.Admin.Listen != "" {
 		s.adminLn, err = s.listen(ctx, "admin.listen", s.cfg.Admin.Listen, stream.Options{Bequeath: bequeath, Tune: tune})
@@ -386,13 +377,17 @@ func (s *server) openAdmin(context.Context) error {
 	if s.evidence != nil {
 		records = s.evidence
 	}
+	var pinning admin.Policy
+	if s.policy.FromGit() {
+		pinning = s.policy
+	}
 	reg := metrics.New(s.log)
 	if err := reg.Add(s.metrics()...); err != nil {
 		return err
 	}
 	s.adminHTTP = s.httpServer(admin.New(admin.Deps{
 		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Plugins: s.catalog, Log: s.log, Ready: s.notReady,
-		Decide: s.sessions, Evidence: records, Replay: s.stage,
+		Decide: s.sessions, Evidence: records, Replay: s.stage, Policy: pinning, Notes: s.policy.Notes,
 		Status: map[string]func() any{
 			"status":        func() any { return s.status() },
 			"diag/tcp":      func() any { return s.sessions.WorstPaths() },
