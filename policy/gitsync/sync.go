@@ -268,7 +268,13 @@ func (s *Syncer) Run(ctx context.Context) error {
 	var answered time.Time // when the last poll began that was asked for
 	for ctx.Err() == nil {
 		_ = s.Sync(ctx) // logged and in the status already
-		if s.wait(ctx, answered) {
+		asked := s.wait(ctx, answered)
+		select {
+		case <-s.trigger: // the poll that begins now answers it
+			asked = true
+		default:
+		}
+		if asked {
 			answered = time.Now()
 		}
 	}

@@ -79,13 +79,20 @@ func readFile(path string) ([]byte, error) {
 	return b, err
 }
 
+const keyBegin = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
+
 func (s *Set) add(b []byte) error {
-	armored := bytes.Contains(b, []byte("-----BEGIN PGP PUBLIC KEY BLOCK-----"))
+	armored := bytes.Contains(b, []byte(keyBegin))
 	switch {
 	case bytes.Contains(b, []byte("PRIVATE KEY")):
 		return errors.New("it holds a private key; list the public one")
-	case armored:
-		return s.addPGP(bytes.NewReader(b), openpgp.ReadArmoredKeyRing)
+	case armored: // any number of blocks, with whatever stands around them
+		for _, block := range bytes.Split(b, []byte(keyBegin))[1:] {
+			if err := s.addPGP(io.MultiReader(strings.NewReader(keyBegin), bytes.NewReader(block)), openpgp.ReadArmoredKeyRing); err != nil {
+				return err
+			}
+		}
+		return nil
 	case len(b) > 0 && b[0]&0x80 != 0: // every OpenPGP packet begins so (RFC 9580, 4.2), no text does
 		return s.addPGP(bytes.NewReader(b), openpgp.ReadKeyRing)
 	}

@@ -102,7 +102,7 @@ func parseTime(s string) (time.Time, error) {
 
 // checkKey refuses keys that prove too little.
 func checkKey(key ssh.PublicKey) error {
-	if key.Type() == ssh.InsecureKeyAlgoDSA {
+	if key.Type() == "ssh-dss" {
 		return fmt.Errorf("%w: DSA", ErrWeak)
 	}
 	if c, ok := key.(ssh.CryptoPublicKey); ok {
