@@ -95,7 +95,7 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *ser
 		return nil, fmt.Errorf("make data_dir: %w", err)
 	}
 	for _, build := range []func(context.Context) error{
-		s.openTuner, s.openJournal, s.openPolicy, s.openPlugins, s.openEvidence, s.openChat, s.openListeners, s.openAdmin,
+		s.openTuner, s.openJournal, s.openPolicy, s.openHook, s.openPlugins, s.openEvidence, s.openChat, s.openListeners, s.openAdmin,
 	} {
 		if err := build(ctx); err != nil {
 			return nil, err
@@ -115,6 +115,22 @@ func (s *server) close() error {
 }
 
 func (s *server) data(name string) string { return filepath.Join(s.cfg.DataDir, name) }
+
+func (s *server) openPolicy(ctx context.Context) error {
+	src, err := source.Open(ctx, policyConfig(s.cfg), s.log)
+	if err != nil {
+		return err
+	}
+	s.policy = src
+	return nil
+}
+
+func policyConfig(cfg config.Config) source.Config {
+	c := source.Defaults()
+	c.Dir = cfg.Policy.Dir
+	followGit(&c, cfg)
+	return c
+}
 
 func (s *server) openPlugins(ctx context.Context) error {
 	c, err := plugins.New(pluginConfig(s.cfg), s.log)
@@ -377,7 +393,7 @@ func (s *server) openAdmin(context.Context) error {
 	if s.evidence != nil {
 		records = s.evidence
 	}
-	var pinning admin.Policy
+	var pinning admin.Pinning
 	if s.policy.FromGit() {
 		pinning = s.policy
 	}
@@ -387,7 +403,7 @@ func (s *server) openAdmin(context.Context) error {
 	}
 	s.adminHTTP = s.httpServer(admin.New(admin.Deps{
 		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Plugins: s.catalog, Log: s.log, Ready: s.notReady,
-		Decide: s.sessions, Evidence: records, Replay: s.stage, Policy: pinning, Notes: s.policy.Notes,
+		Decide: s.sessions, Evidence: records, Replay: s.stage, Pin: pinning, Notes: s.policy.Notes,
 		Status: map[string]func() any{
 			"status":        func() any { return s.status() },
 			"diag/tcp":      func() any { return s.sessions.WorstPaths() },

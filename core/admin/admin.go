@@ -55,8 +55,8 @@ type Deps struct {
 	Replay   Replayer
 	Status   map[string]func() any          // path below /v1/ -> document, e.g. "policy/status"
 	Ready    func(context.Context) []string // what is wrong; empty = ready
-	Notes    func() []string                // what to know of a node that is ready; may be nil
-	Policy   Policy                         // nil: there is nothing to pin
+	Notes    func() []string                // what operators should know though the node is ready; may be nil
+	Pin      Pinning                        // nil: there is nothing to pin
 	Log      *slog.Logger
 }
 
@@ -82,7 +82,7 @@ func New(d Deps) *API {
 	}
 	a.rooms()
 	a.plugins()
-	a.policy()
+	a.pins()
 	a.reviews()
 	a.evidence()
 	a.mux.HandleFunc("GET /debug/pprof/", pprof.Index)

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -37,6 +38,8 @@ type Syncer struct {
 	trigger chan struct{}
 	orders  chan pinOrder
 	tally   *tally
+
+	retry atomic.Bool // see Retry
 
 	// Owned by Restore, Sync and Run.
 	seen     string    // what the ref or the pin was, taken last or refused
@@ -98,6 +101,13 @@ func (s *Syncer) Trigger() {
 	case s.trigger <- struct{}{}:
 	default:
 	}
+}
+
+// Retry asks for a poll at once that applies the commit there is, though it
+// was taken or refused before.
+func (s *Syncer) Retry() {
+	s.retry.Store(true)
+	s.Trigger()
 }
 
 // Status returns a copy.
@@ -209,17 +219,18 @@ func (s *Syncer) news(ctx context.Context, who *signers.Set) (rev *revision, wan
 		req.tag = strings.TrimPrefix(strings.TrimPrefix(s.cfg.Ref, "refs/"), "tags/")
 	}
 	want = req.want.String()
-	if want == s.seen || s.current != nil && head.String() == s.current.commit && !s.again(who) {
+	again := s.retry.Swap(false)
+	if !again && (want == s.seen || s.current != nil && head.String() == s.current.commit && !s.unsettled(who)) {
 		return nil, want, nil
 	}
 	rev, err = s.cfg.read(ctx, r, req)
 	return rev, want, err
 }
 
-// again reports whether the commit in use is to be looked at once more: it was
+// unsettled reports whether the commit in use is to be looked at once more: it was
 // taken before signatures were asked for, or the ref has come back to it from
 // one that was refused, which is settled by taking it.
-func (s *Syncer) again(who *signers.Set) bool {
+func (s *Syncer) unsettled(who *signers.Set) bool {
 	return s.refused || who != nil && s.current.signedBy == ""
 }
 

@@ -11,17 +11,17 @@ import (
 	"parley/policy"
 )
 
-// Policy is what the API needs to pin the policy to a commit; *source.Source
+// Pinning is what the API needs to pin the policy to a commit; *source.Source
 // has it where a repository is followed.
-type Policy interface {
+type Pinning interface {
 	// Pin makes the commit of that name decide until Unpin. policy.Problems mean
 	// that it is at fault.
 	Pin(ctx context.Context, revision, by, reason string) error
 	Unpin(ctx context.Context) error
 }
 
-func (a *API) policy() {
-	if a.d.Policy == nil {
+func (a *API) pins() {
+	if a.d.Pin == nil {
 		return
 	}
 	a.mux.HandleFunc("POST /v1/policy/pin", a.pin)
@@ -46,7 +46,7 @@ func (a *API) pin(w http.ResponseWriter, r *http.Request) {
 		fail(w, 400, "bad_request", "the reason is too long")
 		return
 	}
-	a.pinned(w, r, "pinned", in.Revision, in.Reason, a.d.Policy.Pin(r.Context(), in.Revision, string(author(r)), in.Reason))
+	a.pinned(w, r, "pinned", in.Revision, in.Reason, a.d.Pin.Pin(r.Context(), in.Revision, string(author(r)), in.Reason))
 }
 
 // maxPinReason bounds what is kept of why, in bytes.
@@ -59,7 +59,7 @@ func (a *API) unpin(w http.ResponseWriter, r *http.Request) {
 	if !validAuthor(w, r) || !decode(w, r, &in) {
 		return
 	}
-	a.pinned(w, r, "unpinned", "", in.Reason, a.d.Policy.Unpin(r.Context()))
+	a.pinned(w, r, "unpinned", "", in.Reason, a.d.Pin.Unpin(r.Context()))
 }
 
 // pinned answers an order that has been carried out, or not.

@@ -17,29 +17,19 @@ import (
 	"parley/policy/webhook"
 )
 
-func (s *server) openPolicy(ctx context.Context) error {
-	src, err := source.Open(ctx, policyConfig(s.cfg), s.log)
-	if err != nil {
-		return err
-	}
-	s.policy = src
-	return s.openHook()
-}
-
-func policyConfig(cfg config.Config) source.Config {
-	c := source.Defaults()
-	c.Dir = cfg.Policy.Dir
+// followGit sets what of the configuration is about the repository.
+func followGit(c *source.Config, cfg config.Config) {
 	git := cfg.Policy.Git
-	if git.URL != "" {
-		c.Git.URL, c.Git.Ref, c.Git.Path, c.Git.Interval, c.Git.Signers = git.URL, git.Ref, git.Path, git.Interval, git.Signers
-		c.Git.Auth = gitsync.Auth(git.Auth)
-		c.Git.StateDir = filepath.Join(cfg.DataDir, "policy")
+	if git.URL == "" {
+		return
 	}
-	return c
+	c.Git.URL, c.Git.Ref, c.Git.Path, c.Git.Interval, c.Git.Signers = git.URL, git.Ref, git.Path, git.Interval, git.Signers
+	c.Git.Auth = gitsync.Auth(git.Auth)
+	c.Git.StateDir = filepath.Join(cfg.DataDir, "policy")
 }
 
 // openHook makes the webhook where there is a secret for it.
-func (s *server) openHook() error {
+func (s *server) openHook(context.Context) error {
 	secret, err := hookSecret(s.cfg.Policy.Git.Webhook)
 	if err != nil || secret == nil {
 		return err
@@ -96,26 +86,25 @@ func (s *server) openHookListener(ctx context.Context, opt stream.Options) (err 
 	return err
 }
 
-// policyMetrics are those of decisions, of the repository and of its webhook.
-func (s *server) policyMetrics() []metrics.Metric {
-	ms := s.decisionMetrics()
+// policyGitMetrics are those of the repository and of its webhook.
+func (s *server) policyGitMetrics() []metrics.Metric {
 	if !s.policy.FromGit() {
-		return ms
+		return nil
 	}
 	stats := func() gitsync.Stats { st, _ := s.policy.GitStats(); return st }
-	ms = append(ms,
-		metrics.Metric{Name: "parley_policy_git_polls_total", Help: "Polls of the policy repository, by result.", Read: func(e metrics.Emit) {
+	ms := []metrics.Metric{
+		{Name: "parley_policy_git_polls_total", Help: "Polls of the policy repository, by result.", Read: func(e metrics.Emit) {
 			polls := stats().Polls
 			for _, r := range gitsync.Results {
 				e(float64(polls[r]), "result", string(r))
 			}
 		}},
-		metrics.Metric{Name: "parley_policy_git_answered_seconds", Help: "When the policy repository last answered, in Unix time; absent before it has.", Gauge: true, Read: func(e metrics.Emit) {
+		{Name: "parley_policy_git_answered_seconds", Help: "When the policy repository last answered, in Unix time; absent before it has.", Gauge: true, Read: func(e metrics.Emit) {
 			if at := s.policy.Status().Git.PolledAt; at != nil {
 				e(float64(at.UnixMilli()) / 1000)
 			}
 		}},
-		metrics.Metric{Name: "parley_policy_commit_seconds", Help: "Date of the commit that decides, by the clock of who made it, in Unix time; absent without one.", Gauge: true, Read: func(e metrics.Emit) {
+		{Name: "parley_policy_commit_seconds", Help: "Date of the commit that decides, by the clock of who made it, in Unix time; absent without one.", Gauge: true, Read: func(e metrics.Emit) {
 			if at := s.policy.Status().Git.CommittedAt; at != nil {
 				e(float64(at.Unix()))
 			}
@@ -126,18 +115,18 @@ func (s *server) policyMetrics() []metrics.Metric {
 			}
 			return 0
 		}),
-		metrics.Metric{Name: "parley_policy_fallback", Help: "1 while something else decides than what the repository holds: the last good policy on disk, or the built-in one.", Gauge: true, Read: func(e metrics.Emit) {
+		{Name: "parley_policy_fallback", Help: "1 while something else decides than what the repository holds: the last good policy on disk, or the built-in one.", Gauge: true, Read: func(e metrics.Emit) {
 			now := s.policy.Fallback()
 			for _, f := range []source.Fallback{source.FromDisk, source.FromDefault} {
 				e(map[bool]float64{true: 1}[f == now], "to", string(f))
 			}
 		}},
-		metrics.Metric{Name: "parley_policy_live_seconds", Help: "Time until a commit was live, since the webhook's call or since the commit's own date.", Histograms: func(e metrics.EmitBuckets) {
+		{Name: "parley_policy_live_seconds", Help: "Time until a commit was live, since the webhook's call or since the commit's own date.", Histograms: func(e metrics.EmitBuckets) {
 			st := stats()
 			e(metrics.Buckets(st.SinceTrigger), "since", "webhook")
 			e(metrics.Buckets(st.SinceCommit), "since", "commit")
 		}},
-	)
+	}
 	if s.hook != nil {
 		ms = append(ms, metrics.Metric{Name: "parley_policy_webhooks_total", Help: "Calls of the policy webhook, by result.", Read: func(e metrics.Emit) {
 			for _, r := range webhook.Results {
