@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -107,9 +108,7 @@ func TestAWebhookMakesACommitLive(t *testing.T) {
 				`parley_policy_live_seconds_count{since="webhook"}`: 1, `parley_policy_live_seconds_count{since="commit"}`: 1,
 				`parley_policy_git_polls_total{result="taken"}`: 2, `parley_policy_fallback{to="default"}`: 0, `parley_policy_pinned`: 0,
 			} {
-				if got := n.metric(name); got != want {
-					t.Errorf("%s: got %v, want %v", name, got, want)
-				}
+				await(t, fmt.Sprintf("%s is %v", name, want), func() bool { return n.metric(name) == want }) // counted behind the swap
 			}
 			n.stop()
 		})

@@ -128,7 +128,7 @@ func (s *Syncer) unpin() error {
 	if err := s.keep(); err != nil {
 		return fmt.Errorf("the ref is followed again, but that could not be recorded, so a restart pins %s again: %w", old.Revision, err)
 	}
-	s.Trigger()
+	s.wake()
 	return nil
 }
 

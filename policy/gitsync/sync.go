@@ -97,6 +97,10 @@ func Revision(commit string) string { return "git:" + commit }
 // Trigger asks for a poll at once; a poll already asked for is enough.
 func (s *Syncer) Trigger() {
 	s.tally.asked(time.Now())
+	s.wake()
+}
+
+func (s *Syncer) wake() {
 	select {
 	case s.trigger <- struct{}{}:
 	default:
@@ -107,7 +111,7 @@ func (s *Syncer) Trigger() {
 // was taken or refused before.
 func (s *Syncer) Retry() {
 	s.retry.Store(true)
-	s.Trigger()
+	s.wake()
 }
 
 // Status returns a copy.

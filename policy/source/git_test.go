@@ -33,9 +33,10 @@ func TestPinThroughTheSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, s, "following again", func(st source.Status) bool { return st.Revision == second })
-	if st, ok := s.GitStats(); !ok || st.Polls[gitsync.ResultTaken] < 2 {
-		t.Errorf("got %+v, %v; want what was taken to count", st, ok)
-	}
+	until(t, s, "counted", func(source.Status) bool { // which is done last
+		st, ok := s.GitStats()
+		return ok && st.Polls[gitsync.ResultTaken] == 2 && st.SinceCommit.Count == 1 && st.SinceTrigger.Count == 0
+	})
 
 	// A broken commit and a repository that is away are told, each in its words.
 	bad := r.commit("p.rego", "package parley\nx := time.now_ns()\n")
