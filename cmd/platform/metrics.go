@@ -89,6 +89,7 @@ func (s *server) decisionMetrics() []metrics.Metric {
 			e(float64(p.Evals), "from", "evaluation")
 		}},
 		metrics.Counter("parley_policy_failures_total", "Decisions the policy could not make.", func() uint64 { return s.policy.Stats().Failures }),
+		metrics.Counter("parley_policy_let_through_total", "Of them, those that policy.allow_on_error let through.", func() uint64 { return s.policy.Stats().LetThrough }),
 		metrics.Counter("parley_policy_refused_total", "Revisions that were not taken live.", func() uint64 { return s.policy.Stats().Refused }),
 		metrics.Counter("parley_policy_swaps_total", "Revisions taken live.", func() uint64 { return s.policy.Stats().Swaps }),
 	}

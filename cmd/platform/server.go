@@ -123,7 +123,7 @@ func (s *server) openPolicy(ctx context.Context) error {
 
 func policyConfig(cfg config.Config) source.Config {
 	c := source.Defaults()
-	c.Dir = cfg.Policy.Dir
+	c.Dir, c.AllowOnError = cfg.Policy.Dir, cfg.Policy.AllowOnError
 	if cfg.Policy.Git.URL != "" {
 		c.Git.URL, c.Git.Ref, c.Git.Path, c.Git.Interval = cfg.Policy.Git.URL, cfg.Policy.Git.Ref, cfg.Policy.Git.Path, cfg.Policy.Git.Interval
 		c.Git.StateDir = filepath.Join(cfg.DataDir, "policy")
