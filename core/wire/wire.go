@@ -166,7 +166,8 @@ type JoinedEvent struct {
 	Title     string         `json:"title,omitempty"`
 	Mode      string         `json:"mode"`
 	SlowModeS int            `json:"slow_mode_s,omitzero"`
-	Count     int            `json:"count"` // members here now, this connection included
+	Role      string         `json:"role,omitempty"` // one's own in this room: owner, moderator or member
+	Count     int            `json:"count"`          // members here now, this connection included
 }
 
 // LeftEvent answers leave, and tells a member that it was made to leave: then
