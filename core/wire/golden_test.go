@@ -174,6 +174,9 @@ func eventVectors() []struct {
 	rejected := held
 	rejected.Entry.Text, rejected.Entry.Outcome, rejected.By, rejected.Decided = "", chat.Rejected, "mia", 1764000060000
 	rejected.Entry.Reasons = []chat.Reason{{Code: "rejected", Text: "no addresses here, please", Source: "moderator"}}
+	expired := held
+	expired.Entry.Text, expired.Entry.Outcome, expired.Decided = "", chat.Expired, 1764604800123
+	expired.Entry.Reasons = []chat.Reason{{Code: "expired", Text: "no moderator decided about it within 7 days", Source: "limits"}}
 	approved := held
 	approved.Entry.Text, approved.Entry.Outcome, approved.Entry.Reasons, approved.By, approved.Decided = "", chat.Accepted, nil, "mia", 1764000060000
 	limits := wire.Limits{FrameBytes: 65536, TextBytes: 4096, CommandsPerSecond: 20, RoomsPerConnection: 200, HistoryEntries: 200}
@@ -202,6 +205,7 @@ func eventVectors() []struct {
 			Open: []wire.ReviewItem{wire.ItemOf(&held, true)}, Decided: []wire.ReviewItem{wire.ItemOf(&rejected, true)}})},
 		{"reviews-own", "as the author does", wire.Encode(wire.ReviewsEvent{Type: wire.Reviews, ID: "9", Room: "lobby", Open: []wire.ReviewItem{wire.ItemOf(&held, false)}})},
 		{"review-rejected", "the author is told", wire.Encode(wire.ReviewEvent{Type: wire.Review, Room: "lobby", ReviewItem: wire.ItemOf(&rejected, false)})},
+		{"review-expired", "nobody decided", wire.Encode(wire.ReviewEvent{Type: wire.Review, Room: "lobby", ReviewItem: wire.ItemOf(&expired, false)})},
 		{"review-approved", "the answer to the moderator", wire.Encode(wire.ReviewEvent{Type: wire.Review, ID: "10", Room: "lobby", ReviewItem: wire.ItemOf(&approved, true), Seq: 44})},
 		{"error-appeal", "it may be appealed", wire.Encode(wire.ErrorOf("4", "lobby", &appealable))},
 		{"error-denied", "", wire.Encode(wire.ErrorOf("4", "announcements", denied))},

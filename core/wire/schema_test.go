@@ -187,7 +187,7 @@ func mapType(t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[chat.MessageID]():
 		return text(``, 64, "names one entry for ever")
 	case reflect.TypeFor[chat.Outcome]():
-		return &jsonschema.Schema{Type: "string", Enum: []any{"accepted", "redacted", "held", "rejected"}}
+		return &jsonschema.Schema{Type: "string", Enum: []any{"accepted", "redacted", "held", "rejected", "expired"}}
 	case reflect.TypeFor[chat.Class]():
 		return &jsonschema.Schema{Type: "string", Enum: []any{"guest", "user"}}
 	case reflect.TypeFor[chat.Code]():

@@ -47,9 +47,12 @@ function nonce() {
   return Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
 }
 
-// rejection is a moderator's decision as the error that a message ended with.
+// refused says that what was held will not be posted; rejection is that as the
+// error that a message ended with.
+export const refused = (outcome) => outcome === "rejected" || outcome === "expired";
+
 export function rejection(e) {
-  return { code: "rejected", reasons: (e.reasons ?? []).filter((r) => r.text), retryable: false };
+  return { code: e.outcome, reasons: (e.reasons ?? []).filter((r) => r.text), retryable: false };
 }
 
 export class Client extends EventTarget {
@@ -398,7 +401,7 @@ export class Client extends EventTarget {
 
   #acked(m, ack) {
     this.#outgoing.delete(m.nonce);
-    if (ack.outcome === "rejected") return this.#fail(m, rejection(ack));
+    if (refused(ack.outcome)) return this.#fail(m, rejection(ack));
     const state = ack.outcome === "held" ? "held" : "posted";
     Object.assign(m, { state, review: ack.review_id, outcome: ack.outcome, reasons: ack.reasons ?? [], seq: ack.seq, epoch: ack.epoch });
     this.#emit("outgoing", m);

@@ -1,7 +1,7 @@
 // What the page knows of one room: a window of its log, our messages on their
 // way, who is here, what is unread. No part of it touches the document.
 
-import { rejection } from "./client.js";
+import { refused, rejection } from "./client.js";
 
 // WINDOW bounds the entries kept of a room, and so the size of the page.
 export const WINDOW = 500;
@@ -140,11 +140,11 @@ export class Room {
   }
 
   // decided takes a decision about a message of ours and returns the message
-  // where it was rejected; an approved one comes as an entry.
+  // where it was rejected or has expired; an approved one comes as an entry.
   decided(r) {
     const m = this.mine.get(r.nonce);
     if (r.from !== this.client.user || m?.state !== "held" || m.review !== r.review_id) return null;
-    if (r.outcome !== "rejected") return null;
+    if (!refused(r.outcome)) return null;
     Object.assign(m, { state: "failed", error: rejection(r), reasons: r.reasons ?? [] });
     return m;
   }

@@ -220,7 +220,7 @@ export class UI {
     const room = this.#room(e.room);
     if (!room) return;
     const m = room.decided(e);
-    if (m && room === this.#active) this.#say("Rejected. " + explain(m.error).text);
+    if (m && room === this.#active) this.#say((m.error.code === "expired" ? "Not posted. " : "Rejected. ") + explain(m.error).text);
     if (room.queue) this.#look(room);
     this.#refresh();
   }

@@ -22,6 +22,7 @@ const ERRORS = {
   no_review: "somebody else has decided about this message",
   no_appeal: "this cannot be appealed any more",
   rejected: "a moderator has looked at it and decided against it",
+  expired: "no moderator has looked at it in time",
   unavailable: "the server cannot reach its store right now",
   overloaded: "the server has too much to do right now",
   unknown: "the connection was lost before the server answered, so it may or may not have been posted",
