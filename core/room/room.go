@@ -63,6 +63,7 @@ type Room struct {
 	spoke      map[chat.UserID]int64 // Unix ms of each user's last message
 	cuts       map[chat.UserID]cut   // where people were put out lately
 	untold     []Change              // not yet handed to Hub.onChange
+	teller     bool                  // somebody is handing them on
 }
 
 // early is an entry that arrived ahead of its turn.
