@@ -19,6 +19,7 @@ func TestModeratorActsOnPeople(t *testing.T) {
 		t.Errorf("ann is offered %d menus", n)
 	}
 	press := func(label, name string) {
+		mia.wait("the menu", `document.querySelector('#people-list summary[aria-label="What to do about `+name+`"]')`)
 		mia.run(`document.querySelector('#people-list summary[aria-label="What to do about ` + name + `"]').click()`)
 		mia.run(`document.querySelector('#people-list button[aria-label="` + label + `: ` + name + `"]').click()`)
 	}
@@ -27,8 +28,13 @@ func TestModeratorActsOnPeople(t *testing.T) {
 	ann.wait("word of it", `[...document.querySelectorAll("#log .event")].some((e) => e.textContent.includes("mia muted bob"))`)
 	bob.say("may I?")
 	bob.wait("why not", `document.getElementById("notice").textContent.includes("You are muted in this room")`)
-	press("Unmute", "bob")
+	if n := value[int](ann, `document.querySelectorAll("#log .event button").length`); n != 0 {
+		t.Errorf("ann is offered %d ways to lift it", n)
+	}
+	mia.wait("a way to lift it", `document.querySelector('#log .event button[aria-label="Lift this for bob"]')`)
+	mia.run(`document.querySelector('#log .event button[aria-label="Lift this for bob"]').click()`)
 	ann.wait("word of it", `[...document.querySelectorAll("#log .event")].some((e) => e.textContent.includes("let speak again: bob"))`)
+	press("Unmute", "bob") // once more does no harm
 
 	press("Put out", "bob")
 	bob.wait("why", `document.getElementById("notice").textContent.includes("mia put you out of this room")`)

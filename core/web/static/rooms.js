@@ -17,6 +17,7 @@ export class Room {
   mode = "open";
   slow = 0; // seconds between two messages of one user
   role = ""; // our own in this room
+  runs = false; // we may act on people here
   joined = false;
   denied = null; // the error that answered join
   unread = 0;

@@ -34,6 +34,7 @@ export class UI {
       appeal: (m) => client.appeal(m),
       edit: (m) => this.#edit(m),
       discard: (m) => (this.#room(m.room)?.dismiss(m), this.#say(""), this.#log.draw()),
+      manage: (type, name) => this.#manage(type, name),
       older: () => this.#load((room) => room.earlier()),
       latest: () => this.#load((room) => room.latest()),
       read: () => this.#read(),
@@ -376,7 +377,8 @@ export class UI {
     byID("text").placeholder = `Write to ${room.title || room.name}`;
     byID("text").disabled = byID("send").disabled = Boolean(room.denied);
     this.#side.rooms(this.#rooms, room.name, this.#config.rooms.filter((name) => !this.#rooms.has(name)));
-    this.#side.people(room, this.#user, this.#runs(room));
+    room.runs = this.#runs(room);
+    this.#side.people(room, this.#user, room.runs);
     this.#queue.draw(room);
     const unread = [...this.#rooms.values()].reduce((n, r) => n + r.unread, 0);
     document.title = `${unread ? `(${unread}) ` : ""}${room.title || room.name} · ${this.#config.name}`;
