@@ -107,8 +107,8 @@ type Command struct {
 
 	// configure: what is absent stays
 	Title      *string `json:"title,omitempty" jsonschema:"maxLength=200"`
-	Mode       string  `json:"mode,omitempty" jsonschema:"enum=open,enum=announce,enum=read-only,enum=archived"`
-	Visibility string  `json:"visibility,omitempty" jsonschema:"enum=public,enum=private"`
+	Mode       *string `json:"mode,omitempty" jsonschema:"enum=open,enum=announce,enum=read-only,enum=archived"`
+	Visibility *string `json:"visibility,omitempty" jsonschema:"enum=public,enum=private"`
 	SlowModeS  *int    `json:"slow_mode_s,omitempty" jsonschema:"minimum=0,maximum=21600,description=seconds between two messages of one user; 0 is off"`
 
 	// role, kick, ban, unban, mute, unmute
