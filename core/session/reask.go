@@ -7,6 +7,7 @@ import (
 
 	"parley/core/gate"
 	"parley/core/room"
+	"parley/core/state"
 	"parley/core/wire"
 )
 
@@ -89,11 +90,14 @@ func (s *Server) changed(r *room.Room, c room.Change) {
 
 // outOf is what somebody is told whom the change puts out of the room.
 func outOf(c room.Change) wire.LeftEvent {
-	ev := wire.LeftEvent{Code: "kicked", Text: c.Entry.Text, By: c.Entry.From}
 	if c.Ban != nil {
-		ev = wire.LeftEvent{Code: "banned", Text: c.Ban.Reason, By: c.Entry.From, UntilTS: c.Ban.Until}
+		return bannedBy(*c.Ban)
 	}
-	return ev
+	return wire.LeftEvent{Code: "kicked", Text: c.Entry.Text, By: c.Entry.From}
+}
+
+func bannedBy(b state.Ban) wire.LeftEvent {
+	return wire.LeftEvent{Code: "banned", Text: b.Reason, By: b.By, UntilTS: b.Until}
 }
 
 // reaskRooms asks again about every room the client is in.
@@ -107,7 +111,11 @@ func (x *Session) reaskRooms() {
 // it out if not. Any goroutine may call it.
 func (x *Session) reask(m *room.Member) {
 	if m.Out() { // by an entry that came while it was joining
-		x.putOut(m, wire.LeftEvent{Code: "kicked"})
+		ev := wire.LeftEvent{Code: "kicked"}
+		if b, on := m.Room().State().Ban(x.who.User, time.Now()); on {
+			ev = bannedBy(b)
+		}
+		x.putOut(m, ev)
 		return
 	}
 	d := x.srv.d.Gate.Decide(x.srv.ctx, x.about(gate.RoomJoin, m.Room(), time.Now()))

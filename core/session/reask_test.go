@@ -192,6 +192,43 @@ func TestABanWhileTheJoinIsAnswered(t *testing.T) {
 	}
 }
 
+// TestABanThatIsActedOnBeforeTheJoinIsThere: the join finds out by itself.
+func TestABanThatIsActedOnBeforeTheJoinIsThere(t *testing.T) {
+	for _, command := range []string{"ban", "kick"} {
+		w, mia := court(t)
+		eve, bob := w.guest("eve"), w.guest("bob")
+		eve.do(`{"type":"join","room":"lobby"}`)
+		asked, rules := 0, *w.rules.Load()
+		w.allow(func(in *gate.Input) gate.Decision {
+			d := rules(in)
+			if in.Action.Name != gate.RoomJoin || in.Subject.ID != "bob" {
+				return d
+			}
+			switch asked++; asked {
+			case 1: // the room moves on, so that bob is asked about once more
+				mia.ok(`{"type":"slow_mode","room":"lobby","seconds":1}`)
+			case 2: // too late for this answer; and all who are there have been told when eve is
+				mia.ok(`{"type":%q,"room":"lobby","user":"bob"}`, command)
+				mia.ok(`{"type":"kick","room":"lobby","user":"eve"}`)
+				eve.left("lobby")
+			}
+			return d
+		})
+		if e := bob.do(`{"type":"join","room":"lobby"}`); e.Type != "joined" {
+			t.Fatalf("%s: got %+v", command, e)
+		}
+		if bob.x.peer.Member("lobby") != nil || w.presence.Count("lobby") != 1 {
+			t.Errorf("%s: bob is in the lobby, or counted there", command)
+		}
+		if e := bob.left("lobby"); e.Code != map[string]string{"ban": "banned", "kick": "kicked"}[command] || e.Text == "" {
+			t.Errorf("%s: got %+v", command, e)
+		}
+		for _, c := range []*caller{bob, eve, mia} {
+			c.end()
+		}
+	}
+}
+
 func TestRefreshGoesOnWithTheNewToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
