@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,18 +17,21 @@ import (
 // that outlive it, and what an operator wants to know of both. Make one with
 // NewLive. Any goroutine may use it.
 type Live struct {
-	log *slog.Logger // set at construction
+	log     *slog.Logger // set at construction
+	through []string     // actions let through when undecided; set before use
 
 	current  atomic.Pointer[loaded]
 	counters [stripes]counters // any goroutine
 	swaps    atomic.Uint64
 	refused  atomic.Uint64
+	let      atomic.Uint64 // decisions that through let through
 
 	mu          sync.Mutex
-	lastRefusal *Refusal  // guarded by mu
-	lastFailure *Failure  // guarded by mu
-	lastLogged  time.Time // guarded by mu
-	unlogged    uint64    // failures since lastLogged; guarded by mu
+	changed     chan struct{} // closed with the next swap; guarded by mu
+	lastRefusal *Refusal      // guarded by mu
+	lastFailure *Failure      // guarded by mu
+	lastLogged  time.Time     // guarded by mu
+	unlogged    uint64        // failures since lastLogged; guarded by mu
 }
 
 // loaded is an Engine and how it came here.
@@ -53,12 +57,25 @@ const failureLogEvery = time.Second
 // NewLive returns a Live that decides by first, which came from source (for
 // people: "built-in", "dir /etc/parley/policy").
 func NewLive(first *Engine, source string, log *slog.Logger) *Live {
-	l := &Live{log: log}
+	l := &Live{log: log, changed: make(chan struct{})}
 	l.current.Store(&loaded{engine: first, source: source, at: time.Now()})
 	return l
 }
 
-// Decide answers by the engine of this moment. See Engine.Decide.
+// AllowOnError makes Decide let the actions through when the policy cannot
+// decide about them. Call it before the first Decide.
+func (l *Live) AllowOnError(actions []string) { l.through = actions }
+
+// Changed returns a channel that is closed when another engine has gone live
+// since the call.
+func (l *Live) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
+// Decide answers by the engine of this moment. See Engine.Decide, and
+// AllowOnError for the one thing that is different here.
 func (l *Live) Decide(ctx context.Context, in *gate.Input) gate.Decision {
 	d, err := l.current.Load().engine.decide(ctx, in)
 	c := &l.counters[rand.Uint32()%stripes]
@@ -71,6 +88,12 @@ func (l *Live) Decide(ctx context.Context, in *gate.Input) gate.Decision {
 		c.evals.Add(1)
 		c.failures.Add(1)
 		l.failed(in, d.Revision, err)
+		if slices.Contains(l.through, in.Action.Name) {
+			d.Allow, d.Reasons = true, nil
+			l.let.Add(1)
+			l.log.Error("POLICY COULD NOT DECIDE, LET THROUGH: policy.allow_on_error names this action", "action", in.Action.Name,
+				"revision", d.Revision, "subject", in.Subject.ID, "resource", in.Resource.ID, "cause", clip(err.Error(), maxReasonBytes))
+		}
 	}
 	return d
 }
@@ -85,6 +108,8 @@ func (l *Live) Swap(e *Engine, source string) {
 	l.mu.Lock()
 	old := l.current.Swap(&loaded{engine: e, source: source, at: time.Now()})
 	l.lastRefusal = nil
+	close(l.changed)
+	l.changed = make(chan struct{})
 	l.mu.Unlock()
 	l.swaps.Add(1)
 	l.log.Info("policy is live", "revision", e.revision, "before", old.engine.revision,
@@ -165,8 +190,9 @@ type Failure struct {
 // Stats counts since the start of the process, across engines.
 type Stats struct {
 	Hits         uint64 `json:"cache_hits"`
-	Evals        uint64 `json:"evals"`    // answers that were not in the cache
-	Failures     uint64 `json:"failures"` // evals that ended in policy_error
+	Evals        uint64 `json:"evals"`       // answers that were not in the cache
+	Failures     uint64 `json:"failures"`    // evals that ended in policy_error
+	LetThrough   uint64 `json:"let_through"` // of the failures, those that AllowOnError let through
 	Swaps        uint64 `json:"swaps"`
 	Refused      uint64 `json:"refused"`
 	CacheEntries int    `json:"cache_entries"` // of the engine in use
@@ -175,7 +201,7 @@ type Stats struct {
 
 // Stats returns the counters.
 func (l *Live) Stats() Stats {
-	s := Stats{Swaps: l.swaps.Load(), Refused: l.refused.Load()}
+	s := Stats{Swaps: l.swaps.Load(), Refused: l.refused.Load(), LetThrough: l.let.Load()}
 	for i := range l.counters {
 		s.Hits += l.counters[i].hits.Load()
 		s.Evals += l.counters[i].evals.Load()

@@ -18,6 +18,7 @@ func (s *server) metrics() []metrics.Metric {
 		metrics.Gauge("parley_connections", "Sessions open now.", func() float64 { return float64(s.sessions.Open()) }),
 		metrics.Counter("parley_connections_opened_total", "Sessions ever opened.", st.Opened.Load),
 		metrics.Counter("parley_messages_total", "Messages appended.", st.Sent.Load),
+		metrics.Counter("parley_put_out_total", "Times a connection was put out of a room: by a kick, a ban, or the policy.", st.PutOut.Load),
 		metrics.Counter("parley_resends_total", "Resends answered with the first receipt.", st.Repeats.Load),
 		metrics.Counter("parley_refused_origins_total", "WebSocket upgrades refused for their Origin.", s.ws.RefusedOrigins),
 		{Name: "parley_commands_total", Help: "Commands received, by type.", Read: func(e metrics.Emit) {
@@ -89,6 +90,7 @@ func (s *server) decisionMetrics() []metrics.Metric {
 			e(float64(p.Evals), "from", "evaluation")
 		}},
 		metrics.Counter("parley_policy_failures_total", "Decisions the policy could not make.", func() uint64 { return s.policy.Stats().Failures }),
+		metrics.Counter("parley_policy_let_through_total", "Of them, those that policy.allow_on_error let through.", func() uint64 { return s.policy.Stats().LetThrough }),
 		metrics.Counter("parley_policy_refused_total", "Revisions that were not taken live.", func() uint64 { return s.policy.Stats().Refused }),
 		metrics.Counter("parley_policy_swaps_total", "Revisions taken live.", func() uint64 { return s.policy.Stats().Swaps }),
 	}

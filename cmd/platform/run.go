@@ -150,7 +150,7 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	for _, in := range s.intakes {
 		g.start(inner, "parked connections", in.Run)
 	}
-	g.start(ctx, "reviews", s.sessions.Run)
+	g.start(ctx, "sessions", s.sessions.Run)
 	g.start(ctx, "chat listener", s.front.Run)
 	g.start(ctx, "web listener", func(context.Context) error { return ignoreClosed(s.http.Serve(s.front)) })
 	if s.tcpLn != nil {

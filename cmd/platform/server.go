@@ -127,7 +127,7 @@ func (s *server) openPolicy(ctx context.Context) error {
 
 func policyConfig(cfg config.Config) source.Config {
 	c := source.Defaults()
-	c.Dir = cfg.Policy.Dir
+	c.Dir, c.AllowOnError = cfg.Policy.Dir, cfg.Policy.AllowOnError
 	followGit(&c, cfg)
 	return c
 }

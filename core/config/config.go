@@ -142,6 +142,8 @@ type Decisions struct {
 type Policy struct {
 	Dir string `yaml:"dir" zero:"not used" doc:"Folder with Rego files, reloaded when one changes."`
 	Git Git    `yaml:"git" doc:"A Git repository that is polled for new rules."`
+
+	AllowOnError []string `yaml:"allow_on_error" check:"action" zero:"none" doc:"Actions that go ahead when the policy cannot decide about them (an error, no answer, a malformed one). All others are refused then. Each time is logged as an error."`
 }
 
 // Git names a policy repository.

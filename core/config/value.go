@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"parley/core/chat"
+	"parley/core/gate"
 	"parley/core/spelling"
 	"parley/core/state"
 )
@@ -183,6 +184,7 @@ var checks = map[string]struct {
 	"envname":  {"the name of a variable", checkEnvName},
 	"gitref":   {"a branch or tag name", checkGitRef},
 	"cidr":     {"a network or an address, such as 10.0.0.0/8", checkNetwork},
+	"action":   {"an action the policy is asked about, such as typing; see docs/policy.md", checkAction},
 	"ed25519":  {"32 bytes in base64", checkEd25519},
 	"room":     {"1 to 64 of a-z 0-9 - _ . : beginning with a letter or digit", checkRoom},
 	"title":    {fmt.Sprintf("at most %d bytes of text", state.MaxTitleBytes), checkTitle},
@@ -196,6 +198,16 @@ func checkNetwork(s string) error {
 		return errors.New("is no network")
 	}
 	return nil
+}
+
+func checkAction(s string) error {
+	if slices.Contains(gate.Actions(), s) {
+		return nil
+	}
+	if near := spelling.Nearest(s, gate.Actions()); near != "" {
+		return fmt.Errorf("is no action of the policy; did you mean %q?", near)
+	}
+	return errors.New("is no action of the policy")
 }
 
 func checkEd25519(s string) error {

@@ -26,6 +26,9 @@ type Config struct {
 	Dir     string         // policy.dir; "" for none
 	Git     gitsync.Config // policy.git; URL "" for none
 	Options policy.Options
+	// AllowOnError names the actions that go ahead when the policy cannot
+	// decide; see policy.Live.
+	AllowOnError []string
 }
 
 // Defaults returns a Config for the built-in policy.
@@ -131,6 +134,7 @@ func (s *Source) apply(ctx context.Context, files policy.Files, revision string)
 func (s *Source) take(e *policy.Engine, from string) {
 	if s.live == nil { // still within Open: nobody else knows s
 		s.live = policy.NewLive(e, from, s.log)
+		s.live.AllowOnError(s.cfg.AllowOnError)
 		return
 	}
 	s.live.Swap(e, from)
@@ -160,6 +164,10 @@ func (s *Source) Run(ctx context.Context) error {
 func (s *Source) Decide(ctx context.Context, in *gate.Input) gate.Decision {
 	return s.live.Decide(ctx, in)
 }
+
+// Changed returns a channel that is closed when another policy has gone live
+// since the call.
+func (s *Source) Changed() <-chan struct{} { return s.live.Changed() }
 
 // Live returns the policy in use.
 func (s *Source) Live() *policy.Live { return s.live }
