@@ -23,7 +23,7 @@ func TestLiveSwapsUnderLoad(t *testing.T) {
 		}
 		return e
 	}
-	live := policy.NewLive(engine(0), "test", quiet())
+	live := policy.NewLive(engine(0), "test", nil, quiet())
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for g := range 2 {
@@ -62,7 +62,7 @@ func TestLiveSwapsUnderLoad(t *testing.T) {
 func TestLiveStatus(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&out, nil))
-	live := policy.NewLive(compile(t, only(`{"allow": 1}`)), "dir /x", log)
+	live := policy.NewLive(compile(t, only(`{"allow": 1}`)), "dir /x", nil, log)
 	bob := question()
 	bob.Subject.ID = "bob"
 	live.Decide(t.Context(), question())
@@ -112,7 +112,7 @@ func TestLiveStatus(t *testing.T) {
 }
 
 func TestHitsAllocateNothing(t *testing.T) {
-	live := policy.NewLive(compile(t, `decision := {"allow": count(input.subject.roles) == 0, "reasons": [input.subject.id]}`), "test", quiet())
+	live := policy.NewLive(compile(t, `decision := {"allow": count(input.subject.roles) == 0, "reasons": [input.subject.id]}`), "test", nil, quiet())
 	in := question()
 	ctx := t.Context()
 	live.Decide(ctx, in)

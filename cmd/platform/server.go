@@ -36,6 +36,7 @@ import (
 	"parley/core/tuning"
 	"parley/core/web"
 	"parley/plugins"
+	"parley/policy/decisionlog"
 	"parley/policy/source"
 	"parley/sdk/abi"
 )
@@ -60,6 +61,7 @@ type server struct {
 	closers    []func() error              // run in reverse order
 
 	tuner    *tuning.Tuner
+	decides  *decisionlog.Log
 	policy   *source.Source
 	catalog  *plugins.Catalog
 	evidence *evidence.Keeper // nil where none is kept
@@ -111,25 +113,6 @@ func (s *server) close() error {
 }
 
 func (s *server) data(name string) string { return filepath.Join(s.cfg.DataDir, name) }
-
-func (s *server) openPolicy(ctx context.Context) error {
-	src, err := source.Open(ctx, policyConfig(s.cfg), s.log)
-	if err != nil {
-		return err
-	}
-	s.policy = src
-	return nil
-}
-
-func policyConfig(cfg config.Config) source.Config {
-	c := source.Defaults()
-	c.Dir = cfg.Policy.Dir
-	if cfg.Policy.Git.URL != "" {
-		c.Git.URL, c.Git.Ref, c.Git.Path, c.Git.Interval = cfg.Policy.Git.URL, cfg.Policy.Git.Ref, cfg.Policy.Git.Path, cfg.Policy.Git.Interval
-		c.Git.StateDir = filepath.Join(cfg.DataDir, "policy")
-	}
-	return c
-}
 
 func (s *server) openPlugins(ctx context.Context) error {
 	c, err := plugins.New(pluginConfig(s.cfg), s.log)
@@ -392,13 +375,14 @@ func (s *server) openAdmin(context.Context) error {
 	}
 	s.adminHTTP = s.httpServer(admin.New(admin.Deps{
 		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Plugins: s.catalog, Log: s.log, Ready: s.notReady,
-		Decide: s.sessions, Evidence: records, Replay: s.stage,
+		Decide: s.sessions, Evidence: records, Replay: s.stage, Decisions: s.decides, Policy: policyAdmin{s.policy}, Notes: s.notes,
 		Status: map[string]func() any{
 			"status":        func() any { return s.status() },
 			"diag/tcp":      func() any { return s.sessions.WorstPaths() },
 			"policy/status": func() any { return s.policy.Status() },
 		},
 	}))
+	s.adminHTTP.RegisterOnShutdown(s.decides.EndFollowers)
 	return nil
 }
 

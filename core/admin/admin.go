@@ -53,9 +53,13 @@ type Deps struct {
 	// Evidence may be nil: then none is kept. Replay judges it again.
 	Evidence Evidence
 	Replay   Replayer
-	Status   map[string]func() any          // path below /v1/ -> document, e.g. "policy/status"
-	Ready    func(context.Context) []string // what is wrong; empty = ready
-	Log      *slog.Logger
+	// Decisions and Policy may be nil in tests.
+	Decisions Decisions
+	Policy    Policy
+	Status    map[string]func() any          // path below /v1/ -> document, e.g. "policy/status"
+	Ready     func(context.Context) []string // what is wrong; empty = ready
+	Notes     func() []string                // what operators should know though the node is ready; may be nil
+	Log       *slog.Logger
 }
 
 // Creator makes rooms; *session.Server does.
@@ -82,6 +86,7 @@ func New(d Deps) *API {
 	a.plugins()
 	a.reviews()
 	a.evidence()
+	a.policy()
 	a.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	a.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	a.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -154,7 +159,13 @@ func (a *API) ready(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusServiceUnavailable, map[string]any{"status": "not ready", "reasons": wrong})
 		return
 	}
-	reply(w, 200, map[string]string{"status": "ready"})
+	answer := map[string]any{"status": "ready"}
+	if a.d.Notes != nil {
+		if notes := a.d.Notes(); len(notes) > 0 {
+			answer["notes"] = notes
+		}
+	}
+	reply(w, 200, answer)
 }
 
 // profiling switches the mutex and block profiles: {"mutex": N, "block": NS},

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"parley/policy"
@@ -30,6 +31,8 @@ type Syncer struct {
 	hooks   Hooks
 	log     *slog.Logger
 	trigger chan struct{}
+
+	again atomic.Bool // see Retry
 
 	// Owned by Restore, Sync and Run.
 	seen  string // commit last taken or refused
@@ -77,6 +80,13 @@ func (s *Syncer) Trigger() {
 	}
 }
 
+// Retry asks for a poll at once that applies the commit there is, though it
+// was taken or refused before.
+func (s *Syncer) Retry() {
+	s.again.Store(true)
+	s.Trigger()
+}
+
 // Status returns a copy.
 func (s *Syncer) Status() Status {
 	s.mu.Lock()
@@ -111,7 +121,7 @@ func (s *Syncer) Sync(ctx context.Context) error {
 	if err != nil {
 		return s.unreadable(ctx, err)
 	}
-	if t.commit == s.seen {
+	if again := s.again.Swap(false); t.commit == s.seen && !again {
 		s.reachable()
 		return nil
 	}
