@@ -28,7 +28,7 @@ func BenchmarkEvaluate(b *testing.B) {
 
 // BenchmarkHit is the same decision from the cache.
 func BenchmarkHit(b *testing.B) {
-	live, in := policy.NewLive(benchEngine(b), "bench", nil, quiet()), question()
+	live, in := policy.NewLive(benchEngine(b), "bench", quiet()), question()
 	ctx := b.Context()
 	live.Decide(ctx, in)
 	b.ReportAllocs()
@@ -41,7 +41,7 @@ func BenchmarkHit(b *testing.B) {
 
 // BenchmarkHitParallel has all cores ask at once.
 func BenchmarkHitParallel(b *testing.B) {
-	live := policy.NewLive(benchEngine(b), "bench", nil, quiet())
+	live := policy.NewLive(benchEngine(b), "bench", quiet())
 	live.Decide(b.Context(), question())
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {

@@ -17,7 +17,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/util"
 
-	"parley/core/chat"
 	"parley/core/gate"
 )
 
@@ -329,12 +328,12 @@ func (e *Engine) build(ctx context.Context, rules map[string]*ast.Module, data m
 	return nil
 }
 
-// trial asks one question per action, as a guest and a user would, and refuses
-// a policy that cannot answer it.
+// trial asks one question per action and refuses a policy that cannot answer
+// it.
 func (e *Engine) trial(ctx context.Context) error {
 	var found Problems
-	for _, action := range []string{gate.Connect, gate.RoomCreate, gate.RoomJoin, gate.HistoryRead, gate.MembersRead, gate.MessageSend} {
-		in := trialInput(action)
+	for _, action := range gate.Actions() {
+		in := gate.Sample(action)
 		if _, err := e.Evaluate(ctx, in); err != nil {
 			if ctx.Err() != nil {
 				return fmt.Errorf("try the policy: %w", ctx.Err())
@@ -347,23 +346,4 @@ func (e *Engine) trial(ctx context.Context) error {
 		}
 	}
 	return found.err()
-}
-
-// trialInput is a plain question about action.
-func trialInput(action string) *gate.Input {
-	in := &gate.Input{
-		Subject: gate.Subject{Type: string(chat.ClassGuest), ID: "ann", Roles: []string{}},
-		Action:  gate.Action{Name: action},
-		Resource: gate.Resource{
-			Type: "room", ID: "lobby", Exists: action != gate.RoomCreate, Mode: "open", Visibility: "public",
-		},
-		Context: gate.Context{Transport: "ws", Network: "public"},
-	}
-	switch action {
-	case gate.Connect:
-		in.Resource = gate.Resource{Type: "server", Exists: true}
-	case gate.MessageSend:
-		in.Context.TextBytes = 5
-	}
-	return in
 }

@@ -167,7 +167,7 @@ func TestDocsExamplesCompile(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the rule and its test: %v", err)
 	}
-	in := trialInput(gate.MessageSend)
+	in := gate.Sample(gate.MessageSend)
 	in.Resource.ID = "news"
 	if d := e.Decide(t.Context(), in); d.Allow || d.Reasons[0].Code != "guests_read" {
 		t.Errorf("got %+v, want a guest refused", d)

@@ -217,7 +217,7 @@ func TestDefaultPolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := strings.Join(e.Reads(), " "), "subject.type subject.roles subject.room_role subject.banned subject.muted action.name resource.id resource.mode resource.visibility context.slow_wait_s"; got != want {
+	if got, want := strings.Join(e.Reads(), " "), "subject.type subject.roles subject.room_role subject.banned subject.muted action.name action.role action.changes action.mode resource.id resource.mode resource.visibility target.type target.self target.room_role context.slow_wait_s"; got != want {
 		t.Errorf("reads: got %s, want %s", got, want)
 	}
 	in := question()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,21 +19,24 @@ import (
 // NewLive. Any goroutine may use it.
 type Live struct {
 	log       *slog.Logger     // set at construction
-	decisions *decisionlog.Log // nil: none is kept; set at construction
+	through   []string         // actions let through when undecided; set before use
+	decisions *decisionlog.Log // nil: none is kept; set before use
 
 	current  atomic.Pointer[loaded]
 	counters [stripes]counters // any goroutine
 	swaps    atomic.Uint64
 	refused  atomic.Uint64
+	let      atomic.Uint64 // decisions that through let through
 	audits   atomic.Uint64 // cached answers that were checked
 	wrong    atomic.Uint64 // of those, not what the rules say
 	blocked  blocked
 
 	mu          sync.Mutex
-	lastRefusal *Refusal  // guarded by mu
-	lastFailure *Failure  // guarded by mu
-	lastLogged  time.Time // guarded by mu
-	unlogged    uint64    // failures since lastLogged; guarded by mu
+	changed     chan struct{} // closed with the next swap; guarded by mu
+	lastRefusal *Refusal      // guarded by mu
+	lastFailure *Failure      // guarded by mu
+	lastLogged  time.Time     // guarded by mu
+	unlogged    uint64        // failures since lastLogged; guarded by mu
 }
 
 // loaded is an Engine and how it came here.
@@ -57,12 +61,19 @@ type counters struct {
 const failureLogEvery = time.Second
 
 // NewLive returns a Live that decides by first, which came from source (for
-// people: "built-in", "dir /etc/parley/policy"). What it decides goes to
-// decisions, unless that is nil.
-func NewLive(first *Engine, source string, decisions *decisionlog.Log, log *slog.Logger) *Live {
-	l := &Live{log: log, decisions: decisions}
+// people: "built-in", "dir /etc/parley/policy").
+func NewLive(first *Engine, source string, log *slog.Logger) *Live {
+	l := &Live{log: log, changed: make(chan struct{})}
 	l.current.Store(l.loaded(first, source))
 	return l
+}
+
+// RecordTo has what is decided, and what happens to the policy, recorded in
+// decisions. Call it before the first Decide.
+func (l *Live) RecordTo(decisions *decisionlog.Log) {
+	l.decisions = decisions
+	cur := l.current.Load()
+	l.current.Store(l.loaded(cur.engine, cur.source))
 }
 
 func (l *Live) loaded(e *Engine, source string) *loaded {
@@ -73,11 +84,24 @@ func (l *Live) loaded(e *Engine, source string) *loaded {
 	return cur
 }
 
+// AllowOnError makes Decide let the actions through when the policy cannot
+// decide about them. Call it before the first Decide.
+func (l *Live) AllowOnError(actions []string) { l.through = actions }
+
+// Changed returns a channel that is closed when another engine has gone live
+// since the call.
+func (l *Live) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
 // auditOneIn is of how many cached answers one is checked against the rules.
 // Checking takes as long as a thousand cached answers.
 const auditOneIn = 8192
 
-// Decide answers by the engine of this moment. See Engine.Decide.
+// Decide answers by the engine of this moment. See Engine.Decide, and
+// AllowOnError for the one thing that is different here.
 func (l *Live) Decide(ctx context.Context, in *gate.Input) gate.Decision {
 	cur := l.current.Load()
 	d, took, err := cur.engine.decide(ctx, in)
@@ -95,11 +119,17 @@ func (l *Live) Decide(ctx context.Context, in *gate.Input) gate.Decision {
 		c.evals.Add(1)
 		c.failures.Add(1)
 		l.failed(in, d.Revision, err)
+		if slices.Contains(l.through, in.Action.Name) {
+			d.Allow, d.Reasons = true, nil
+			l.let.Add(1)
+			l.log.Error("POLICY COULD NOT DECIDE, LET THROUGH: policy.allow_on_error names this action", "action", in.Action.Name,
+				"revision", d.Revision, "subject", in.Subject.ID, "resource", in.Resource.ID, "cause", clip(err.Error(), maxReasonBytes))
+		}
 	}
 	if !d.Allow {
 		l.blocked.add(in.Action.Name, d.Reasons)
 	}
-	if l.decisions != nil && (!d.Allow || l.decisions.Wants(in.Action.Name, uint32(draw>>32))) {
+	if l.decisions != nil && (!d.Allow || d.Failed || l.decisions.Wants(in.Action.Name, uint32(draw>>32))) {
 		d.ID = l.record(in, d, took, cur)
 	}
 	return d
@@ -121,6 +151,8 @@ func (l *Live) Swap(e *Engine, source string) {
 	l.mu.Lock()
 	old := l.current.Swap(l.loaded(e, source))
 	l.lastRefusal = nil
+	close(l.changed)
+	l.changed = make(chan struct{})
 	l.mu.Unlock()
 	l.swaps.Add(1)
 	l.happened(decisionlog.EventLive, e.revision, "", "before: "+old.engine.revision)
@@ -218,8 +250,9 @@ type Failure struct {
 // Stats counts since the start of the process, across engines.
 type Stats struct {
 	Hits         uint64 `json:"cache_hits"`
-	Evals        uint64 `json:"evals"`    // answers that were not in the cache
-	Failures     uint64 `json:"failures"` // evals that ended in policy_error
+	Evals        uint64 `json:"evals"`       // answers that were not in the cache
+	Failures     uint64 `json:"failures"`    // evals that ended in policy_error
+	LetThrough   uint64 `json:"let_through"` // of the failures, those that AllowOnError let through
 	Swaps        uint64 `json:"swaps"`
 	Refused      uint64 `json:"refused"`
 	CacheEntries int    `json:"cache_entries"` // of the engine in use
@@ -230,7 +263,9 @@ type Stats struct {
 
 // Stats returns the counters.
 func (l *Live) Stats() Stats {
-	s := Stats{Swaps: l.swaps.Load(), Refused: l.refused.Load(), CacheAudits: l.audits.Load(), CacheWrong: l.wrong.Load()}
+	s := Stats{
+		Swaps: l.swaps.Load(), Refused: l.refused.Load(), LetThrough: l.let.Load(), CacheAudits: l.audits.Load(), CacheWrong: l.wrong.Load(),
+	}
 	for i := range l.counters {
 		s.Hits += l.counters[i].hits.Load()
 		s.Evals += l.counters[i].evals.Load()

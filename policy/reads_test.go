@@ -29,20 +29,23 @@ func engineOf(t testing.TB, rules string) *Engine {
 }
 
 func TestReads(t *testing.T) {
-	const all = "everything"
+	const (
+		all    = "everything"
+		action = "action.name action.role action.changes action.mode action.visibility action.slow_mode_s action.seconds action.lift"
+	)
 	tests := []struct{ name, rules, want string }{
 		{"nothing", `decision := {"allow": true}`, ""},
 		{"one field", `decision := {"allow": input.subject.banned}`, "subject.banned"},
 		{"an element", `decision := {"allow": "x" in input.subject.roles}`, "subject.roles"},
 		{"an index", "default decision := {\"allow\": false}\ndecision := {\"allow\": true} if input.subject.roles[0] == \"x\"", "subject.roles"},
-		{"a group", `decision := {"allow": count(input.action) == 1}`, "action.name"},
-		{"a group through a name", "decision := {\"allow\": a.name == \"x\"} if a := input.action", "action.name"},
+		{"a group", `decision := {"allow": count(input.action) == 1}`, action},
+		{"a group through a name", "decision := {\"allow\": a.name == \"x\"} if a := input.action", action},
 		{"an import", "import input.subject as who\ndecision := {\"allow\": who.id == \"x\"}", "subject.id"},
 		{"a field that is not there", `decision := {"allow": object.get(input, ["subject", "age"], 1) == 1}`, all},
 		{"an unknown field", "default decision := {\"allow\": false}\ndecision := {\"allow\": true} if input.subject.age > 1", ""},
 		{"a dynamic group", "decision := {\"allow\": count(x) > 0} if x := [v | some k; v := input[k]]", all},
-		{"a dynamic field", "decision := {\"allow\": count(x) > 0} if x := [v | some k; v := input.action[k]]", "action.name"},
-		{"a field named by a field", "default decision := {\"allow\": false}\ndecision := {\"allow\": true} if input.action[input.resource.id]", "action.name resource.id"},
+		{"a dynamic field", "decision := {\"allow\": count(x) > 0} if x := [v | some k; v := input.action[k]]", action},
+		{"a field named by a field", "default decision := {\"allow\": false}\ndecision := {\"allow\": true} if input.action[input.resource.id]", action + " resource.id"},
 		{"an operand of data", "default decision := {\"allow\": false}\ndecision := {\"allow\": true} if data.lists[input.subject.type][input.subject.id]", "subject.type subject.id"},
 		{"the whole input as a value", "decision := {\"allow\": x == input} if x := 1", all},
 		{"walk", "decision := {\"allow\": count([1 | walk(input, [_, v]); v == \"x\"]) > 0}", all},
@@ -94,7 +97,7 @@ func TestDocumentIsTheJSON(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := ast.ValueFromReader(strings.NewReader(strings.ReplaceAll(string(b), `"roles":null`, `"roles":[]`)))
+		want, err := ast.ValueFromReader(strings.NewReader(strings.NewReplacer(`"roles":null`, `"roles":[]`, `"changes":null`, `"changes":[]`).Replace(string(b))))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,10 +124,18 @@ func randomInput(r *rand.Rand) *gate.Input {
 			Type: pick(r, "guest", "user"), ID: pick(r, "ann", "a", "b", "name", "id", "zoë"), Roles: roles,
 			RoomRole: pick(r, "", "member", "owner"), Banned: r.IntN(4) == 0, Muted: r.IntN(4) == 0,
 		},
-		Action: gate.Action{Name: pick(r, gate.Connect, gate.RoomJoin, gate.MessageSend, "name")},
+		Action: gate.Action{
+			Name: pick(r, gate.Connect, gate.RoomJoin, gate.MessageSend, "name"), Role: pick(r, "", "owner", "member"),
+			Changes: pick(r, nil, []string{}, []string{"mode"}, []string{"mode", "title"}, []string{"modetitle"}), Mode: pick(r, "", "open", "archived"),
+			Visibility: pick(r, "", "public"), SlowModeS: pick(r, 0, 30), Seconds: pick(r, 0, 60, 86400), Lift: r.IntN(4) == 0,
+		},
 		Resource: gate.Resource{
 			Type: pick(r, "room", "server"), ID: pick(r, "", "a", "ab", "name", "id", "announcements"), Exists: r.IntN(2) == 0,
 			Mode: pick(r, "open", "announce", "archived"), Visibility: pick(r, "public", "private"), SlowModeS: pick(r, 0, 1, 30, 21600),
+		},
+		Target: gate.Target{
+			Type: pick(r, "", "user", "guest"), ID: pick(r, "", "ann", "a", "b"), Self: r.IntN(4) == 0,
+			RoomRole: pick(r, "", "owner"), Banned: r.IntN(4) == 0, Muted: r.IntN(4) == 0,
 		},
 		Context: gate.Context{
 			Transport: pick(r, "ws", "tcp"), Network: pick(r, "public", "private"),

@@ -125,9 +125,6 @@ func (o Options) try(ctx context.Context, files Files, samples []Sample) (Verdic
 	var found Problems
 	for i := range samples {
 		s := &samples[i]
-		if s.Input.Subject.Roles == nil {
-			s.Input.Subject.Roles = []string{}
-		}
 		_, err := e.Evaluate(ctx, &s.Input)
 		if ctx.Err() != nil {
 			return Verdict{}, fmt.Errorf("try the policy: %w", ctx.Err())

@@ -105,6 +105,9 @@ func readQuestion(path string, stdin io.Reader) (*gate.Input, error) {
 	if in.Subject.Roles == nil {
 		in.Subject.Roles = []string{}
 	}
+	if in.Action.Changes == nil {
+		in.Action.Changes = []string{}
+	}
 	return in, nil
 }
 

@@ -42,7 +42,7 @@ func decisionConfig(cfg config.Config) decisionlog.Config {
 func policyConfig(cfg config.Config) (source.Config, error) {
 	c := source.Defaults()
 	c.Trial.Command = child.Command(policyTrialName)
-	c.Dir = cfg.Policy.Dir
+	c.Dir, c.AllowOnError = cfg.Policy.Dir, cfg.Policy.AllowOnError
 	if cfg.Policy.Git.URL != "" {
 		c.Git.URL, c.Git.Ref, c.Git.Path, c.Git.Interval = cfg.Policy.Git.URL, cfg.Policy.Git.Ref, cfg.Policy.Git.Path, cfg.Policy.Git.Interval
 		c.Git.StateDir = filepath.Join(cfg.DataDir, "policy")
@@ -106,6 +106,7 @@ func (s *server) decisionMetrics() []metrics.Metric {
 			e(float64(p.Evals), "from", "evaluation")
 		}},
 		metrics.Counter("parley_policy_failures_total", "Decisions the policy could not make.", func() uint64 { return s.policy.Stats().Failures }),
+		metrics.Counter("parley_policy_let_through_total", "Of them, those that policy.allow_on_error let through.", func() uint64 { return s.policy.Stats().LetThrough }),
 		metrics.Counter("parley_policy_refused_total", "Revisions that were not taken live.", func() uint64 { return s.policy.Stats().Refused }),
 		metrics.Counter("parley_policy_swaps_total", "Revisions taken live.", func() uint64 { return s.policy.Stats().Swaps }),
 		{Name: "parley_policy_blocked_total", Help: "Refused actions, by action and by the code of the first reason.", Read: func(e metrics.Emit) {

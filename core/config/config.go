@@ -124,6 +124,8 @@ type Policy struct {
 	Dir string `yaml:"dir" zero:"not used" doc:"Folder with Rego files, reloaded when one changes."`
 	Git Git    `yaml:"git" doc:"A Git repository that is polled for new rules."`
 
+	AllowOnError []string `yaml:"allow_on_error" check:"action" zero:"none" doc:"Actions that go ahead when the policy cannot decide about them (an error, no answer, a malformed one). All others are refused then. Each time is logged as an error."`
+
 	Log    DecisionLog `yaml:"log" doc:"What is remembered of the policy's decisions: every refusal, and a sample of what was allowed. Kept on the node that decided."`
 	Replay Replay      `yaml:"replay" doc:"Recorded decisions that a new revision is asked before it goes live, so that what it changes is known."`
 	Guard  Guard       `yaml:"guard" doc:"Bounds on what a new revision may change. One beyond them is refused until an operator accepts it by name (platform policy accept)."`
@@ -277,7 +279,7 @@ func Defaults() Config {
 			Git:    Git{Ref: "main", Interval: 4 * time.Second},
 			Log:    DecisionLog{Entries: 4096, MaxBytes: 64 << 20, Retention: 7 * 24 * time.Hour, Sample: []string{"*=0.01"}, PerMinute: 60},
 			Replay: Replay{Entries: 1000, Time: 2 * time.Second},
-			Guard:  Guard{Keep: []string{"role:admin connect", "role:admin room.join", "role:admin moderate.review"}},
+			Guard:  Guard{Keep: []string{"role:admin connect", "role:admin room.join", "role:admin moderate.review", "role:admin admin.write"}},
 		},
 		Journal: Journal{
 			RetentionEntries: 100_000,

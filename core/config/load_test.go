@@ -130,6 +130,7 @@ func TestBadFile(t *testing.T) {
 		{"unknown key", "limits:\n  frame_byte: 3\n", []string{`p.yaml:2:3: limits.frame_byte: no such key; did you mean limits.frame_bytes?`}},
 		{"key in the wrong section", "frame_bytes: 3\n", []string{`p.yaml:1:1: frame_bytes: no such key; did you mean limits.frame_bytes?`}},
 		{"unknown section", "limit:\n  frame_bytes: 3\n", []string{`p.yaml:1:1: limit: no such key`}},
+		{"no action", "policy: {allow_on_error: [typin]}\n", []string{`policy.allow_on_error: "typin" is no action of the policy; did you mean "typing"?`}},
 		{"nothing near", "zzzzzzzzzzzzzzzz: 3\n", []string{`no such key; docs/configuration.md lists them all`}},
 		{"text for a count", "limits: {lag_seconds: soon}\n", []string{`p.yaml:1:23: limits.lag_seconds: is a text; allowed: a whole number, 1 to 3600; 0 = no limit`}},
 		{"float for a count", "limits: {lag_seconds: 1.5}\n", []string{`limits.lag_seconds: is a number`}},

@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"parley/core/chat"
+	"parley/core/gate"
 	"parley/core/spelling"
 	"parley/core/state"
 )
@@ -182,6 +183,7 @@ var checks = map[string]struct {
 	"giturl":   {"an https, http or file URL, or a folder", checkGitURL},
 	"gitref":   {"a branch or tag name", checkGitRef},
 	"cidr":     {"a network or an address, such as 10.0.0.0/8", checkNetwork},
+	"action":   {"an action the policy is asked about, such as typing; see docs/policy.md", checkAction},
 	"ed25519":  {"32 bytes in base64", checkEd25519},
 	"sample":   {"ACTION=SHARE with a share from 0 to 1, such as message.send=0.01 or *=0.1", checkSample},
 	"field":    {"a field of the input, such as subject.id", checkField},
@@ -198,6 +200,16 @@ func checkNetwork(s string) error {
 		return errors.New("is no network")
 	}
 	return nil
+}
+
+func checkAction(s string) error {
+	if slices.Contains(gate.Actions(), s) {
+		return nil
+	}
+	if near := spelling.Nearest(s, gate.Actions()); near != "" {
+		return fmt.Errorf("is no action of the policy; did you mean %q?", near)
+	}
+	return errors.New("is no action of the policy")
 }
 
 func checkEd25519(s string) error {

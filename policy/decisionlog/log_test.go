@@ -68,7 +68,7 @@ func run(t testing.TB, l *decisionlog.Log) (stop func()) {
 func question(user, room string) *gate.Input {
 	return &gate.Input{
 		Subject:  gate.Subject{Type: "guest", ID: user, Roles: []string{"staff"}},
-		Action:   gate.Action{Name: gate.MessageSend},
+		Action:   gate.Action{Name: gate.MessageSend, Changes: []string{}},
 		Resource: gate.Resource{Type: "room", ID: room, Exists: true, Mode: "open", Visibility: "public"},
 		Context:  gate.Context{Transport: "ws", Network: "public", TextBytes: 5},
 	}
@@ -173,7 +173,7 @@ func TestQueriesThatCannotBe(t *testing.T) {
 // A page after the other shows every record once, wherever it lies.
 func TestPaging(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, in(dir), func(c *decisionlog.Config) { c.Entries, c.MaxBytes = 1024, 1<<20 })
+	l := open(t, in(dir), func(c *decisionlog.Config) { c.Entries, c.MaxBytes = 1024, 4<<20 })
 	stop := run(t, l)
 	var want []string
 	for range 2000 {

@@ -71,9 +71,7 @@ func (m Mask) masked(in *gate.Input) *gate.Input {
 	for _, f := range m.fields {
 		v.FieldByIndex(inputFields[f]).SetZero()
 	}
-	if out.Subject.Roles == nil {
-		out.Subject.Roles = []string{}
-	}
+	fill(&out)
 	return &out
 }
 

@@ -99,8 +99,18 @@ func Decode(line []byte) (*Record, error) {
 	case r.IsDecision() && r.Input == nil:
 		return nil, fmt.Errorf("decode decision %s: it has neither an input nor an event", r.ID)
 	}
-	if r.Input != nil && r.Input.Subject.Roles == nil {
-		r.Input.Subject.Roles = []string{} // as the server asks
+	if r.Input != nil {
+		fill(r.Input)
 	}
 	return &r, nil
+}
+
+// fill makes lists that are missing empty, as the server asks.
+func fill(in *gate.Input) {
+	if in.Subject.Roles == nil {
+		in.Subject.Roles = []string{}
+	}
+	if in.Action.Changes == nil {
+		in.Action.Changes = []string{}
+	}
 }

@@ -2,11 +2,14 @@ package preview
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"parley/core/chat"
 	"parley/core/gate"
+	"parley/core/spelling"
 	"parley/policy"
 )
 
@@ -44,31 +47,29 @@ func ParseKeep(text string) (Keep, error) {
 	}
 	k := Keep{text: strings.Join(words, " ")}
 	what, name, _ := strings.Cut(words[0], ":")
-	who := gate.Subject{Type: string(chat.ClassUser), ID: "operator", Roles: []string{}}
+	k.input = *gate.Sample(words[1])
+	who := &k.input.Subject
+	who.Type, who.ID = string(chat.ClassUser), "operator"
 	switch {
-	case name == "":
-		return Keep{}, fmt.Errorf("policy.guard.keep: %.80q is not %s", text, form)
-	case what == "role":
+	case what == "role" && name != "":
 		who.Roles = []string{name}
-	case what == "user":
+	case what == "user" && name != "":
 		who.ID = name
 	default:
 		return Keep{}, fmt.Errorf("policy.guard.keep: %.80q is not %s", text, form)
 	}
-	k.input = gate.Input{Subject: who, Action: gate.Action{Name: words[1]}, Context: gate.Context{Transport: "ws", Network: "public"}}
-	if words[1] == gate.Connect {
-		k.input.Resource = gate.Resource{Type: "server", Exists: true}
-		return k, nil
+	if !slices.Contains(gate.Actions(), words[1]) {
+		err := fmt.Sprintf("policy.guard.keep: %.80q names no action", text)
+		if near := spelling.Nearest(words[1], gate.Actions()); near != "" {
+			err += fmt.Sprintf("; did you mean %s?", near)
+		}
+		return Keep{}, errors.New(err)
 	}
-	k.input.Resource = gate.Resource{Type: "room", ID: "lobby", Exists: words[1] != gate.RoomCreate, Mode: "open", Visibility: "public"}
 	if len(words) == 3 {
-		if !chat.ValidRoom(chat.RoomID(words[2])) {
-			return Keep{}, fmt.Errorf("policy.guard.keep: %.80q names no room: %.80q", text, words[2])
+		if k.input.Resource.Type != "room" || !chat.ValidRoom(chat.RoomID(words[2])) {
+			return Keep{}, fmt.Errorf("policy.guard.keep: %.80q names no room that %s is about", text, words[1])
 		}
 		k.input.Resource.ID = words[2]
-	}
-	if words[1] == gate.MessageSend {
-		k.input.Context.TextBytes = 5
 	}
 	return k, nil
 }

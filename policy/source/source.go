@@ -31,7 +31,10 @@ type Config struct {
 	Dir     string         // policy.dir; "" for none
 	Git     gitsync.Config // policy.git; URL "" for none
 	Options policy.Options
-	Trial   policy.Trial // how a policy that is not the built-in one is tried
+	// AllowOnError names the actions that go ahead when the policy cannot
+	// decide; see policy.Live.
+	AllowOnError []string
+	Trial        policy.Trial // how a policy that is not the built-in one is tried
 	// Decisions remembers what was decided; nil remembers nothing, and nothing
 	// can be replayed.
 	Decisions *decisionlog.Log
@@ -164,7 +167,11 @@ func (s *Source) apply(ctx context.Context, files policy.Files, revision string)
 
 func (s *Source) take(e *policy.Engine, from string) {
 	if s.live == nil { // still within Open: nobody else knows s
-		s.live = policy.NewLive(e, from, s.cfg.Decisions, s.log)
+		s.live = policy.NewLive(e, from, s.log)
+		s.live.AllowOnError(s.cfg.AllowOnError)
+		if s.cfg.Decisions != nil {
+			s.live.RecordTo(s.cfg.Decisions)
+		}
 		return
 	}
 	s.live.Swap(e, from)
@@ -194,6 +201,10 @@ func (s *Source) Run(ctx context.Context) error {
 func (s *Source) Decide(ctx context.Context, in *gate.Input) gate.Decision {
 	return s.live.Decide(ctx, in)
 }
+
+// Changed returns a channel that is closed when another policy has gone live
+// since the call.
+func (s *Source) Changed() <-chan struct{} { return s.live.Changed() }
 
 // Live returns the policy in use.
 func (s *Source) Live() *policy.Live { return s.live }
