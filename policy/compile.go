@@ -329,21 +329,33 @@ func (e *Engine) build(ctx context.Context, rules map[string]*ast.Module, data m
 }
 
 // trial asks one question per action and refuses a policy that cannot answer
-// it.
+// it. Actions that fail alike are one Problem.
 func (e *Engine) trial(ctx context.Context) error {
 	var found Problems
+	failed := map[string][]string{} // cause -> actions
 	for _, action := range gate.Actions() {
-		in := gate.Sample(action)
-		if _, err := e.Evaluate(ctx, in); err != nil {
-			if ctx.Err() != nil {
-				return fmt.Errorf("try the policy: %w", ctx.Err())
-			}
-			p := Problem{Reason: fmt.Sprintf("trial decision for %s: %v", action, err)}
-			if loc := evalLocation(err); loc != nil {
-				p.File, p.Line = loc.File, loc.Row
-			}
-			found = append(found, p)
+		_, err := e.Evaluate(ctx, gate.Sample(action))
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("try the policy: %w", ctx.Err())
+		case err == nil:
+			continue
 		}
+		if failed[err.Error()] = append(failed[err.Error()], action); len(failed[err.Error()]) > 1 {
+			continue
+		}
+		p := Problem{Reason: err.Error()}
+		if loc := evalLocation(err); loc != nil {
+			p.File, p.Line = loc.File, loc.Row
+		}
+		found = append(found, p)
+	}
+	for i := range found {
+		actions, more := failed[found[i].Reason], ""
+		if n := len(actions) - 1; n > 0 {
+			more = fmt.Sprintf(" and %d more", n)
+		}
+		found[i].Reason = fmt.Sprintf("trial decision for %s%s: %s", actions[0], more, found[i].Reason)
 	}
 	return found.err()
 }
