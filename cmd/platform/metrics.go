@@ -18,6 +18,7 @@ func (s *server) metrics() []metrics.Metric {
 		metrics.Gauge("parley_connections", "Sessions open now.", func() float64 { return float64(s.sessions.Open()) }),
 		metrics.Counter("parley_connections_opened_total", "Sessions ever opened.", st.Opened.Load),
 		metrics.Counter("parley_messages_total", "Messages appended.", st.Sent.Load),
+		metrics.Counter("parley_put_out_total", "Times a connection was put out of a room: by a kick, a ban, or the policy.", st.PutOut.Load),
 		metrics.Counter("parley_resends_total", "Resends answered with the first receipt.", st.Repeats.Load),
 		metrics.Counter("parley_refused_origins_total", "WebSocket upgrades refused for their Origin.", s.ws.RefusedOrigins),
 		{Name: "parley_commands_total", Help: "Commands received, by type.", Read: func(e metrics.Emit) {

@@ -129,6 +129,7 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	g.start(inner, "plugins", s.catalog.Run)
 	g.start(inner, "policy", s.policy.Run)
 	g.start(inner, "decision log", s.decides.Run)
+	g.start(inner, "members of rooms", s.sessions.Run)
 	g.start(inner, "runtime tuning", s.tuner.Run)
 	if s.evidence != nil {
 		g.start(inner, "evidence", s.evidence.Run)

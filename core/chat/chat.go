@@ -70,7 +70,8 @@ const (
 	CodeBadRequest   Code = "bad_request"    // malformed JSON, missing or bad field
 	CodeUnknownType  Code = "unknown_type"   // no such command
 	CodeBadState     Code = "bad_state"      // command not allowed now
-	CodeUnauthorized Code = "unauthorized"   // token missing, bad or expired
+	CodeUnauthorized Code = "unauthorized"   // token missing or bad
+	CodeTokenExpired Code = "token_expired"  // fatal: the token has expired and was not refreshed
 	CodeNameTaken    Code = "name_taken"     // guest name in use or belonging to a known user
 	CodeDenied       Code = "denied"         // policy or a plugin said no
 	CodePolicyError  Code = "policy_error"   // policy could not decide; denied

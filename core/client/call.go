@@ -102,6 +102,8 @@ func replyTo(ev any) (id string, room chat.RoomID, fail *chat.Error) {
 		return e.ID, e.Room, nil
 	case *wire.ReviewEvent:
 		return e.ID, e.Room, nil
+	case *wire.RefreshedEvent:
+		return e.ID, "", nil
 	case *wire.ErrorEvent:
 		return e.ID, e.Room, errorOf(e)
 	}

@@ -39,6 +39,7 @@ type Hub struct {
 	stop     context.CancelFunc
 	nextID   atomic.Uint32                      // spreads peers over shards
 	onReview func(chat.RoomID, *journal.Review) // see OnReview
+	onChange func(*Room, Change)                // see OnChange
 
 	mu     sync.Mutex
 	rooms  map[chat.RoomID]*Room
@@ -224,7 +225,8 @@ func (h *Hub) siftLocked(now time.Time) (out []*Room) {
 
 // Join makes the peer a member of the room, after since if it is given.
 // joined builds the reply, which reaches the peer before any entry does.
-func (h *Hub) Join(ctx context.Context, id chat.RoomID, p *Peer, since *journal.Position, joined func(*Room, JoinInfo) wire.Frame) (*Member, error) {
+// An error of joined ends the join and is returned.
+func (h *Hub) Join(ctx context.Context, id chat.RoomID, p *Peer, since *journal.Position, joined func(*Room, JoinInfo) (wire.Frame, error)) (*Member, error) {
 	for range 4 {
 		r, err := h.Room(ctx, id)
 		if err != nil {
@@ -284,6 +286,7 @@ func (h *Hub) sweep(now time.Time) {
 		}
 		r.mu.Lock()
 		r.expireEphemeralLocked(now)
+		r.forgetCutsLocked(now)
 		r.mu.Unlock()
 		if r.refs.Load() > 0 || now.UnixMilli()-r.used.Load() < h.cfg.IdleTime.Milliseconds() {
 			continue

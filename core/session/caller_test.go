@@ -113,6 +113,8 @@ type event struct {
 	ReviewID                                                                                                    string `json:"review_id"`
 	Appeal, By, Record                                                                                          any
 	All                                                                                                         bool
+	ExpiresTS                                                                                                   int64 `json:"expires_ts"`
+	UntilTS                                                                                                     int64 `json:"until_ts"`
 	Limits                                                                                                      map[string]int
 }
 

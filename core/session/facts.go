@@ -11,7 +11,7 @@ import (
 
 // question begins the input of a decision about this client.
 func (x *Session) question(action string) *gate.Input {
-	roles := x.who.Roles
+	roles := x.roles()
 	if roles == nil {
 		roles = []string{}
 	}

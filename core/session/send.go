@@ -37,10 +37,20 @@ func (x *Session) count(r journal.Receipt) {
 	}
 }
 
-// unlessPosted stands before every refusal of a send: if the nonce is known,
-// the message was posted, and its receipt is the answer.
+// appends reports whether commands of the type append an entry, under the
+// nonce that they may carry.
+func appends(t wire.Type) bool {
+	switch t {
+	case wire.Send, wire.Configure, wire.SlowMode, wire.Role, wire.Kick, wire.Ban, wire.Unban, wire.Mute, wire.Unmute:
+		return true
+	}
+	return false
+}
+
+// unlessPosted stands before every refusal of a command that appends: if the
+// nonce is known, that was done, and its receipt is the answer.
 func (x *Session) unlessPosted(ctx context.Context, c *wire.Command, refusal error) error {
-	if c.Type != wire.Send || c.Nonce == "" || !x.greeted.Load() || errors.Is(refusal, errTold) || errors.Is(refusal, room.ErrClosed) {
+	if c.Nonce == "" || !appends(c.Type) || !x.greeted.Load() || errors.Is(refusal, errTold) || errors.Is(refusal, room.ErrClosed) {
 		return refusal
 	}
 	receipt, ok, err := x.srv.d.Journal.Lookup(ctx, c.Room, x.who.User, c.Nonce)
@@ -147,7 +157,7 @@ type judged struct {
 
 // judge runs the plugins over the message e and keeps the evidence of it.
 func (x *Session) judge(ctx context.Context, r *room.Room, e *journal.Entry, d *gate.Decision) (judged, error) {
-	m := moderation.Message{Room: r.ID(), User: x.who.User, Roles: x.who.Roles, Kind: "message", Text: e.Text, TimeMS: e.Time}
+	m := moderation.Message{Room: r.ID(), User: x.who.User, Roles: x.roles(), Kind: "message", Text: e.Text, TimeMS: e.Time}
 	if role := r.State().Role(x.who.User); role != "" {
 		m.Roles = append(append([]string(nil), m.Roles...), string(role))
 	}

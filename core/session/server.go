@@ -43,6 +43,9 @@ type Authenticator interface {
 	// connection until release is called. secret resumes an earlier name.
 	// evict is called when a token user claims the name.
 	Guest(wish, secret string, evict func()) (name chat.UserID, resume string, release func(), err error)
+	// Known reports whether a token was ever verified for the name, so that no
+	// guest can have it.
+	Known(chat.UserID) bool
 }
 
 // Config bounds what clients may ask for; 0 means no limit.
@@ -95,6 +98,7 @@ type Server struct {
 
 	worst pathsOnce
 
+	rules     atomic.Uint64 // how often the policy is known to have changed
 	appeals   appeals
 	reviewers reviewers
 
@@ -146,6 +150,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	}
 	if d.Hub != nil {
 		d.Hub.OnReview(s.reviewed)
+		d.Hub.OnChange(s.changed)
 	}
 	return s, nil
 }
