@@ -85,7 +85,7 @@ func (x *Session) post(ctx context.Context, c *wire.Command) (journal.Receipt, e
 	}
 	now := time.Now()
 	in := x.about(gate.MessageSend, r, now)
-	in.Context.TextBytes = len(text)
+	in.Context.TextBytes, in.Message = len(text), chat.MessageID(newID())
 	d := x.srv.d.Gate.Decide(ctx, in)
 	if !d.Allow {
 		e := denied(d)
@@ -104,7 +104,7 @@ func (x *Session) post(ctx context.Context, c *wire.Command) (journal.Receipt, e
 	if err := x.oblige(&d.Obligations, r, text, now); err != nil {
 		return none, err
 	}
-	e := journal.Entry{ID: chat.MessageID(newID()), Kind: journal.KindMessage, From: x.who.User,
+	e := journal.Entry{ID: in.Message, Kind: journal.KindMessage, From: x.who.User,
 		Time: now.UnixMilli(), Nonce: c.Nonce, Text: text, Outcome: chat.Accepted}
 	if e.Nonce == "" {
 		e.Nonce = string(e.ID) // nobody can resend it, and nothing else may have the same
