@@ -90,8 +90,12 @@ func (e *Engine) Blame(ctx context.Context, in *gate.Input) (d gate.Decision, ru
 // mentions reports whether a rule holds the constant text.
 func mentions(rule *ast.Rule, text string) (found bool) {
 	ast.WalkTerms(rule, func(t *ast.Term) bool {
-		s, ok := t.Value.(ast.String)
-		found = found || ok && string(s) == text
+		switch v := t.Value.(type) {
+		case ast.Ref:
+			return true // input.subject.muted does not speak of the code muted
+		case ast.String:
+			found = found || string(v) == text
+		}
 		return found
 	})
 	return found
