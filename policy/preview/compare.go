@@ -68,8 +68,8 @@ type Report struct {
 type Change struct {
 	Kind   Kind   `json:"kind"`
 	Action string `json:"action"`
-	// Rule is the rule behind the new answer, or behind the old one where the
-	// new one has none.
+	// Rule is the rule behind the new answer; where it was a refusal that is
+	// gone, the rule that refused.
 	Rule    *policy.Rule `json:"rule,omitempty"`
 	Count   int          `json:"count"`
 	Example Example      `json:"example"` // the newest
@@ -163,9 +163,13 @@ func (r *Report) replay(ctx context.Context, old, fresh *policy.Engine, rec *dec
 		r.Changed++
 	}
 	key := group{kind: kind, action: rec.Input.Action.Name}
-	rule := blame(ctx, fresh, rec.Input)
+	first, second := fresh, old
+	if kind == DenyToAllow {
+		first, second = old, fresh
+	}
+	rule := blame(ctx, first, rec.Input)
 	if rule == nil {
-		rule = blame(ctx, old, rec.Input)
+		rule = blame(ctx, second, rec.Input)
 	}
 	if rule != nil {
 		key.file, key.line = rule.File, rule.Line
