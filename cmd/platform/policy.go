@@ -29,7 +29,7 @@ func policyCommand() *cobra.Command {
 	c.AddCommand(
 		policyNewCommand(), policyCheckCommand(), policyTestCommand(), policyFmtCommand(),
 		policyDiffCommand(), policyExplainCommand(),
-		policyStatusCommand(), policyLogCommand(), policyAuditCommand(), policyAcceptCommand(),
+		policyStatusCommand(), policyLogCommand(), policyAuditCommand(), policyAcceptCommand(), policyPinCommand(), policyUnpinCommand(),
 	)
 	return c
 }

@@ -43,10 +43,7 @@ func policyConfig(cfg config.Config) (source.Config, error) {
 	c := source.Defaults()
 	c.Trial.Command = child.Command(policyTrialName)
 	c.Dir, c.AllowOnError = cfg.Policy.Dir, cfg.Policy.AllowOnError
-	if cfg.Policy.Git.URL != "" {
-		c.Git.URL, c.Git.Ref, c.Git.Path, c.Git.Interval = cfg.Policy.Git.URL, cfg.Policy.Git.Ref, cfg.Policy.Git.Path, cfg.Policy.Git.Interval
-		c.Git.StateDir = filepath.Join(cfg.DataDir, "policy")
-	}
+	followGit(&c, cfg)
 	c.Replay = source.Replay{Entries: cfg.Policy.Replay.Entries, Time: cfg.Policy.Replay.Time}
 	c.Guard = preview.Guard{MaxChanged: cfg.Policy.Guard.MaxChanged, MaxShare: cfg.Policy.Guard.MaxShare}
 	for _, text := range cfg.Policy.Guard.Keep {
@@ -83,18 +80,6 @@ func (p policyAdmin) Explain(ctx context.Context, id string) (any, error) {
 		err = fmt.Errorf("%w: %w", admin.ErrNotFound, err)
 	}
 	return x, err
-}
-
-// notes are what operators should know though the node serves.
-func (s *server) notes() (out []string) {
-	st := s.policy.Status()
-	if st.CacheOff {
-		out = append(out, "the policy's cache is switched off: it gave an answer that the rules do not give")
-	}
-	if st.Refused != nil {
-		out = append(out, "a revision of the policy is refused, the one in use stays: "+st.Refused.Revision)
-	}
-	return out
 }
 
 // decisionMetrics are those of the policy.

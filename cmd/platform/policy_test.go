@@ -131,7 +131,7 @@ const (
 	rulesAfter  = "package parley\n\ndefault decision := {\"allow\": true}\n\n# Bob does not write.\ndecision := {\"allow\": false, \"reasons\": [{\"code\": \"no_bob\", \"text\": \"Not you, Bob.\"}]} if input.subject.id == \"bob\"\n"
 )
 
-func send(user string) *gate.Input {
+func asks(user string) *gate.Input {
 	in := gate.Sample(gate.MessageSend)
 	in.Subject.ID = user
 	return in
@@ -155,8 +155,8 @@ func TestPolicyCommandsAskTheServer(t *testing.T) {
 			}
 		}
 	}
-	refused := src.Decide(t.Context(), send("ann"))
-	src.Decide(t.Context(), send("bob"))
+	refused := src.Decide(t.Context(), asks("ann"))
+	src.Decide(t.Context(), asks("bob"))
 	has(ask("policy", "log"), "refuse message.send ann in lobby [no_ann] Not you, Ann.", "allow  message.send bob in lobby")
 	if out := ask("policy", "log", "--user", "bob"); strings.Contains(out, "ann") {
 		t.Errorf("got %s, want bob alone", out)
@@ -238,8 +238,8 @@ func TestPolicyLogFollows(t *testing.T) {
 	// The follower hears of what is decided once it listens; ask until it does.
 	var line string
 	for line == "" {
-		src.Decide(t.Context(), send("bob"))
-		src.Decide(t.Context(), send("ann"))
+		src.Decide(t.Context(), asks("bob"))
+		src.Decide(t.Context(), asks("ann"))
 		select {
 		case line = <-lines:
 		case <-time.After(5 * time.Millisecond):
@@ -264,8 +264,8 @@ func TestPolicyDiff(t *testing.T) {
 	_, dir, src, _ := policyNode(t, rulesBefore)
 	var lines bytes.Buffer
 	for _, user := range []string{"ann", "bob", "bob", "eve"} {
-		d := src.Decide(t.Context(), send(user))
-		r := decisionlog.Record{ID: d.ID, Revision: d.Revision, Input: send(user), Allow: d.Allow, Reasons: d.Reasons}
+		d := src.Decide(t.Context(), asks(user))
+		r := decisionlog.Record{ID: d.ID, Revision: d.Revision, Input: asks(user), Allow: d.Allow, Reasons: d.Reasons}
 		b, err := json.Marshal(r)
 		if err != nil {
 			t.Fatal(err)
@@ -332,7 +332,7 @@ func TestPolicyDiffOfRevisions(t *testing.T) {
 	write(t, repo, "README", "not a rule")
 	commit(rulesBefore)
 	commit(rulesAfter)
-	b, err := json.Marshal(decisionlog.Record{ID: "06h1f93qbr000001", Revision: "x", Input: send("bob"), Allow: true})
+	b, err := json.Marshal(decisionlog.Record{ID: "06h1f93qbr000001", Revision: "x", Input: asks("bob"), Allow: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -356,7 +356,7 @@ func TestPolicyDiffOfRevisions(t *testing.T) {
 
 func TestPolicyExplainsAQuestion(t *testing.T) {
 	dir := t.TempDir()
-	q, err := json.Marshal(send("ann"))
+	q, err := json.Marshal(asks("ann"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -396,7 +396,7 @@ func TestMoment(t *testing.T) {
 
 // What others wrote must not steer the terminal.
 func TestShownDecisionsArePlain(t *testing.T) {
-	in := send("a\x1b[2Jnn\n")
+	in := asks("a\x1b[2Jnn\n")
 	var out bytes.Buffer
 	if err := showDecision(&out, &decisionlog.Record{ID: "x", Input: in, Reasons: nil}); err != nil || strings.ContainsAny(strings.TrimSuffix(out.String(), "\n"), "\x1b\n") {
 		t.Errorf("got %q, %v", out.String(), err)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"parley/policy/webhook"
 )
 
 func runCommand() *cobra.Command {
@@ -47,6 +49,9 @@ func (s *server) announce(out io.Writer) {
 	}
 	if s.adminLn != nil {
 		fmt.Fprintf(out, "admin  http://%s/v1/status\n", s.adminLn.Addr())
+	}
+	if s.hookLn != nil {
+		fmt.Fprintf(out, "hooks  %s://%s%s\n", web, s.hookLn.Addr(), webhook.Path)
 	}
 	fmt.Fprintf(out, "ready in %d ms\n", sinceExec().Milliseconds())
 	s.suggest(out)
@@ -152,6 +157,9 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	if s.tcpLn != nil {
 		g.start(ctx, "tcp listener", func(ctx context.Context) error { return s.tcp.Run(ctx, s.tcpLn) })
 	}
+	if s.hookLn != nil {
+		g.start(ctx, "webhook listener", func(context.Context) error { return ignoreClosed(s.hookHTTP.Serve(s.hookLn)) })
+	}
 	if s.adminLn != nil {
 		g.start(inner, "admin listener", func(context.Context) error { return ignoreClosed(s.adminHTTP.Serve(s.adminLn)) })
 	}
@@ -178,6 +186,10 @@ func (s *server) stop() {
 	_ = s.front.Close()
 	if s.tcpLn != nil {
 		_ = s.tcpLn.Close()
+	}
+	if s.hookHTTP != nil {
+		_ = s.hookHTTP.Shutdown(ctx)
+		_ = s.hookHTTP.Close()
 	}
 	s.sessions.Drain(ctx)
 	_ = s.http.Shutdown(ctx)

@@ -38,6 +38,7 @@ import (
 	"parley/plugins"
 	"parley/policy/decisionlog"
 	"parley/policy/source"
+	"parley/policy/webhook"
 	"parley/sdk/abi"
 )
 
@@ -63,6 +64,7 @@ type server struct {
 	tuner    *tuning.Tuner
 	decides  *decisionlog.Log
 	policy   *source.Source
+	hook     *webhook.Handler // nil where no calls are taken
 	catalog  *plugins.Catalog
 	evidence *evidence.Keeper // nil where none is kept
 	stage    *moderation.Stage
@@ -75,9 +77,11 @@ type server struct {
 	tcp      *tcp.Server
 
 	http, adminHTTP        *http.Server
+	hookHTTP               *http.Server     // nil where calls are taken at httpLn, or not at all
 	intakes                []*intake.Intake // of both transports
 	front                  *ws.Front        // between httpLn and http
 	httpLn, tcpLn, adminLn *stream.Listener // the latter two may be nil
+	hookLn                 *stream.Listener // with hookHTTP
 }
 
 // newServer builds everything and starts nothing but what a constructor of a
@@ -93,7 +97,7 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *ser
 		return nil, fmt.Errorf("make data_dir: %w", err)
 	}
 	for _, build := range []func(context.Context) error{
-		s.openTuner, s.openJournal, s.openPolicy, s.openPlugins, s.openEvidence, s.openChat, s.openListeners, s.openAdmin,
+		s.openTuner, s.openJournal, s.openPolicy, s.openHook, s.openPlugins, s.openEvidence, s.openChat, s.openListeners, s.openAdmin,
 	} {
 		if err := build(ctx); err != nil {
 			return nil, err
@@ -245,6 +249,9 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 	s.tcp = tcp.New(tcpIntake, s.sessions, s.log)
 	mux := http.NewServeMux()
 	mux.Handle(wsPath, s.ws)
+	if s.hook != nil && s.cfg.Policy.Git.Webhook.Listen == "" {
+		mux.Handle(webhook.Path, s.hook)
+	}
 	mux.Handle("/", web.Handler(web.Config{Rooms: publicRooms(s.cfg)}))
 	s.http = s.chatServer(mux)
 	s.http.ConnContext, s.http.ConnState = ws.Context, ws.State
@@ -256,6 +263,9 @@ func (s *server) openListeners(ctx context.Context) (err error) {
 		if s.tcpLn, err = s.listen(ctx, "tcp.listen", s.cfg.TCP.Listen, s.tcpOptions(front, proxies)); err != nil {
 			return err
 		}
+	}
+	if err := s.openHookListener(ctx, stream.Options{Bequeath: bequeath, Tune: tune, Admit: s.sessions.Visit}); err != nil {
+		return err
 	}
 	if s.cfg.Admin.Listen != "" {
 		s.adminLn, err = s.listen(ctx, "admin.listen", s.cfg.Admin.Listen, stream.Options{Bequeath: bequeath, Tune: tune})
@@ -369,13 +379,17 @@ func (s *server) openAdmin(context.Context) error {
 	if s.evidence != nil {
 		records = s.evidence
 	}
+	var pinning admin.Pinning
+	if s.policy.FromGit() {
+		pinning = s.policy
+	}
 	reg := metrics.New(s.log)
 	if err := reg.Add(s.metrics()...); err != nil {
 		return err
 	}
 	s.adminHTTP = s.httpServer(admin.New(admin.Deps{
 		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Plugins: s.catalog, Log: s.log, Ready: s.notReady,
-		Decide: s.sessions, Evidence: records, Replay: s.stage, Decisions: s.decides, Policy: policyAdmin{s.policy}, Notes: s.notes,
+		Decide: s.sessions, Evidence: records, Replay: s.stage, Decisions: s.decides, Policy: policyAdmin{s.policy}, Pin: pinning, Notes: s.policy.Notes,
 		Status: map[string]func() any{
 			"status":        func() any { return s.status() },
 			"diag/tcp":      func() any { return s.sessions.WorstPaths() },

@@ -59,6 +59,7 @@ type Deps struct {
 	Status    map[string]func() any          // path below /v1/ -> document, e.g. "policy/status"
 	Ready     func(context.Context) []string // what is wrong; empty = ready
 	Notes     func() []string                // what operators should know though the node is ready; may be nil
+	Pin       Pinning                        // nil: there is nothing to pin
 	Log       *slog.Logger
 }
 
@@ -84,6 +85,7 @@ func New(d Deps) *API {
 	}
 	a.rooms()
 	a.plugins()
+	a.pins()
 	a.reviews()
 	a.evidence()
 	a.policy()
@@ -155,17 +157,16 @@ func local(r *http.Request) bool {
 func (a *API) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
+	status, answer := 200, map[string]any{"status": "ready"}
 	if wrong := a.d.Ready(ctx); len(wrong) > 0 {
-		reply(w, http.StatusServiceUnavailable, map[string]any{"status": "not ready", "reasons": wrong})
-		return
+		status, answer = http.StatusServiceUnavailable, map[string]any{"status": "not ready", "reasons": wrong}
 	}
-	answer := map[string]any{"status": "ready"}
 	if a.d.Notes != nil {
 		if notes := a.d.Notes(); len(notes) > 0 {
 			answer["notes"] = notes
 		}
 	}
-	reply(w, 200, answer)
+	reply(w, status, answer)
 }
 
 // profiling switches the mutex and block profiles: {"mutex": N, "block": NS},

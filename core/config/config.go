@@ -157,11 +157,34 @@ type Guard struct {
 
 // Git names a policy repository.
 type Git struct {
-	URL      string        `yaml:"url" check:"giturl" secret:"true" zero:"not used" doc:"Repository to poll: https, http or file URL, or a local folder."`
+	URL      string        `yaml:"url" check:"giturl" secret:"true" zero:"not used" doc:"Repository to poll: https, http, ssh or file URL, git@host:path, or a local folder."`
 	Ref      string        `yaml:"ref" check:"gitref" doc:"Branch or tag to follow."`
 	Path     string        `yaml:"path" check:"relpath" zero:"the whole repository" doc:"Folder of the policy inside the repository."`
 	Interval time.Duration `yaml:"interval" min:"1s" max:"24h" doc:"Time between polls."`
+	Signers  []string      `yaml:"signers" check:"path" zero:"signatures are not looked at" doc:"Files that name those of whom one must have signed the commit, or the annotated tag: lists in OpenSSH's allowed_signers format, or OpenPGP public keys. They are read again for each poll."`
+	Auth     GitAuth       `yaml:"auth" doc:"How the repository's server knows who asks."`
+	Webhook  GitWebhook    `yaml:"webhook" doc:"Calls of the repository's server, which make the server poll at once."`
 }
+
+// GitAuth says who asks for a private repository.
+type GitAuth struct {
+	User           string `yaml:"user" zero:"git" doc:"User name that goes with the token, or for ssh where the URL names none."`
+	TokenFile      string `yaml:"token_file" check:"path" zero:"no token" doc:"File with the token or password for https, read for each poll."`
+	TokenEnv       string `yaml:"token_env" check:"envname" zero:"no token" doc:"Environment variable with the token or password for https. Its name must not begin with PARLEY_."`
+	SSHKeyFile     string `yaml:"ssh_key_file" check:"path" zero:"no ssh" doc:"Private key for ssh, without a passphrase, read for each poll."`
+	KnownHostsFile string `yaml:"known_hosts_file" check:"path" zero:"no ssh" doc:"OpenSSH known_hosts file with the server's key. A server whose key is not in it is not talked to."`
+	CAFile         string `yaml:"ca_file" check:"path" zero:"the system's alone" doc:"PEM file with certificates of authorities that are trusted for https, besides the system's."`
+}
+
+// GitWebhook takes calls of a Git server.
+type GitWebhook struct {
+	Listen     string `yaml:"listen" check:"addr" zero:"the HTTP listener, at /v1/hooks/policy" doc:"Address of a listener of its own for the webhook, which speaks TLS where the HTTP listener does."`
+	SecretFile string `yaml:"secret_file" check:"path" zero:"no webhook" doc:"File with the secret that GitHub, Gitea or GitLab shares with the server, at least 16 bytes."`
+	SecretEnv  string `yaml:"secret_env" check:"envname" zero:"no webhook" doc:"Environment variable with that secret. Its name must not begin with PARLEY_."`
+}
+
+// On reports whether calls are taken.
+func (w GitWebhook) On() bool { return w.SecretFile != "" || w.SecretEnv != "" }
 
 // Redis configures the shared store.
 type Redis struct {

@@ -60,7 +60,9 @@ auth:
   jwt: {algorithm: EdDSA, key_file: /etc/parley/key.pem, audience: parley, issuer: idp}
 plugins: {dir: /plugins, fuel: 1_000_000, memory_bytes: 1MiB, max: 4, on_error: hold, trusted_keys: ["A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="], require_signature: true}
 policy:
-  git: {url: "https://git.example.org/policy.git", ref: stable, path: parley, interval: 1m}
+  git:
+    {url: "https://git.example.org/policy.git", ref: stable, path: parley, interval: 1m, signers: [/etc/parley/signers, /etc/parley/ann.asc],
+     auth: {user: oauth2, token_env: GIT_TOKEN, ca_file: /etc/parley/ca.pem}, webhook: {listen: ":8443", secret_file: /etc/parley/hook}}
 redis: {url: "redis://:secret@redis:6379/0"}
 journal: {retention_entries: 0, retention_age: 720h, nonce_window: 1h, commit_window: 0}
 limits:
@@ -90,7 +92,9 @@ func TestFileOverridesDefaults(t *testing.T) {
 	want.Auth = config.Auth{JWT: config.JWT{Algorithm: "EdDSA", KeyFile: "/etc/parley/key.pem", Audience: "parley", Issuer: "idp"}}
 	want.Plugins = config.Plugins{Dir: "/plugins", Fuel: 1_000_000, MemoryBytes: 1 << 20, Max: 4, OnError: "hold",
 		TrustedKeys: []string{"A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="}, RequireSignature: true}
-	want.Policy.Git = config.Git{URL: "https://git.example.org/policy.git", Ref: "stable", Path: "parley", Interval: time.Minute}
+	want.Policy.Git = config.Git{URL: "https://git.example.org/policy.git", Ref: "stable", Path: "parley", Interval: time.Minute,
+		Signers: []string{"/etc/parley/signers", "/etc/parley/ann.asc"}, Auth: config.GitAuth{User: "oauth2", TokenEnv: "GIT_TOKEN", CAFile: "/etc/parley/ca.pem"},
+		Webhook: config.GitWebhook{Listen: ":8443", SecretFile: "/etc/parley/hook"}}
 	want.Redis.URL = "redis://:secret@redis:6379/0"
 	want.Journal = config.Journal{RetentionAge: 720 * time.Hour, NonceWindow: time.Hour}
 	want.Limits.FrameBytes = 0
@@ -173,6 +177,14 @@ func TestBadFile(t *testing.T) {
 		{"malformed secret", "redis: {url: \"redis://:hunter2@h:%zz\"}\n", []string{`redis.url: the value is not a URL`}},
 		{"git option", "policy: {git: {url: --upload-pack=x}}\n", []string{`begins with a dash`}},
 		{"git scheme", "policy: {git: {url: \"ext::x://y\"}}\n", []string{`has a scheme that is not allowed`}},
+		{"token in our own variable", "policy: {git: {auth: {token_env: PARLEY_TOKEN}}}\n", []string{`begins with PARLEY_`}},
+		{"no variable", "policy: {git: {auth: {token_env: 1-x}}}\n", []string{`is no name of a variable`}},
+		{"two tokens", "policy: {git: {auth: {token_env: X, token_file: /x}}}\n", []string{`policy.git.auth.token_file: policy.git.auth.token_file and policy.git.auth.token_env are both set`}},
+		{"two secrets", "policy: {git: {url: /x, webhook: {secret_env: X, secret_file: /x}}}\n", []string{`the secret lies in one place`}},
+		{"webhook without a secret", "policy: {git: {url: /x, webhook: {listen: \":1\"}}}\n", []string{`policy.git.webhook.listen needs`}},
+		{"webhook without a repository", "policy: {git: {webhook: {secret_env: X}}}\n", []string{`policy.git.webhook needs policy.git.url`}},
+		{"signers without a repository", "policy: {git: {signers: [/x]}}\n", []string{`policy.git.signers needs policy.git.url`}},
+		{"webhook on the address of another", "policy: {git: {url: /x, webhook: {secret_env: X, listen: \"127.0.0.1:7070\"}}}\n", []string{`policy.git.webhook.listen and tcp.listen are both`}},
 		{"git ref", "policy: {git: {ref: a..b}}\n", []string{`"a..b" is not a ref name`}},
 		{"git path", "policy: {git: {path: ../x}}\n", []string{`leads out of the repository`}},
 		{"room without id", "rooms: [{title: x}]\n", []string{`p.yaml:1:9: rooms[0].id: is missing`}},

@@ -46,6 +46,33 @@ var ruleset = []rule{
 		}
 		return ""
 	}},
+	{[]string{"policy.git.auth.token_file", "policy.git.auth.token_env"}, func(c *Config) string {
+		if c.Policy.Git.Auth.TokenFile != "" && c.Policy.Git.Auth.TokenEnv != "" {
+			return "policy.git.auth.token_file and policy.git.auth.token_env are both set; the token lies in one place"
+		}
+		return ""
+	}},
+	{[]string{"policy.git.webhook.secret_file", "policy.git.webhook.secret_env"}, func(c *Config) string {
+		if c.Policy.Git.Webhook.SecretFile != "" && c.Policy.Git.Webhook.SecretEnv != "" {
+			return "policy.git.webhook.secret_file and policy.git.webhook.secret_env are both set; the secret lies in one place"
+		}
+		return ""
+	}},
+	{[]string{"policy.git.webhook.listen", "policy.git.webhook.secret_file", "policy.git.webhook.secret_env"}, func(c *Config) string {
+		switch w := c.Policy.Git.Webhook; {
+		case w.Listen != "" && !w.On():
+			return "policy.git.webhook.listen needs policy.git.webhook.secret_file or secret_env; without a secret anybody could call"
+		case w.On() && c.Policy.Git.URL == "":
+			return "policy.git.webhook needs policy.git.url, the repository that a call makes the server look at"
+		}
+		return ""
+	}},
+	{[]string{"policy.git.signers", "policy.git.url"}, func(c *Config) string {
+		if len(c.Policy.Git.Signers) > 0 && c.Policy.Git.URL == "" {
+			return "policy.git.signers needs policy.git.url, the repository whose commits are signed"
+		}
+		return ""
+	}},
 	{[]string{"plugins.require_signature", "plugins.trusted_keys"}, func(c *Config) string {
 		if c.Plugins.RequireSignature && len(c.Plugins.TrustedKeys) == 0 {
 			return "plugins.require_signature needs plugins.trusted_keys, or no plugin could be loaded"
@@ -101,6 +128,9 @@ var ruleset = []rule{
 	{[]string{"listen", "tcp.listen"}, sameAddr("listen", "tcp.listen")},
 	{[]string{"listen", "admin.listen"}, sameAddr("listen", "admin.listen")},
 	{[]string{"tcp.listen", "admin.listen"}, sameAddr("tcp.listen", "admin.listen")},
+	{[]string{"policy.git.webhook.listen", "listen"}, sameAddr("policy.git.webhook.listen", "listen")},
+	{[]string{"policy.git.webhook.listen", "tcp.listen"}, sameAddr("policy.git.webhook.listen", "tcp.listen")},
+	{[]string{"policy.git.webhook.listen", "admin.listen"}, sameAddr("policy.git.webhook.listen", "admin.listen")},
 }
 
 // sameAddr refuses two listeners on one fixed address.

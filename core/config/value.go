@@ -180,7 +180,8 @@ var checks = map[string]struct {
 	"relpath":  {"a path inside the repository", checkRelPath},
 	"origin":   {"a web origin, such as https://chat.example.org", checkOrigin},
 	"redisurl": {"redis://HOST:PORT/DB, rediss://... or unix://PATH", checkRedisURL},
-	"giturl":   {"an https, http or file URL, or a folder", checkGitURL},
+	"giturl":   {"an https, http, ssh or file URL, git@host:path, or a folder", checkGitURL},
+	"envname":  {"the name of a variable", checkEnvName},
 	"gitref":   {"a branch or tag name", checkGitRef},
 	"cidr":     {"a network or an address, such as 10.0.0.0/8", checkNetwork},
 	"action":   {"an action the policy is asked about, such as typing; see docs/policy.md", checkAction},
@@ -276,16 +277,27 @@ func checkGitURL(s string) error {
 	}
 	scheme, _, ok := strings.Cut(s, "://")
 	if !ok {
-		if at, colon := strings.Index(s, "@"), strings.Index(s, ":"); at > 0 && colon > at && !strings.Contains(s[:colon], "/") {
-			return errors.New("is an ssh address; this server reads https, http and file")
-		}
-		return nil // a folder
+		return nil // a folder, or git's short form of an ssh URL
 	}
-	if !slices.Contains([]string{"https", "http", "file"}, scheme) {
+	if !slices.Contains([]string{"https", "http", "ssh", "file"}, scheme) {
 		return errors.New("has a scheme that is not allowed")
 	}
 	if u, err := url.Parse(s); err != nil || (u.Host == "" && u.Path == "") {
 		return errors.New("is not a URL")
+	}
+	return nil
+}
+
+// checkEnvName takes what a shell can set. Variables of our own prefix are keys
+// of the configuration.
+func checkEnvName(s string) error {
+	for i, r := range s {
+		if r != '_' && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && (i == 0 || r < '0' || r > '9') {
+			return errors.New("is no name of a variable")
+		}
+	}
+	if strings.HasPrefix(s, envPrefix) {
+		return errors.New("begins with " + envPrefix)
 	}
 	return nil
 }

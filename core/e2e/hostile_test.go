@@ -107,7 +107,7 @@ func TestHostileCommits(t *testing.T) {
 		ann.says("lobby", "after "+h.name)
 		reset()
 	}
-	if code, body := n.get("/readyz"); code != 200 || !strings.Contains(body, "a revision of the policy is refused") {
+	if code, body := n.get("/readyz"); code != 200 || !strings.Contains(body, "the newest policy was refused") {
 		t.Errorf("readyz: got %d %s, want ready, with a note", code, body)
 	}
 	if got := n.metric("parley_policy_refused_total"); got < 14 {

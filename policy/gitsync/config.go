@@ -14,10 +14,16 @@ import (
 
 // Config says what to follow.
 type Config struct {
-	// URL is an https:// or http:// URL, a file:// URL, or a path on this
-	// machine. Credentials may stand in the URL (https://user:token@host/…);
-	// they are never logged.
+	// URL is an https://, http://, ssh:// or file:// URL, git's short form of an
+	// ssh URL (git@host:path), or a path on this machine. Credentials may stand
+	// in the URL (https://user:token@host/…); they are never logged.
 	URL string
+	// Auth proves to the server who asks.
+	Auth Auth
+	// Signers are files that name those of whom one must have signed the commit,
+	// or the annotated tag where Ref is one (see package signers). They are read
+	// again for each poll. None: signatures are not looked at.
+	Signers []string
 	// Ref is a branch or tag, a full name ("refs/heads/main"), or "HEAD".
 	Ref string
 	// Path is the folder inside the repository; "" is the whole repository.
@@ -27,6 +33,9 @@ type Config struct {
 	Interval time.Duration
 	// Timeout bounds one poll with its download.
 	Timeout time.Duration
+	// Debounce is the least time between two polls that were asked for by
+	// Trigger. The first is made at once, and of those asked for meanwhile one.
+	Debounce time.Duration
 	// StateDir is the folder for the last good policy; "" keeps none.
 	StateDir string
 	// MaxFetchBytes bounds what one poll may receive.
@@ -39,7 +48,8 @@ func Defaults() Config {
 		Ref:           "main",
 		Interval:      4 * time.Second, // a merged change is live within 5 s without any webhook
 		Timeout:       30 * time.Second,
-		MaxFetchBytes: 32 << 20, // a repository of text with some documents beside it
+		Debounce:      500 * time.Millisecond, // a merge makes several calls of a webhook
+		MaxFetchBytes: 32 << 20,               // a repository of text with some documents beside it
 	}
 }
 
@@ -57,17 +67,21 @@ func (c Config) Validate() error {
 		return fmt.Errorf("policy.git.interval %v must be above zero", c.Interval)
 	case c.Timeout <= 0:
 		return fmt.Errorf("git timeout %v must be above zero", c.Timeout)
+	case c.Debounce < 0:
+		return fmt.Errorf("git debounce %v must not be below zero", c.Debounce)
 	case c.MaxFetchBytes <= 0:
 		return fmt.Errorf("git fetch bound %d must be above zero", c.MaxFetchBytes)
 	}
-	return nil
+	return c.validateAuth()
 }
 
 // endpoint is where the repository is: a URL, or a local path.
 type endpoint struct {
-	url  *url.URL // nil for a local path
-	path string
+	url  *url.URL // nil for a local path; git's short form is an ssh URL here
+	path string   // of a local one, or as an ssh server is told it
 }
+
+func (e endpoint) ssh() bool { return e.url != nil && e.url.Scheme == "ssh" }
 
 func (c Config) endpoint() (endpoint, error) {
 	if c.URL == "" {
@@ -75,10 +89,7 @@ func (c Config) endpoint() (endpoint, error) {
 	}
 	scheme, rest, ok := strings.Cut(c.URL, "://")
 	if !ok {
-		if strings.HasPrefix(c.URL, "-") || isSCP(c.URL) {
-			return endpoint{}, fmt.Errorf("policy.git.url %q is neither a path nor an https, http or file URL", c.display())
-		}
-		return endpoint{path: c.URL}, nil
+		return c.shortEndpoint()
 	}
 	switch scheme {
 	case "file":
@@ -86,14 +97,43 @@ func (c Config) endpoint() (endpoint, error) {
 			return endpoint{}, fmt.Errorf("policy.git.url %q needs three slashes and an absolute path: file:///srv/policy.git", c.URL)
 		}
 		return endpoint{path: rest}, nil
-	case "https", "http":
+	case "https", "http", "ssh":
 		u, err := url.Parse(c.URL)
-		if err != nil || u.Host == "" {
+		if err != nil || u.Hostname() == "" || strings.HasPrefix(u.Hostname(), "-") {
 			return endpoint{}, fmt.Errorf("policy.git.url %q is malformed", c.display())
 		}
-		return endpoint{url: u}, nil
+		ep := endpoint{url: u, path: u.Path}
+		if strings.HasPrefix(u.Path, "/~") { // git-fetch(1): a path below somebody's home
+			ep.path = u.Path[1:]
+		}
+		if _, secret := u.User.Password(); secret && scheme == "ssh" {
+			return endpoint{}, fmt.Errorf("policy.git.url %q holds a password; ssh is authenticated by policy.git.auth.ssh_key_file alone", c.display())
+		}
+		return ep, nil
 	}
-	return endpoint{}, fmt.Errorf("policy.git.url has the scheme %q; https, http, file and plain paths are supported", scheme)
+	return endpoint{}, fmt.Errorf("policy.git.url has the scheme %q; https, http, ssh, file and plain paths are supported", scheme)
+}
+
+// shortEndpoint reads what has no scheme: a path, or user@host:path.
+func (c Config) shortEndpoint() (endpoint, error) {
+	if strings.HasPrefix(c.URL, "-") {
+		return endpoint{}, fmt.Errorf("policy.git.url %q is neither a path nor an https, http, ssh or file URL", c.URL)
+	}
+	if !isSCP(c.URL) {
+		return endpoint{path: c.URL}, nil
+	}
+	where, path, _ := strings.Cut(c.URL, ":")
+	user, host, named := strings.Cut(where, "@")
+	u := &url.URL{Scheme: "ssh", Host: host}
+	if named {
+		u.User = url.User(user)
+	} else {
+		u.Host = where
+	}
+	if u.Host == "" || strings.HasPrefix(u.Host, "-") || path == "" {
+		return endpoint{}, fmt.Errorf("policy.git.url %q is malformed", c.URL)
+	}
+	return endpoint{url: u, path: path}, nil
 }
 
 // isSCP reports whether s is git's short form of an ssh URL, host:path.
@@ -115,15 +155,23 @@ func (c Config) display() string {
 	return u.String()
 }
 
-// redact removes the URL's credentials from an error's text.
-func (c Config) redact(err error) error {
-	u, perr := url.Parse(c.URL)
-	if err == nil || perr != nil || u.User == nil {
-		return err
+// redact removes the URL's credentials and the given secrets from an error's
+// text.
+func (c Config) redact(err error, secrets ...string) error {
+	if err == nil {
+		return nil
 	}
-	text := strings.ReplaceAll(err.Error(), u.User.String()+"@", "")
-	if secret, ok := u.User.Password(); ok && secret != "" {
-		text = strings.ReplaceAll(text, secret, "***")
+	text := err.Error()
+	if u, perr := url.Parse(c.URL); perr == nil && u.User != nil {
+		text = strings.ReplaceAll(text, u.User.String()+"@", "")
+		if secret, ok := u.User.Password(); ok {
+			secrets = append(secrets, secret)
+		}
+	}
+	for _, s := range secrets {
+		if s != "" {
+			text = strings.ReplaceAll(text, s, "***")
+		}
 	}
 	if text == err.Error() {
 		return err

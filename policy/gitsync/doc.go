@@ -7,12 +7,16 @@
 // broken commit or an oversize one only shows in Status and the log. A refused
 // commit is not tried again until the ref moves.
 //
+// Before a commit is handed over it must be signed, where signers are
+// configured, and descend from the one in use, unless an operator pins it.
+//
 // Repositories are read in place when they lie on this machine (a path or a
-// file:// URL) and by smart HTTP otherwise; no git binary is needed. Everything
+// file:// URL) and by smart HTTP or ssh otherwise; no git or ssh binary is
+// needed. Everything
 // read is bounded: bytes on the wire, objects, inflated size, tree depth,
 // entries, and the bounds of policy.Files. Links and submodules are refused.
 //
 // New starts nothing; Run blocks. Restore, Sync and Run must not overlap;
-// Trigger and Status may be called from any goroutine. The package is the only
+// everything else may be called from any goroutine. The package is the only
 // home of go-git.
 package gitsync

@@ -1,6 +1,7 @@
 package gitsync
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/http/cgi"
@@ -18,18 +19,7 @@ func serve(t *testing.T, bare string) string { return serveWith(t, bare, nil) }
 
 func serveWith(t *testing.T, bare string, wrap func(http.Handler) http.Handler) string {
 	t.Helper()
-	path, err := exec.Command("git", "--exec-path").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var h http.Handler = &cgi.Handler{
-		Path: filepath.Join(strings.TrimSpace(string(path)), "git-http-backend"), Root: "/",
-		Env: []string{
-			"GIT_PROJECT_ROOT=" + filepath.Dir(bare), "GIT_HTTP_EXPORT_ALL=1",
-			"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
-		},
-		InheritEnv: []string{"PATH"},
-	}
+	h := backend(t, bare)
 	if wrap != nil {
 		h = wrap(h)
 	}
@@ -39,6 +29,23 @@ func serveWith(t *testing.T, bare string, wrap func(http.Handler) http.Handler) 
 		srv.Close()
 	})
 	return srv.URL + "/" + filepath.Base(bare)
+}
+
+// backend is git's own server. settings are pairs of git's configuration.
+func backend(t *testing.T, bare string, settings ...string) http.Handler {
+	t.Helper()
+	path, err := exec.Command("git", "--exec-path").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings = append(settings, "safe.directory", "*")
+	env := []string{"GIT_PROJECT_ROOT=" + filepath.Dir(bare), "GIT_HTTP_EXPORT_ALL=1", fmt.Sprint("GIT_CONFIG_COUNT=", len(settings)/2)}
+	for i := 0; i < len(settings); i += 2 {
+		env = append(env, fmt.Sprintf("GIT_CONFIG_KEY_%d=%s", i/2, settings[i]), fmt.Sprintf("GIT_CONFIG_VALUE_%d=%s", i/2, settings[i+1]))
+	}
+	return &cgi.Handler{
+		Path: filepath.Join(strings.TrimSpace(string(path)), "git-http-backend"), Root: "/", Env: env, InheritEnv: []string{"PATH"},
+	}
 }
 
 // bareRepo returns a bare repository with one commit of a policy.

@@ -24,12 +24,18 @@ const maxLastGoodBytes = 2*policy.MaxBytes + 1<<20
 // lastGood is the file's content. One file, so that it is there wholly or not
 // at all.
 type lastGood struct {
-	Format   int          `json:"format"` // 1
-	Identity string       `json:"identity"`
-	Commit   string       `json:"commit"`
-	SavedAt  time.Time    `json:"saved_at"`
-	Files    policy.Files `json:"files"`  // contents in base64
-	Digest   string       `json:"digest"` // SHA-256 of this document with an empty digest
+	Format   int    `json:"format"` // 1
+	Identity string `json:"identity"`
+	Commit   string `json:"commit"`
+	// Since what follows came later, files without it are read too.
+	CommittedAt time.Time `json:"committed_at,omitzero"`
+	SignedBy    string    `json:"signed_by,omitempty"`
+	Followed    string    `json:"followed,omitempty"` // commit last taken from the ref; differs under a pin
+	Pin         *Pin      `json:"pin,omitempty"`
+
+	SavedAt time.Time    `json:"saved_at"`
+	Files   policy.Files `json:"files"`  // contents in base64
+	Digest  string       `json:"digest"` // SHA-256 of this document with an empty digest
 }
 
 func (g lastGood) digest() (string, error) {

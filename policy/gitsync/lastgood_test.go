@@ -165,8 +165,24 @@ func TestConfigIsChecked(t *testing.T) {
 		change     func(*Config)
 	}{
 		{"no URL", "url is empty", func(c *Config) { c.URL = "" }},
-		{"ssh", `scheme "ssh"`, func(c *Config) { c.URL = "ssh://git@x/y" }},
-		{"scp", "neither a path nor", func(c *Config) { c.URL = "git@host:y.git" }},
+		{"scheme", `scheme "git"`, func(c *Config) { c.URL = "git://x/y" }},
+		{"ssh without a key", "needs policy.git.auth.ssh_key_file", func(c *Config) { c.URL = "ssh://git@x/y" }},
+		{"short ssh without a key", "needs policy.git.auth.ssh_key_file", func(c *Config) { c.URL = "git@host:y.git" }},
+		{"short ssh without a path", "malformed", func(c *Config) { c.URL = "git@host:" }},
+		{"short ssh to an option", "malformed", func(c *Config) { c.URL = "git@-oProxyCommand=x:y" }},
+		{"ssh to an option", "malformed", func(c *Config) { c.URL = "ssh://-oProxyCommand=x/y" }},
+		{"ssh with a password", "holds a password", func(c *Config) { c.URL = "ssh://git:x@h/y" }},
+		{"key without ssh", "are for ssh", func(c *Config) { c.URL, c.Auth.SSHKeyFile = "https://h/y", "/k" }},
+		{"token for ssh", "are for https", func(c *Config) {
+			c.URL, c.Auth = "ssh://h/y", Auth{TokenEnv: "T", SSHKeyFile: "/k", KnownHostsFile: "/h"}
+		}},
+		{"token for a path", "are for https", func(c *Config) { c.Auth.TokenEnv = "T" }},
+		{"two tokens", "both set", func(c *Config) { c.URL, c.Auth = "https://h/y", Auth{TokenEnv: "T", TokenFile: "/t"} }},
+		{"token twice", "holds credentials", func(c *Config) { c.URL, c.Auth.TokenEnv = "https://a:b@h/y", "T" }},
+		{"token in the open", "use https", func(c *Config) { c.URL, c.Auth.TokenEnv = "http://h/y", "T" }},
+		{"authorities without https", "is for https", func(c *Config) { c.URL, c.Auth.CAFile = "http://h/y", "/c" }},
+		{"debounce", "debounce", func(c *Config) { c.Debounce = -1 }},
+		{"signers that are not there", "no such file", func(c *Config) { c.Signers = []string{"/nowhere"} }},
 		{"option", "neither a path nor", func(c *Config) { c.URL = "--upload-pack=x" }},
 		{"relative file", "three slashes", func(c *Config) { c.URL = "file://x/y" }},
 		{"no host", "malformed", func(c *Config) { c.URL = "https:///y" }},

@@ -325,6 +325,27 @@ func TestRunFollowsAndStops(t *testing.T) {
 	}
 }
 
+// What was refused is looked at again when somebody asks for it.
+func TestRetry(t *testing.T) {
+	r := newRepo(t)
+	r.write("bad.rego", "1")
+	id := r.commit()
+	s, c := syncer(t, config(r.dir))
+	for range 2 {
+		if err := s.Sync(t.Context()); err == nil {
+			t.Fatal("got no error for a bad commit")
+		}
+		if h := <-c; h.revision != "git:"+id || h.refused == nil {
+			t.Errorf("got %+v, want it refused", h)
+		}
+		if err := s.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		none(t, c)
+		s.Retry()
+	}
+}
+
 func TestTrigger(t *testing.T) {
 	r := newRepo(t)
 	r.write("p.rego", "1")

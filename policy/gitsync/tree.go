@@ -62,6 +62,9 @@ func (w *walk) tree(t *object.Tree, at string, depth int) error {
 		if len(e.Name) == 0 || e.Name[0] == '.' {
 			continue
 		}
+		if len(at)+1+len(e.Name) > policy.MaxPathBytes {
+			return policy.Problems{{File: at, Reason: fmt.Sprintf("a path in it has more than %d bytes", policy.MaxPathBytes)}}
+		}
 		if err := w.entry(e, path.Join(at, e.Name), depth); err != nil {
 			return err
 		}
@@ -84,6 +87,9 @@ func (w *walk) entry(e *object.TreeEntry, p string, depth int) error {
 	}
 	if !policy.Wanted(p) {
 		return nil
+	}
+	if err := policy.CheckPath(p); err != nil {
+		return policy.Problems{{File: p, Reason: err.Error()}}
 	}
 	size, err := w.store.EncodedObjectSize(e.Hash) // before reading: a blob may be larger than memory
 	if err != nil {

@@ -143,6 +143,11 @@ func TestGuardAndAccept(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if from == "git" { // going back changes as much, and who pins means it
+				if err := s.Pin(t.Context(), strings.TrimPrefix(first, "git:"), "olga", "lock-out"); err != nil || s.Status().Revision != first {
+					t.Errorf("pin: got %v, %s live, want %s whatever the guard says", err, s.Status().Revision, first)
+				}
+			}
 			var events []string
 			for _, r := range audit.Events {
 				events = append(events, string(r.Event)+" "+r.By)

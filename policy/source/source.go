@@ -4,7 +4,7 @@
 // the server needs of all this.
 //
 // Open loads and checks a policy; Run follows the source until its context
-// ends. Decide, Status, Stats and Trigger may be called from any goroutine.
+// ends. Everything else may be called from any goroutine.
 package source
 
 import (

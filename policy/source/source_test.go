@@ -196,7 +196,7 @@ func TestFolderThatIsBrokenStopsTheStart(t *testing.T) {
 		t.Errorf("got %v, want that both are set", err)
 	}
 	cfg = config()
-	cfg.Git.URL = "ssh://x/y"
+	cfg.Git.URL = "git://x/y"
 	if _, err := source.Open(t.Context(), cfg, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("got no error for a URL that is not supported")
 	}
