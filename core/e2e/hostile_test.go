@@ -84,7 +84,7 @@ func TestHostileCommits(t *testing.T) {
 			r.git("commit", "--quiet", "--message=sub")
 			return r.git("rev-parse", "HEAD")
 		}},
-		{"a path that leads out", "..", func() string {
+		{"a path that leads out", `it has an entry named ".."`, func() string {
 			blob := r.gitIn(openRules, "hash-object", "-w", "--stdin")
 			inner := r.gitIn(fmt.Sprintf("100644 blob %s\tx.rego\n", blob), "mktree")
 			outer := r.gitIn(fmt.Sprintf("100644 blob %s\tparley.rego\n040000 tree %s\t..\n", blob, inner), "mktree")
