@@ -126,6 +126,9 @@ func (o Options) try(ctx context.Context, files Files, samples []Sample) (Verdic
 	for i := range samples {
 		s := &samples[i]
 		_, err := e.Evaluate(ctx, &s.Input)
+		if errors.Is(err, errSlow) { // a machine that stands still for a second is not the policy's fault
+			_, err = e.Evaluate(ctx, &s.Input)
+		}
 		if ctx.Err() != nil {
 			return Verdict{}, fmt.Errorf("try the policy: %w", ctx.Err())
 		}

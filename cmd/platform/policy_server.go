@@ -94,6 +94,9 @@ func (s *server) decisionMetrics() []metrics.Metric {
 		metrics.Counter("parley_policy_let_through_total", "Of them, those that policy.allow_on_error let through.", func() uint64 { return s.policy.Stats().LetThrough }),
 		metrics.Counter("parley_policy_refused_total", "Revisions that were not taken live.", func() uint64 { return s.policy.Stats().Refused }),
 		metrics.Counter("parley_policy_swaps_total", "Revisions taken live.", func() uint64 { return s.policy.Stats().Swaps }),
+		{Name: "parley_policy_revision", Help: "1 for the revision that decides.", Gauge: true, Read: func(e metrics.Emit) {
+			e(1, "revision", s.policy.Live().Engine().Revision())
+		}},
 		{Name: "parley_policy_blocked_total", Help: "Refused actions, by action and by the code of the first reason.", Read: func(e metrics.Emit) {
 			for k, n := range s.policy.Live().Blocked() {
 				e(float64(n), "action", k.Action, "code", k.Code)

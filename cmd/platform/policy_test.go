@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -19,6 +20,7 @@ import (
 	"parley/core/admin"
 	"parley/core/auth"
 	"parley/core/gate"
+	"parley/policy"
 	"parley/policy/decisionlog"
 	"parley/policy/preview"
 	"parley/policy/source"
@@ -406,4 +408,40 @@ func TestShownDecisionsArePlain(t *testing.T) {
 	if err := showExplanation(&out, &x, true); err != nil || strings.Contains(out.String(), "\x1b") {
 		t.Errorf("got %q, %v", out.String(), err)
 	}
+}
+
+// FuzzUntarPolicy feeds what git might write of a revision.
+func FuzzUntarPolicy(f *testing.F) {
+	for _, files := range []map[string]string{
+		{"p.rego": rulesBefore, "README": "x", "lists/data.json": "{}"}, {"../x.rego": rulesBefore}, {},
+	} {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for name, text := range files {
+			if err := w.WriteHeader(&tar.Header{Name: name, Size: int64(len(text)), Mode: 0o644, Typeflag: tar.TypeReg}); err != nil {
+				f.Fatal(err)
+			}
+			if _, err := io.WriteString(w, text); err != nil {
+				f.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b.Bytes())
+	}
+	f.Fuzz(func(t *testing.T, archive []byte) {
+		files, err := untarPolicy(archive)
+		if err != nil {
+			return
+		}
+		for name, text := range files {
+			if !policy.Wanted(name) || len(text) > policy.MaxFileBytes {
+				t.Errorf("took %q of %d bytes", name, len(text))
+			}
+		}
+		if len(files) > policy.MaxFiles {
+			t.Errorf("took %d files", len(files))
+		}
+	})
 }

@@ -432,7 +432,7 @@ func TestFollow(t *testing.T) {
 	// While the follower is held up the ring goes round.
 	held := add(l, question("bob", "lobby"), refusal("banned"))
 	for range 100 {
-		id = add(l, question("bob", "lobby"), refusal("banned"))
+		add(l, question("bob", "lobby"), refusal("banned"))
 	}
 	if second := <-got; second != held+" 0" && !strings.HasSuffix(second, " 37") {
 		t.Errorf("got %s, want %s, or the count of what was missed", second, held)
