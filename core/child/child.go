@@ -117,6 +117,10 @@ func gist(said string) string {
 // returns the exit code. The program must do nothing else.
 func Serve(in io.Reader, out io.Writer, maxRequest int, work func(request []byte) []byte) int {
 	debug.SetTraceback("none")
+	return serve(in, out, maxRequest, limitProcess, work)
+}
+
+func serve(in io.Reader, out io.Writer, maxRequest int, limit func(memory uint64, cpu time.Duration) error, work func([]byte) []byte) int {
 	head := make([]byte, headBytes)
 	if _, err := io.ReadFull(in, head); err != nil {
 		return 2
@@ -125,7 +129,7 @@ func Serve(in io.Reader, out io.Writer, maxRequest int, work func(request []byte
 	if n > uint64(maxRequest) {
 		return 2
 	}
-	if err := limitProcess(memory, time.Duration(cpu)); err != nil {
+	if err := limit(memory, time.Duration(cpu)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
