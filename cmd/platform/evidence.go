@@ -29,14 +29,15 @@ func (s *server) openEvidence(context.Context) error {
 func (s *server) reviewMetrics() []metrics.Metric {
 	st := s.sessions.Stats()
 	ms := []metrics.Metric{{
-		Name: "parley_reviews_total", Help: "Held messages, by what happened on this node; held minus approved and rejected, over all nodes, is what has been added to the queues.",
+		Name: "parley_reviews_total", Help: "Held messages, by what happened on this node; held minus approved, rejected and expired, over all nodes, is what has been added to the queues.",
 		Read: func(e metrics.Emit) {
 			e(float64(st.Held.Load()), "event", "held")
 			e(float64(st.Appeals.Load()), "event", "appealed")
 			e(float64(st.Approved.Load()), "event", "approved")
 			e(float64(st.Rejected.Load()), "event", "rejected")
+			e(float64(st.Expired.Load()), "event", "expired")
 		},
-	}}
+	}, metrics.Counter("parley_review_hints_dropped_total", "News of reviews that nobody was told, because too many waited.", s.hub.Stats().HintsDropped.Load)}
 	if s.evidence == nil {
 		return ms
 	}

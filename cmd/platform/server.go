@@ -184,7 +184,7 @@ func (s *server) openChat(context.Context) error {
 		Connections: l.Connections, ConnectionsPerIP: l.ConnectionsPerIP, ConnectionsPerUser: l.ConnectionsPerUser,
 		AcceptsPerSecond: l.AcceptsPerSecond, CommandsPerSecond: l.CommandsPerSecond, CommandsBurst: l.CommandsBurst,
 		RoomsPerConnection: l.RoomsPerConnection, HistoryEntries: l.HistoryEntries, HandshakeTimeout: l.HandshakeTimeout, PingsPerSecond: l.PingsPerSecond,
-		ReconnectJitter: s.cfg.Shutdown.ReconnectJitter, Heartbeat: s.cfg.Liveness.Ping, StoreTimeout: storeTimeout,
+		ReconnectJitter: s.cfg.Shutdown.ReconnectJitter, Heartbeat: s.cfg.Liveness.Ping, StoreTimeout: storeTimeout, ReviewAge: l.ReviewAge,
 	}, session.Deps{
 		Hub: hub, Journal: s.journal, Gate: s.policy, Stage: s.stage, Signals: moderation.NewTracker(trackedSpeakers),
 		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, Log: s.log,

@@ -49,6 +49,7 @@ const (
 	Redacted Outcome = "redacted" // appended with parts masked
 	Held     Outcome = "held"     // kept for a moderator to look at; nobody else sees it
 	Rejected Outcome = "rejected" // a moderator looked and refused it; only after Held
+	Expired  Outcome = "expired"  // no moderator decided in time; only after Held
 )
 
 // Reason explains a decision to a person and to a program.

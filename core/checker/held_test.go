@@ -31,6 +31,8 @@ func TestHeld(t *testing.T) {
 	other.MessageID = "id-9"
 	rejected := held
 	rejected.Outcome = chat.Rejected
+	expired := held
+	expired.Outcome = chat.Expired
 	entry := &wire.EntryEvent{Seq: 2, ID: "id-2", From: "ann", Nonce: "n1"}
 	stranger := &wire.EntryEvent{Seq: 2, ID: "id-7", From: "ann", Nonce: "n1"}
 	accepted := wire.AckEvent{Epoch: "e", Seq: 2, MessageID: "id-2", Outcome: chat.Accepted, Repeat: true}
@@ -45,6 +47,8 @@ func TestHeld(t *testing.T) {
 		{"it was approved", heldRun(entry, held), 1, ""},
 		{"it was approved and resent", heldRun(entry, held, accepted), 0, ""},
 		{"it was rejected", heldRun(nil, held, rejected), 0, ""},
+		{"it has expired", heldRun(nil, held, expired), 0, ""},
+		{"it has expired and stands there", heldRun(entry, held, expired), 0, RefusedPosted},
 		{"it was rejected and stands there", heldRun(entry, held, rejected), 0, RefusedPosted},
 		{"it was held twice", heldRun(nil, held, other), 1, AnswerChanged},
 		{"it stands there under another id", heldRun(stranger, held), 1, AnswerChanged},

@@ -148,7 +148,7 @@ func (l *Log) Answered(room chat.RoomID, nonce string, ack *wire.AckEvent, refus
 	switch {
 	case ack != nil && ack.Outcome == chat.Held:
 		l.Add(Record{Kind: Held, Room: room, Nonce: nonce, ID: ack.MessageID, Repeat: ack.Repeat})
-	case ack != nil && ack.Outcome == chat.Rejected:
+	case ack != nil && (ack.Outcome == chat.Rejected || ack.Outcome == chat.Expired):
 		l.Add(Record{Kind: Refused, Room: room, Nonce: nonce})
 	case ack != nil:
 		l.Add(Record{Kind: Ack, Room: room, Nonce: nonce, Epoch: ack.Epoch, Seq: ack.Seq, ID: ack.MessageID, Repeat: ack.Repeat})

@@ -19,7 +19,14 @@ type Settings struct {
 // below says that the change is durable; with a nonce, sending it again after a
 // lost connection does it once.
 func (c *Conn) Configure(ctx context.Context, room chat.RoomID, nonce string, set Settings) (*wire.AckEvent, error) {
-	return ask[wire.AckEvent](ctx, c, wire.Command{Type: wire.Configure, Room: room, Nonce: nonce, Title: set.Title, Mode: set.Mode, Visibility: set.Visibility, SlowModeS: set.SlowModeS})
+	cmd := wire.Command{Type: wire.Configure, Room: room, Nonce: nonce, Title: set.Title, SlowModeS: set.SlowModeS}
+	if set.Mode != "" {
+		cmd.Mode = &set.Mode
+	}
+	if set.Visibility != "" {
+		cmd.Visibility = &set.Visibility
+	}
+	return ask[wire.AckEvent](ctx, c, cmd)
 }
 
 // SlowMode sets the seconds between two messages of one user; 0 is off.

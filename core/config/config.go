@@ -216,6 +216,7 @@ type Limits struct {
 	LagBytes           Size          `yaml:"lag_bytes" min:"64KiB" zero:"no limit" doc:"Bytes a slow reader may fall behind before it is closed as slow_consumer."`
 	LagSeconds         int           `yaml:"lag_seconds" min:"1" max:"3600" zero:"no limit" doc:"Seconds a slow reader may stand still before it is closed as slow_consumer."`
 	HistoryEntries     int           `yaml:"history_entries" min:"1" max:"1000" doc:"Entries one history command may return."`
+	ReviewAge          time.Duration `yaml:"review_age" min:"10s" zero:"until a moderator decides" doc:"Time a held message waits for a moderator. Then it expires: it is not posted, its text is erased and its author is told."`
 }
 
 // Liveness configures how dead peers are found.
@@ -323,6 +324,7 @@ func Defaults() Config {
 			LagBytes:           4 << 20,
 			LagSeconds:         30,
 			HistoryEntries:     200,
+			ReviewAge:          7 * 24 * time.Hour, // a moderator may be away for a weekend
 		},
 		Liveness: Liveness{
 			Mode:              liveness.ModeLadder,

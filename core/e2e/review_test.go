@@ -192,6 +192,48 @@ func explains(t *testing.T, n *node, id string) {
 	}
 }
 
+// TestHeldExpires holds a message, kills the server and lets nobody decide.
+func TestHeldExpires(t *testing.T) {
+	t.Parallel()
+	key := filepath.Join(t.TempDir(), "jwt.key")
+	annToken, modToken := token(t, key, "ann"), token(t, key, "mia", "moderator") // makes the key that the node reads
+	n := startNode(t, settings{"auth.jwt.key_file": key, "plugins.dir": verdictPlugins(t), "limits.review_age": "20s"})
+	await(t, "the plugin is active", func() bool { return pluginOf(n, "careful").State == "active" })
+	ann := visit(t, client.Options{URL: n.wsURL(), Token: annToken})
+	held, err := ann.Send(within(t), "careful", "n1", "anybody there")
+	if err != nil || held.Outcome != chat.Held {
+		t.Fatalf("got %+v, %v, want it held", held, err)
+	}
+	n.kill()
+	n.start()
+	ann = visit(t, client.Options{URL: n.wsURL(), Token: annToken})
+	mod := visit(t, client.Options{URL: n.tcpURL(), Token: modToken})
+	mod.enters("careful")
+	if queue, err := mod.Reviews(within(t), "careful"); err != nil || len(queue.Open) != 1 {
+		t.Fatalf("the queue after a kill: got %+v, %v, want the message", queue, err)
+	}
+	for name, v := range map[string]*visitor{"the author": ann, "the moderator": mod} {
+		told := first(v, "that it expired", func(e *wire.ReviewEvent) bool { return e.ReviewID == held.ReviewID })
+		if told.Outcome != chat.Expired || len(told.Reasons) != 1 || told.Reasons[0].Code != "expired" || told.By != "" {
+			t.Errorf("%s was told %+v, want that it expired", name, told)
+		}
+	}
+	if again, err := ann.Send(within(t), "careful", "n1", "anybody there"); err != nil || again.Outcome != chat.Expired || !again.Repeat || again.ReviewID != held.ReviewID {
+		t.Errorf("resent: got %+v, %v, want that it expired", again, err)
+	}
+	queue, err := mod.Reviews(within(t), "careful")
+	if err != nil || len(queue.Open) != 0 || len(queue.Decided) != 1 || queue.Decided[0].Text != "" || queue.Decided[0].Outcome != chat.Expired {
+		t.Errorf("the queue: got %+v, %v, want it decided, without its text", queue, err)
+	}
+	if code, _ := n.decide("careful", string(held.ReviewID), wire.Approve, ""); code != http.StatusNotFound {
+		t.Errorf("approving what has expired: got status %d, want 404", code)
+	}
+	if got := n.metric(`parley_reviews_total{event="expired"}`); got != 1 {
+		t.Errorf("expired: the metric says %v, want 1", got)
+	}
+	n.stop()
+}
+
 // TestAnAppealIsHeardOnce appeals a denial twice.
 func TestAnAppealIsHeardOnce(t *testing.T) {
 	t.Parallel()

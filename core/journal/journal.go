@@ -107,8 +107,8 @@ type Request struct {
 	Known Position
 	// Review, when set, makes the append put a message in the room's review
 	// queue, or take one out; see Act. Entry is then the message as well, with
-	// the same id, author and nonce. Approving and rejecting store the answer
-	// under the nonce anew, so that a resend is told what is true by then.
+	// the same id, author and nonce. A decision stores the answer under the
+	// nonce anew, so that a resend is told what is true by then.
 	Review *Review
 }
 
@@ -139,13 +139,13 @@ type Watcher interface {
 // Journal is an ordered log per room.
 type Journal interface {
 	// Append stores one entry, or what Request.Review says. Errors:
-	// ErrExists, ErrQueueFull and ErrNotOpen (nothing was stored), ErrTooLarge,
-	// ErrUnavailable (nothing is known to be stored unless the nonce later
-	// says otherwise: the outcome is unknown), ErrOverloaded (nothing was
-	// stored), ctx errors (outcome unknown).
+	// ErrExists, ErrQueueFull, ErrOwnQueueFull and ErrNotOpen (nothing was
+	// stored), ErrTooLarge, ErrUnavailable (nothing is known to be stored
+	// unless the nonce later says otherwise: the outcome is unknown),
+	// ErrOverloaded (nothing was stored), ctx errors (outcome unknown).
 	Append(ctx context.Context, r Request) (Receipt, error)
-	// Lookup answers for a nonce inside the window: the original receipt with
-	// Repeat set, or ok == false.
+	// Lookup answers for a nonce inside the window, or of an open review: the
+	// original receipt with Repeat set, or ok == false.
 	Lookup(ctx context.Context, room chat.RoomID, user chat.UserID, nonce string) (r Receipt, ok bool, err error)
 	// Read returns at most limit entries with seq > after in rising order,
 	// and the epoch they belong to. Fewer than limit means the top was
@@ -169,6 +169,10 @@ type Journal interface {
 	// decisions, the newest first. A record that fails its checksum is left
 	// out and logged.
 	Reviews(ctx context.Context, room chat.RoomID) (open, decided []Review, err error)
+	// Overdue returns open reviews of all rooms that were held before the given
+	// Unix ms, the oldest first, at most limit. Fewer than limit does not mean
+	// that there are no more: ask again once these are decided.
+	Overdue(ctx context.Context, before int64, limit int) ([]Waiting, error)
 	// Rooms lists the rooms the journal holds, sorted, beginning after the
 	// given one, at most limit.
 	Rooms(ctx context.Context, after chat.RoomID, limit int) ([]chat.RoomID, error)

@@ -16,14 +16,15 @@ type Review struct {
 	// Entry is the message as it would be appended: with its author, its
 	// author's nonce and its text. Seq is 0. Entry.ID is the id of the review,
 	// and of the entry when it is approved. Outcome is chat.Held while the
-	// review is open; then chat.Accepted or chat.Rejected, Text is empty and
-	// Reasons are what the author was told.
+	// review is open; then chat.Accepted, chat.Rejected or chat.Expired, Text is
+	// empty and Reasons are what the author was told. Time is when it was held.
 	Entry Entry
 	// Appeal says that the message was denied and its author asked for this.
 	Appeal bool
 	// Record is the digest of the decision record that led here, in hex.
 	Record string
-	// By and Decided (Unix ms) say who decided and when; zero while open.
+	// By and Decided (Unix ms) say who decided and when; zero while open. Nobody
+	// decided what has expired.
 	By      chat.UserID
 	Decided int64
 }
@@ -31,16 +32,27 @@ type Review struct {
 // Open reports whether nobody has decided yet.
 func (r *Review) Open() bool { return r.Decided == 0 }
 
-// Bounds of a room's reviews, the same in every implementation.
+// Waiting is an open review and the room it waits in.
+type Waiting struct {
+	Room   chat.RoomID
+	Review Review
+}
+
+// Bounds of a room's reviews, the same in every implementation. They are
+// counted in the step that adds one, so they hold exactly.
 const (
-	MaxReviews = 100 // open ones; a further one is ErrQueueFull
-	MaxDecided = 200 // the newest decisions; older ones are forgotten
+	MaxReviews    = 100 // open ones; a further one is ErrQueueFull
+	MaxOwnReviews = 10  // of them, of one author; a further one is ErrOwnQueueFull
+	MaxDecided    = 200 // the newest decisions; older ones are forgotten
 )
 
 // Errors of an append that concerns a review.
 var (
 	// ErrQueueFull: the room has MaxReviews open reviews. Nothing was stored.
 	ErrQueueFull = errors.New("journal: the review queue is full")
+	// ErrOwnQueueFull: MaxOwnReviews of the room's open reviews are of this
+	// author. Nothing was stored.
+	ErrOwnQueueFull = errors.New("journal: the author has too many open reviews")
 	// ErrNotOpen: no open review has that id; it was decided, or never was.
 	// Nothing was stored.
 	ErrNotOpen = errors.New("journal: no such open review")
@@ -54,12 +66,16 @@ const (
 	// ActAppend stores the entry. It is the ordinary append.
 	ActAppend Act = iota
 	// ActHold puts Request.Review in the queue; no entry is stored, and the
-	// receipt has seq 0. Its nonce is looked up and remembered like any other.
+	// receipt has seq 0. Its nonce is looked up like any other, and remembered
+	// for as long as the review is open, whatever the window and the epoch.
 	ActHold
 	// ActApprove stores the entry and closes the review of the same id, which
-	// must be open.
+	// must be open. Should an entry with its nonce stand in the log already,
+	// the review is closed and that entry's receipt is the answer, with Repeat:
+	// nothing is stored a second time.
 	ActApprove
-	// ActReject closes the review, which must be open; no entry is stored.
+	// ActReject closes the review, which must be open; no entry is stored. It
+	// is what expires a review, too.
 	ActReject
 )
 
@@ -71,7 +87,7 @@ func (r *Request) Act() Act {
 		return ActAppend
 	case r.Review.Open():
 		return ActHold
-	case r.Review.Entry.Outcome == chat.Rejected:
+	case r.Review.Entry.Outcome == chat.Rejected, r.Review.Entry.Outcome == chat.Expired:
 		return ActReject
 	}
 	return ActApprove

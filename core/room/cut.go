@@ -38,7 +38,7 @@ type Change struct {
 	state.Effect
 }
 
-// OnChange makes the hub call f, in a goroutine of its own, whenever the state
+// OnChange makes the hub call f, in one goroutine for each room, whenever the state
 // of a room with members has changed, by an entry of this node or another. The
 // room shows the change by then. Call it before the hub is used.
 func (h *Hub) OnChange(f func(*Room, Change)) { h.onChange = f }
@@ -93,25 +93,39 @@ func (r *Room) forgetCutsLocked(now time.Time) {
 	r.cutting.Store(int32(len(r.cuts)))
 }
 
-// tell hands the changes on. The caller holds no lock.
+// tell hands the changes on, one after the other: a room has one goroutine for
+// it at most. The caller holds no lock.
 func (r *Room) tell() {
-	if !r.telling.Load() {
+	if !r.telling.Load() || r.hub.onChange == nil {
 		return
 	}
 	r.mu.Lock()
-	untold := r.untold
-	r.untold = nil
-	r.telling.Store(false)
+	busy := r.teller
+	r.teller = true
 	r.mu.Unlock()
-	f := r.hub.onChange
-	if f == nil || len(untold) == 0 {
+	if busy || r.hub.spawn(r.tellAll) {
 		return
 	}
-	r.hub.spawn(func(context.Context) {
-		for _, c := range untold {
-			f(r, c)
+	r.mu.Lock() // the hub stops, and nobody is told any more
+	r.teller = false
+	r.mu.Unlock()
+}
+
+func (r *Room) tellAll(context.Context) {
+	for {
+		r.mu.Lock()
+		untold := r.untold
+		r.untold = nil
+		r.telling.Store(false)
+		r.teller = len(untold) > 0
+		r.mu.Unlock()
+		if len(untold) == 0 {
+			return
 		}
-	})
+		for _, c := range untold {
+			r.hub.onChange(r, c)
+		}
+	}
 }
 
 // cutLocked returns up to which seq the member is owed entries, where it was

@@ -26,6 +26,8 @@ type Stats struct {
 	Backfills  atomic.Uint64 // times a room asked the journal for missed entries
 	Resets     atomic.Uint64 // times a room's log was replaced
 	CatchUps   atomic.Uint64 // reads of the journal for members behind the ring
+
+	HintsDropped atomic.Uint64 // news of reviews that nobody was told
 }
 
 // Hub holds the loaded rooms and the shards that serve their members.
@@ -37,9 +39,9 @@ type Hub struct {
 	stats    Stats
 	ctx      context.Context // ends when Run is asked to stop
 	stop     context.CancelFunc
-	nextID   atomic.Uint32                      // spreads peers over shards
-	onReview func(chat.RoomID, *journal.Review) // see OnReview
-	onChange func(*Room, Change)                // see OnChange
+	nextID   atomic.Uint32 // spreads peers over shards
+	hints    hints
+	onChange func(*Room, Change) // see OnChange
 
 	mu     sync.Mutex
 	rooms  map[chat.RoomID]*Room
@@ -67,17 +69,6 @@ func New(cfg Config, j journal.Journal, log *slog.Logger) (*Hub, error) {
 		h.shards = append(h.shards, newShard(h, i))
 	}
 	return h, nil
-}
-
-// OnReview makes the hub call f, in a goroutine of its own, whenever a review
-// of a loaded room is opened or decided, on this node or another. Call it
-// before the hub is used.
-func (h *Hub) OnReview(f func(chat.RoomID, *journal.Review)) { h.onReview = f }
-
-func (h *Hub) reviewed(room chat.RoomID, v *journal.Review) {
-	if h.onReview != nil {
-		h.spawn(func(context.Context) { h.onReview(room, v) })
-	}
 }
 
 // Run runs the pumps until ctx ends, then closes what is left of the peers'

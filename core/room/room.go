@@ -63,6 +63,7 @@ type Room struct {
 	spoke      map[chat.UserID]int64 // Unix ms of each user's last message
 	cuts       map[chat.UserID]cut   // where people were put out lately
 	untold     []Change              // not yet handed to Hub.onChange
+	teller     bool                  // somebody is handing them on
 }
 
 // early is an entry that arrived ahead of its turn.
@@ -109,7 +110,7 @@ func (r *Room) Exists() bool {
 }
 
 // SinceSpoke returns how long ago the user's last message in this room was
-// accepted, and false if it is not remembered.
+// accepted or held, and false if it is not remembered.
 func (r *Room) SinceSpoke(u chat.UserID, now time.Time) (time.Duration, bool) {
 	r.mu.Lock()
 	at, ok := r.spoke[u]
@@ -135,7 +136,14 @@ func (r *Room) Appended(epoch string, e *journal.Entry) {
 }
 
 // Reviewed implements journal.Watcher.
-func (r *Room) Reviewed(v *journal.Review) { r.hub.reviewed(r.id, v) }
+func (r *Room) Reviewed(v *journal.Review) {
+	if v.Open() && v.Entry.Kind == journal.KindMessage {
+		r.mu.Lock()
+		r.rememberLocked(v.Entry.From, v.Entry.Time)
+		r.mu.Unlock()
+	}
+	r.hub.reviewed(r.id, v)
+}
 
 // Doubt implements journal.Watcher.
 func (r *Room) Doubt() { r.hub.backfill(r) }
@@ -219,7 +227,7 @@ func (r *Room) rememberLocked(u chat.UserID, at int64) {
 	if r.spoke == nil {
 		r.spoke = make(map[chat.UserID]int64)
 	}
-	r.spoke[u] = at
+	r.spoke[u] = max(r.spoke[u], at) // news of what was held may be late
 	if len(r.spoke) <= maxSpoke {
 		return
 	}
@@ -244,12 +252,16 @@ func (r *Room) Append(ctx context.Context, e journal.Entry, create bool) (journa
 
 func (r *Room) append(ctx context.Context, req journal.Request) (journal.Receipt, error) {
 	receipt, err := r.hub.journal.Append(ctx, req)
-	if e := &req.Entry; err == nil && !receipt.Repeat && receipt.Seq > 0 && e.Kind == journal.KindMessage {
-		r.mu.Lock()
-		if r.ring.head < receipt.Seq { // a shared journal delivers later than it answers, slow mode must not wait for it
-			r.rememberLocked(e.From, e.Time)
-		}
-		r.mu.Unlock()
+	e := &req.Entry
+	if err != nil || receipt.Repeat || e.Kind != journal.KindMessage {
+		return receipt, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// A shared journal delivers later than it answers; slow mode must not wait
+	// for it. A message that is held was said as well.
+	if receipt.Seq > r.ring.head || e.Outcome == chat.Held {
+		r.rememberLocked(e.From, e.Time)
 	}
 	return receipt, err
 }

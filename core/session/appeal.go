@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"parley/core/chat"
-	"parley/core/gate"
 	"parley/core/journal"
 	"parley/core/wire"
 )
@@ -82,7 +81,8 @@ func (a *appeals) take(handle string, room chat.RoomID, user chat.UserID, now ti
 	}, nil
 }
 
-// appeal puts a denied message in the review queue, where its author asks.
+// appeal puts a denied message in the review queue, where its author asks. It
+// is a message like any other for the policy, slow mode and rates.
 func (x *Session) appeal(ctx context.Context, c *wire.Command) error {
 	reason, err := cleanReason(c.Reason)
 	if err != nil {
@@ -92,19 +92,24 @@ func (x *Session) appeal(ctx context.Context, c *wire.Command) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	if d := x.srv.d.Gate.Decide(ctx, x.about(gate.MessageSend, r, now)); !d.Allow {
-		return denied(d)
-	}
-	d, undo, refusal := x.srv.appeals.take(c.Appeal, c.Room, x.who.User, now)
+	d, undo, refusal := x.srv.appeals.take(c.Appeal, c.Room, x.who.User, time.Now())
 	if refusal != nil {
 		return refusal
+	}
+	f := floor{turns: x.srv.turns, turn: turn{x.who.User, r.ID()}}
+	defer f.end()
+	_, now, err := x.speak(ctx, r, &f, d.entry.ID, len(d.entry.Text))
+	if err != nil {
+		undo()
+		return err
 	}
 	e := d.entry
 	e.Time = now.UnixMilli()
 	if reason != "" {
 		e.Reasons = append(append([]chat.Reason(nil), e.Reasons...), chat.Reason{Code: reasonAppeal, Text: reason, Source: authorSource})
 	}
+	x.news.hold()
+	defer x.news.release(x.peer)
 	receipt, err := x.srv.hold(ctx, r, e, true, d.record)
 	if err != nil {
 		undo()
@@ -114,6 +119,5 @@ func (x *Session) appeal(ctx context.Context, c *wire.Command) error {
 		return chat.Errorf(chat.CodeNoAppeal, "you have appealed this message already; its outcome is %s", receipt.Outcome)
 	}
 	x.srv.stats.Appeals.Add(1)
-	x.count(receipt)
-	return x.peer.Reply(wire.EncodeAck(c.ID, c.Room, &receipt))
+	return x.acknowledge(c, &receipt)
 }

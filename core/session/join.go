@@ -70,7 +70,7 @@ func (x *Session) follow(ctx context.Context, c *wire.Command, since *journal.Po
 			}
 			a = again
 		}
-		set := r.State().Settings
+		set, role := r.State().Settings, r.State().Role(x.who.User)
 		count := present.Join(c.Room, x.who.User, r)
 		if *here { // for the second time
 			present.Leave(c.Room, x.who.User)
@@ -78,7 +78,7 @@ func (x *Session) follow(ctx context.Context, c *wire.Command, since *journal.Po
 		*here = true
 		return wire.Encode(wire.JoinedEvent{
 			Type: wire.Joined, ID: c.ID, Room: c.Room, Epoch: info.Position.Epoch, Seq: info.Position.Seq, LastID: info.Position.ID,
-			Recovered: info.Recovered, Title: set.Title, Mode: string(set.Mode), SlowModeS: set.SlowModeS, Count: count,
+			Recovered: info.Recovered, Title: set.Title, Mode: string(set.Mode), SlowModeS: set.SlowModeS, Role: string(role), Count: count,
 		}), nil
 	})
 	if err == nil && !a.stands(x, m.Room()) {

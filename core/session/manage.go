@@ -88,11 +88,11 @@ func (x *Session) configure(ctx context.Context, c *wire.Command) error {
 			}
 			set.Title = title
 		}
-		if c.Mode != "" {
-			set.Mode = state.Mode(c.Mode)
+		if c.Mode != nil {
+			set.Mode = state.Mode(*c.Mode)
 		}
-		if c.Visibility != "" {
-			set.Visibility = state.Visibility(c.Visibility)
+		if c.Visibility != nil {
+			set.Visibility = state.Visibility(*c.Visibility)
 		}
 		if c.SlowModeS != nil {
 			set.SlowModeS = *c.SlowModeS

@@ -18,9 +18,9 @@ import (
 // returns a channel that is closed when they may have changed since the call.
 type changing interface{ Changed() <-chan struct{} }
 
-// Run asks again about everybody whenever the policy has changed, until ctx
-// ends.
-func (s *Server) Run(ctx context.Context) error {
+// followPolicy asks again about everybody whenever the policy has changed, until
+// ctx ends.
+func (s *Server) followPolicy(ctx context.Context) error {
 	g, ok := s.d.Gate.(changing)
 	if !ok {
 		<-ctx.Done()

@@ -161,6 +161,37 @@ func TestAJoinThatIsOvertaken(t *testing.T) {
 	}
 }
 
+// TestABanWhileTheJoinIsAnswered: the membership is not to be found yet when
+// the ban's entry is acted on, and ends all the same.
+func TestABanWhileTheJoinIsAnswered(t *testing.T) {
+	for _, command := range []string{"ban", "kick"} {
+		w, mia := court(t)
+		bob := w.connect()
+		bob.onWrite = func(b []byte) {
+			if strings.Contains(string(b), `"type":"joined"`) {
+				mia.ok(`{"type":%q,"room":"lobby","user":"bob"}`, command)
+			}
+		}
+		bob.do(`{"type":"hello","guest":"bob"}`)
+		if e := bob.do(`{"type":"join","room":"lobby"}`); e.Type != "joined" {
+			t.Fatalf("%s: got %+v", command, e)
+		}
+		bob.left("lobby")
+		text := mia.ok(`{"type":"send","room":"lobby","text":"gone?"}`)
+		mia.await("her own message", func(e event) bool { return e.Type == "message" && e.Seq == text.Seq })
+		if bob.x.peer.Member("lobby") != nil || w.presence.Count("lobby") != 1 {
+			t.Errorf("%s: bob is in the lobby, or counted there", command)
+		}
+		for _, e := range bob.events() {
+			if e.Type == "message" {
+				t.Errorf("%s: bob heard %+v", command, e)
+			}
+		}
+		bob.end()
+		mia.end()
+	}
+}
+
 func TestRefreshGoesOnWithTheNewToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"parley/core/chat"
@@ -16,52 +15,33 @@ import (
 	"parley/core/wire"
 )
 
-// maxOwnReviews bounds the open reviews of one author in a room, so that one
-// person does not fill the queue. Connections in parallel may exceed it by
-// their number; the room's own bound holds exactly.
-const maxOwnReviews = 10
-
 // hold puts the message e in the room's review queue.
 func (s *Server) hold(ctx context.Context, r *room.Room, e journal.Entry, appeal bool, record string) (journal.Receipt, error) {
-	var none journal.Receipt
-	open, _, err := s.d.Journal.Reviews(ctx, r.ID())
-	if err != nil {
-		return none, storeError(fmt.Errorf("read the reviews of room %s: %w", r.ID(), err))
-	}
-	own := 0
-	for i := range open {
-		in := &open[i].Entry
-		if in.From != e.From {
-			continue
-		}
-		if in.Nonce == e.Nonce { // the nonce window may have passed, the review has not
-			return journal.Receipt{Epoch: r.Position().Epoch, ID: in.ID, Outcome: in.Outcome, Reasons: in.Reasons, Repeat: true}, nil
-		}
-		own++
-	}
-	if own >= maxOwnReviews {
-		return none, &chat.Error{Code: chat.CodeQueueFull, Retry: time.Minute, Reasons: e.Reasons,
-			Text: fmt.Sprintf("%d of your messages wait for a moderator here, as many as may; wait until some are decided", own)}
-	}
 	e.Outcome = chat.Held
 	receipt, err := r.Review(ctx, e, &journal.Review{Entry: e, Appeal: appeal, Record: record})
-	if errors.Is(err, journal.ErrQueueFull) {
-		return none, &chat.Error{Code: chat.CodeQueueFull, Retry: time.Minute, Reasons: e.Reasons,
-			Text: fmt.Sprintf("%d messages wait for a moderator in this room, as many as may; try again once some are decided", journal.MaxReviews)}
+	full := &chat.Error{Code: chat.CodeQueueFull, Retry: time.Minute, Reasons: e.Reasons}
+	switch {
+	case err == nil:
+		return receipt, nil
+	case errors.Is(err, journal.ErrOwnQueueFull):
+		full.Text = fmt.Sprintf("%d of your messages wait for a moderator here, as many as may; wait until some are decided", journal.MaxOwnReviews)
+		return receipt, full
+	case errors.Is(err, journal.ErrQueueFull):
+		full.Text = fmt.Sprintf("%d messages wait for a moderator in this room, as many as may; try again once some are decided", journal.MaxReviews)
+		return receipt, full
 	}
-	if err != nil {
-		return none, storeError(fmt.Errorf("hold a message in room %s: %w", r.ID(), err))
-	}
-	return receipt, nil
+	return receipt, storeError(fmt.Errorf("hold a message in room %s: %w", r.ID(), err))
 }
 
 // reasonRejected is the code of a moderator's reason, and moderatorSource its
 // source: authors are not told which moderator it was.
 const (
 	reasonRejected  = "rejected"
+	reasonExpired   = "expired"
 	reasonAppeal    = "appeal"
 	moderatorSource = "moderator"
 	authorSource    = "author"
+	limitsSource    = "limits"
 )
 
 // DecideReview approves or rejects an open review of the room, in the name of
@@ -90,7 +70,11 @@ func (s *Server) DecideReview(ctx context.Context, r *room.Room, id chat.Message
 			}
 			return journal.Review{}, journal.Receipt{}, notOpen(id, v)
 		}
-		done, receipt, err := s.settle(ctx, r, v, outcome, reason, by)
+		var why []chat.Reason
+		if !approve {
+			why = []chat.Reason{{Code: reasonRejected, Text: reason, Source: moderatorSource}}
+		}
+		done, receipt, err := s.settle(ctx, r, v, outcome, why, by)
 		if errors.Is(err, journal.ErrNotOpen) {
 			continue
 		}
@@ -102,14 +86,13 @@ func (s *Server) DecideReview(ctx context.Context, r *room.Room, id chat.Message
 	return journal.Review{}, journal.Receipt{}, notOpen(id, nil)
 }
 
-// settle appends the decision about v.
-func (s *Server) settle(ctx context.Context, r *room.Room, v *journal.Review, outcome chat.Outcome, reason string, by chat.UserID) (journal.Review, journal.Receipt, error) {
+// settle appends the decision about v; why is what the author is told of it.
+func (s *Server) settle(ctx context.Context, r *room.Room, v *journal.Review, outcome chat.Outcome, why []chat.Reason, by chat.UserID) (journal.Review, journal.Receipt, error) {
 	e := v.Entry
 	// The entry is as old as its place in the log: retention goes by time.
-	e.Time, e.Outcome, e.Reasons = time.Now().UnixMilli(), outcome, nil
-	if outcome == chat.Rejected {
+	e.Time, e.Outcome, e.Reasons = time.Now().UnixMilli(), outcome, why
+	if outcome != chat.Accepted {
 		e.Text = ""
-		e.Reasons = []chat.Reason{{Code: reasonRejected, Text: reason, Source: moderatorSource}}
 	}
 	done := *v
 	done.Entry.Text, done.Entry.Outcome, done.Entry.Reasons = "", outcome, e.Reasons
@@ -118,9 +101,12 @@ func (s *Server) settle(ctx context.Context, r *room.Room, v *journal.Review, ou
 	if err != nil {
 		return journal.Review{}, receipt, err
 	}
-	if outcome == chat.Rejected {
+	switch outcome {
+	case chat.Rejected:
 		s.stats.Rejected.Add(1)
-	} else {
+	case chat.Expired:
+		s.stats.Expired.Add(1)
+	default:
 		s.stats.Approved.Add(1)
 	}
 	return done, receipt, nil
@@ -141,7 +127,10 @@ func notOpen(id chat.MessageID, v *journal.Review) *chat.Error {
 		return chat.Errorf(chat.CodeNoReview, "no message with the id %.64q waits for review here; it may have been decided long ago", id)
 	}
 	was := "approved"
-	if v.Entry.Outcome == chat.Rejected {
+	switch v.Entry.Outcome {
+	case chat.Expired:
+		return chat.Errorf(chat.CodeNoReview, "this message has expired: nobody decided about it in time")
+	case chat.Rejected:
 		was = "rejected"
 	}
 	return chat.Errorf(chat.CodeNoReview, "%s has %s this message already", v.By, was)
@@ -226,15 +215,15 @@ func (x *Session) review(ctx context.Context, c *wire.Command) error {
 }
 
 // reviewed hears of every review that is opened or decided in a loaded room,
-// on any node. Authors are told of decisions, moderators who look at the queue
-// of every change; the text is not part of it.
+// on any node, of a room's in their order. Authors are told of decisions,
+// moderators who look at the queue of every change; the text is not part of it.
 func (s *Server) reviewed(id chat.RoomID, v *journal.Review) {
 	plain := *v
 	plain.Entry.Text = ""
 	if !v.Open() {
 		f := wire.Encode(wire.ReviewEvent{Type: wire.Review, Room: id, ReviewItem: wire.ItemOf(&plain, false)})
 		for _, x := range s.sessionsOf(v.Entry.From) {
-			_ = x.peer.Tell(f) // an error ends the peer, which is what its reader sees
+			x.news.tell(x.peer, f)
 		}
 	}
 	watching := s.reviewers.of(id)
@@ -255,54 +244,4 @@ func (s *Server) reviewed(id chat.RoomID, v *journal.Review) {
 			_ = x.peer.Tell(f)
 		}
 	}
-}
-
-// sessionsOf returns the sessions of a user who has said hello. It looks
-// through all of them, which reviews are rare enough for.
-func (s *Server) sessionsOf(u chat.UserID) (xs []*Session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for x := range s.open {
-		if x.greeted.Load() && x.who.User == u {
-			xs = append(xs, x)
-		}
-	}
-	return xs
-}
-
-// reviewers are the sessions that look at a room's queue. A session is in it
-// for rooms it is a member of only, which bounds it.
-type reviewers struct {
-	mu sync.Mutex
-	m  map[chat.RoomID]map[*Session]struct{}
-}
-
-func (rs *reviewers) add(id chat.RoomID, x *Session) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	if rs.m == nil {
-		rs.m = make(map[chat.RoomID]map[*Session]struct{})
-	}
-	if rs.m[id] == nil {
-		rs.m[id] = make(map[*Session]struct{})
-	}
-	rs.m[id][x] = struct{}{}
-}
-
-func (rs *reviewers) remove(id chat.RoomID, x *Session) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	delete(rs.m[id], x)
-	if len(rs.m[id]) == 0 {
-		delete(rs.m, id)
-	}
-}
-
-func (rs *reviewers) of(id chat.RoomID) (xs []*Session) {
-	rs.mu.Lock()
-	defer rs.mu.Unlock()
-	for x := range rs.m[id] {
-		xs = append(xs, x)
-	}
-	return xs
 }

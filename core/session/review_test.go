@@ -265,7 +265,7 @@ func TestQueueIsBounded(t *testing.T) {
 	w := reviewWorld(t)
 	ann := w.user("ann")
 	defer ann.end()
-	for i := range maxOwnReviews {
+	for i := range journal.MaxOwnReviews {
 		if e := ann.send(fmt.Sprint("n", i), "darn"); e.Outcome != "held" {
 			t.Fatalf("message %d: got %+v", i, e)
 		}
@@ -275,10 +275,10 @@ func TestQueueIsBounded(t *testing.T) {
 	if !full.Retryable || len(full.Reasons) == 0 {
 		t.Errorf("got %+v, want it retryable, with the plugin's reason", full)
 	}
-	for u := 1; u*maxOwnReviews < journal.MaxReviews; u++ {
+	for u := 1; u*journal.MaxOwnReviews < journal.MaxReviews; u++ {
 		c := w.user(chat.UserID(fmt.Sprint("user", u)))
 		defer c.end()
-		for i := range maxOwnReviews {
+		for i := range journal.MaxOwnReviews {
 			c.send(fmt.Sprint("n", i), "darn")
 		}
 	}

@@ -18,12 +18,18 @@ import (
 
 // send posts one message. See the package comment for its walk.
 func (x *Session) send(ctx context.Context, c *wire.Command) error {
+	defer x.news.release(x.peer)
 	receipt, err := x.post(ctx, c)
 	if err != nil {
 		return x.unlessPosted(ctx, c, err)
 	}
-	x.count(receipt)
-	return x.peer.Reply(wire.EncodeAck(c.ID, c.Room, &receipt))
+	return x.acknowledge(c, &receipt)
+}
+
+// acknowledge answers with the receipt of a send.
+func (x *Session) acknowledge(c *wire.Command, r *journal.Receipt) error {
+	x.count(*r)
+	return x.peer.Reply(wire.EncodeAck(c.ID, c.Room, r))
 }
 
 func (x *Session) count(r journal.Receipt) {
@@ -60,8 +66,7 @@ func (x *Session) unlessPosted(ctx context.Context, c *wire.Command, refusal err
 	if !ok {
 		return refusal
 	}
-	x.count(receipt)
-	return x.peer.Reply(wire.EncodeAck(c.ID, c.Room, &receipt))
+	return x.acknowledge(c, &receipt)
 }
 
 // post carries a message through gate, plugins and journal.
@@ -75,36 +80,14 @@ func (x *Session) post(ctx context.Context, c *wire.Command) (journal.Receipt, e
 	if err != nil {
 		return none, err
 	}
-	t := turn{x.who.User, r.ID()}
-	waited := r.State().Settings.SlowModeS > 0
-	if waited {
-		if err := x.srv.turns.take(ctx, t); err != nil {
-			return none, lateError(err)
-		}
-		defer x.srv.turns.end(t)
-	}
-	now := time.Now()
-	in := x.about(gate.MessageSend, r, now)
-	in.Context.TextBytes, in.Message = len(text), chat.MessageID(newID())
-	d := x.srv.d.Gate.Decide(ctx, in)
-	if !d.Allow {
-		e := denied(d)
-		if e.Code == chat.CodeSlowMode {
-			e.Retry = time.Duration(in.Context.SlowWaitS) * time.Second
-		}
-		return none, e
-	}
-	if s := d.Obligations.SlowModeS; s != nil && *s > 0 && !waited {
-		if err := x.srv.turns.take(ctx, t); err != nil {
-			return none, lateError(err)
-		}
-		defer x.srv.turns.end(t)
-		now = time.Now()
-	}
-	if err := x.oblige(&d.Obligations, r, text, now); err != nil {
+	f := floor{turns: x.srv.turns, turn: turn{x.who.User, r.ID()}}
+	defer f.end()
+	id := chat.MessageID(newID()) // before the policy is asked: the decision is found by it
+	d, now, err := x.speak(ctx, r, &f, id, len(text))
+	if err != nil {
 		return none, err
 	}
-	e := journal.Entry{ID: in.Message, Kind: journal.KindMessage, From: x.who.User,
+	e := journal.Entry{ID: id, Kind: journal.KindMessage, From: x.who.User,
 		Time: now.UnixMilli(), Nonce: c.Nonce, Text: text, Outcome: chat.Accepted}
 	if e.Nonce == "" {
 		e.Nonce = string(e.ID) // nobody can resend it, and nothing else may have the same
@@ -118,6 +101,7 @@ func (x *Session) post(ctx context.Context, c *wire.Command) (journal.Receipt, e
 		e.Outcome, e.Reasons = chat.Redacted, j.res.Reasons
 	case abi.Hold:
 		e.Reasons = j.res.Reasons
+		x.news.hold()
 		return x.srv.hold(ctx, r, e, false, j.record)
 	case abi.Deny:
 		return none, x.refusal(r, e, &j)
@@ -129,10 +113,64 @@ func (x *Session) post(ctx context.Context, c *wire.Command) (journal.Receipt, e
 	return receipt, nil
 }
 
+// floor is a user's turn to speak in a room, where there are turns. Its end is
+// due when the message is in the store.
+type floor struct {
+	turns *turns
+	turn  turn
+	taken bool
+}
+
+func (f *floor) take(ctx context.Context) error {
+	if f.taken {
+		return nil
+	}
+	if err := f.turns.take(ctx, f.turn); err != nil {
+		return lateError(err)
+	}
+	f.taken = true
+	return nil
+}
+
+func (f *floor) end() {
+	if f.taken {
+		f.turns.end(f.turn)
+	}
+}
+
+// speak asks whether the client may say the message id, of that many bytes, in
+// the room, by the policy, slow mode and rates, and counts it. It returns the decision and
+// the moment it speaks of. f is ended by the caller, on an error too.
+func (x *Session) speak(ctx context.Context, r *room.Room, f *floor, id chat.MessageID, bytes int) (gate.Decision, time.Time, error) {
+	if r.State().Settings.SlowModeS > 0 {
+		if err := f.take(ctx); err != nil {
+			return gate.Decision{}, time.Time{}, err
+		}
+	}
+	now := time.Now()
+	in := x.about(gate.MessageSend, r, now)
+	in.Context.TextBytes, in.Message = bytes, id
+	d := x.srv.d.Gate.Decide(ctx, in)
+	if !d.Allow {
+		e := denied(d)
+		if e.Code == chat.CodeSlowMode {
+			e.Retry = time.Duration(in.Context.SlowWaitS) * time.Second
+		}
+		return d, now, e
+	}
+	if s := d.Obligations.SlowModeS; s != nil && *s > 0 && !f.taken {
+		if err := f.take(ctx); err != nil {
+			return d, now, err
+		}
+		now = time.Now()
+	}
+	return d, now, x.oblige(&d.Obligations, r, bytes, now)
+}
+
 // oblige refuses a message that an obligation of the decision does not allow.
-func (x *Session) oblige(o *gate.Obligations, r *room.Room, text string, now time.Time) error {
-	if o.TextBytes != nil && len(text) > *o.TextBytes {
-		return chat.Errorf(chat.CodeTextTooLong, "the text has %d bytes; the rules of this server allow you %d here", len(text), *o.TextBytes)
+func (x *Session) oblige(o *gate.Obligations, r *room.Room, bytes int, now time.Time) error {
+	if o.TextBytes != nil && bytes > *o.TextBytes {
+		return chat.Errorf(chat.CodeTextTooLong, "the text has %d bytes; the rules of this server allow you %d here", bytes, *o.TextBytes)
 	}
 	if o.SlowModeS != nil {
 		if wait := slowWait(x.who.User, r, *o.SlowModeS, now); wait > 0 {

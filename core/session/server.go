@@ -65,6 +65,7 @@ type Config struct {
 	ReconnectJitter    time.Duration
 	Heartbeat          time.Duration // announced to clients
 	StoreTimeout       time.Duration // for one command's work on the store
+	ReviewAge          time.Duration // how long a held message waits for a moderator
 }
 
 // Deps are what sessions work with.
@@ -153,6 +154,15 @@ func New(cfg Config, d Deps) (*Server, error) {
 		d.Hub.OnChange(s.changed)
 	}
 	return s, nil
+}
+
+// Run does what sessions do not do by themselves, until ctx ends: it expires
+// held messages and asks about everybody again when the policy has changed.
+func (s *Server) Run(ctx context.Context) error {
+	var own sync.WaitGroup
+	own.Go(func() { s.expireUntil(ctx) })
+	defer own.Wait()
+	return s.followPolicy(ctx)
 }
 
 // Config returns the server's configuration.

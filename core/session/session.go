@@ -48,6 +48,8 @@ type Session struct {
 	goodbye bool        // the client closed first
 
 	looking map[chat.RoomID]struct{} // rooms whose reviews it was told to hear of
+
+	news news
 }
 
 // access says in which state a command is allowed.

@@ -18,6 +18,7 @@ type Stats struct {
 	Approved atomic.Uint64 // reviews decided here
 	Rejected atomic.Uint64
 	PutOut   atomic.Uint64 // memberships ended by a kick, a ban or the policy
+	Expired  atomic.Uint64
 	errors   map[chat.Code]*atomic.Uint64
 	commands map[wire.Type]*atomic.Uint64
 	closes   map[wire.CloseCode]*atomic.Uint64

@@ -91,7 +91,7 @@ func newWorld(t testing.TB, change func(*setup)) *world {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context) error{w.hub.Run, w.wheel.Run, w.presence.Run, w.srv.Run} {
+	for _, run := range []func(context.Context) error{w.hub.Run, w.wheel.Run, w.presence.Run, w.srv.followPolicy} {
 		running.Go(func() {
 			if err := run(ctx); err != nil {
 				t.Error(err)
@@ -219,6 +219,7 @@ func says(name, word string, v abi.Verdict) judge {
 type store struct {
 	journal.Journal
 	onAppend atomic.Pointer[func(context.Context) error]
+	appended atomic.Pointer[func(journal.Request, journal.Receipt)] // before the caller knows
 	onLookup atomic.Pointer[func() error]
 	onRead   atomic.Pointer[func(journal.Journal, chat.RoomID) error]
 	lookups  atomic.Int32
@@ -230,7 +231,11 @@ func (s *store) Append(ctx context.Context, r journal.Request) (journal.Receipt,
 			return journal.Receipt{}, err
 		}
 	}
-	return s.Journal.Append(ctx, r)
+	rc, err := s.Journal.Append(ctx, r)
+	if f := s.appended.Load(); f != nil && err == nil {
+		(*f)(r, rc)
+	}
+	return rc, err
 }
 
 func (s *store) Lookup(ctx context.Context, r chat.RoomID, u chat.UserID, nonce string) (journal.Receipt, bool, error) {

@@ -45,6 +45,7 @@ var commandVectors = []struct{ name, about, frame string }{
 	{"join", "one room", `{"type":"join","id":"2","room":"lobby"}`},
 	{"join-since", "one room, resumed", `{"type":"join","id":"2","room":"lobby","since":{"epoch":"9f3c01d2","seq":40,"id":"0197c5f0-70aa-7b1c-8a2d-4c0e9f1b3a5d"}}`},
 	{"join-rooms", "many rooms, some resumed", `{"type":"join","id":"2","rooms":[{"room":"lobby","since":{"epoch":"9f3c01d2","seq":0}},{"room":"announcements"}]}`},
+	{"join-since-nothing", "no position: nothing is recovered", `{"type":"join","rooms":[{"room":"0","since":{}}]}`},
 	{"leave", "", `{"type":"leave","id":"3","room":"lobby"}`},
 	{"send", "", `{"type":"send","id":"4","room":"lobby","nonce":"` + goldenNonce + `","text":"hi"}`},
 	{"send-no-nonce", "the server makes a nonce up", `{"type":"send","room":"lobby","text":"hi"}`},
@@ -109,6 +110,7 @@ var commandVectors = []struct{ name, about, frame string }{
 	{"bad-configure-nothing", "", `{"type":"configure","id":"13","room":"lobby"}`},
 	{"bad-configure-title", "", `{"type":"configure","room":"lobby","title":"` + strings.Repeat("t", 201) + `"}`},
 	{"bad-configure-mode", "", `{"type":"configure","room":"lobby","mode":"loud"}`},
+	{"bad-configure-mode-empty", "what is empty is not absent", `{"type":"configure","room":"lobby","mode":"","slow_mode_s":0}`},
 	{"bad-configure-visibility", "", `{"type":"configure","room":"lobby","visibility":"secret"}`},
 	{"bad-configure-slow-mode", "", `{"type":"configure","room":"lobby","slow_mode_s":21601}`},
 	{"bad-configure-nonce", "", `{"type":"configure","room":"lobby","title":"x","nonce":"a b"}`},
@@ -176,6 +178,9 @@ func eventVectors() []struct {
 	rejected := held
 	rejected.Entry.Text, rejected.Entry.Outcome, rejected.By, rejected.Decided = "", chat.Rejected, "mia", 1764000060000
 	rejected.Entry.Reasons = []chat.Reason{{Code: "rejected", Text: "no addresses here, please", Source: "moderator"}}
+	expired := held
+	expired.Entry.Text, expired.Entry.Outcome, expired.Decided = "", chat.Expired, 1764604800123
+	expired.Entry.Reasons = []chat.Reason{{Code: "expired", Text: "no moderator decided about it within 7 days", Source: "limits"}}
 	approved := held
 	approved.Entry.Text, approved.Entry.Outcome, approved.Entry.Reasons, approved.By, approved.Decided = "", chat.Accepted, nil, "mia", 1764000060000
 	limits := wire.Limits{FrameBytes: 65536, TextBytes: 4096, CommandsPerSecond: 20, RoomsPerConnection: 200, HistoryEntries: 200}
@@ -186,7 +191,7 @@ func eventVectors() []struct {
 		{"welcome-guest", "", wire.Encode(wire.WelcomeEvent{Type: wire.Welcome, ID: "1", Protocol: 1, User: "ann", Class: chat.ClassGuest, Session: "0197c5f0a1b2", Secret: "q1l9sE0PZ2Yw", HeartbeatMS: 15000, ReconnectJitterMS: 5000, Limits: limits})},
 		{"welcome-user", "", wire.Encode(wire.WelcomeEvent{Type: wire.Welcome, Protocol: 1, User: "mia", Class: chat.ClassUser, Roles: []string{"moderator"}, Session: "0197c5f0a1b3", HeartbeatMS: 15000, ReconnectJitterMS: 5000})},
 		{"joined", "", wire.Encode(wire.JoinedEvent{Type: wire.Joined, ID: "2", Room: "lobby", Epoch: "9f3c01d2", Seq: 43, LastID: goldenID, Title: "Lobby", Mode: "open", Count: 3})},
-		{"joined-recovered", "", wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: "announcements", Epoch: "9f3c01d2", Seq: 43, LastID: goldenID, Recovered: true, Mode: "announce", SlowModeS: 30, Count: 1})},
+		{"joined-recovered", "", wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: "announcements", Epoch: "9f3c01d2", Seq: 43, LastID: goldenID, Recovered: true, Mode: "announce", SlowModeS: 30, Role: "moderator", Count: 1})},
 		{"joined-empty", "a room without entries", wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: "new", Epoch: "9f3c01d2", Mode: "open", Count: 1})},
 		{"welcome-expires", "the token ends", wire.Encode(wire.WelcomeEvent{Type: wire.Welcome, ID: "1", Protocol: 1, User: "mia", Class: chat.ClassUser, Session: "0197c5f0a1b3", ExpiresTS: 1764003600000, HeartbeatMS: 15000, ReconnectJitterMS: 5000})},
 		{"refreshed", "", wire.Encode(wire.RefreshedEvent{Type: wire.Refreshed, ID: "12", Roles: []string{"moderator"}, ExpiresTS: 1764003600000})},
@@ -204,6 +209,7 @@ func eventVectors() []struct {
 			Open: []wire.ReviewItem{wire.ItemOf(&held, true)}, Decided: []wire.ReviewItem{wire.ItemOf(&rejected, true)}})},
 		{"reviews-own", "as the author does", wire.Encode(wire.ReviewsEvent{Type: wire.Reviews, ID: "9", Room: "lobby", Open: []wire.ReviewItem{wire.ItemOf(&held, false)}})},
 		{"review-rejected", "the author is told", wire.Encode(wire.ReviewEvent{Type: wire.Review, Room: "lobby", ReviewItem: wire.ItemOf(&rejected, false)})},
+		{"review-expired", "nobody decided", wire.Encode(wire.ReviewEvent{Type: wire.Review, Room: "lobby", ReviewItem: wire.ItemOf(&expired, false)})},
 		{"review-approved", "the answer to the moderator", wire.Encode(wire.ReviewEvent{Type: wire.Review, ID: "10", Room: "lobby", ReviewItem: wire.ItemOf(&approved, true), Seq: 44})},
 		{"error-appeal", "it may be appealed", wire.Encode(wire.ErrorOf("4", "lobby", &appealable))},
 		{"error-decision", "a decision of the policy, which operators can look up", wire.Encode(wire.ErrorOf("5", "announcements", &recorded))},

@@ -37,13 +37,13 @@ func checkConfigure(c *Command) *chat.Error {
 		return err
 	}
 	switch {
-	case c.Title == nil && c.Mode == "" && c.Visibility == "" && c.SlowModeS == nil:
+	case c.Title == nil && c.Mode == nil && c.Visibility == nil && c.SlowModeS == nil:
 		return chat.Errorf(chat.CodeBadRequest, `configure needs at least one of "title", "mode", "visibility" and "slow_mode_s"`)
 	case c.Title != nil && len(*c.Title) > MaxTitle:
 		return chat.Errorf(chat.CodeBadRequest, `"title" has %d bytes, at most %d are allowed`, len(*c.Title), MaxTitle)
-	case c.Mode != "" && !slices.Contains(Modes, c.Mode):
+	case c.Mode != nil && !slices.Contains(Modes, *c.Mode):
 		return chat.Errorf(chat.CodeBadRequest, `"mode" must be open, announce, read-only or archived`)
-	case c.Visibility != "" && !slices.Contains(Visibilities, c.Visibility):
+	case c.Visibility != nil && !slices.Contains(Visibilities, *c.Visibility):
 		return chat.Errorf(chat.CodeBadRequest, `"visibility" must be public or private`)
 	case c.SlowModeS != nil:
 		return checkWithin("slow_mode_s", *c.SlowModeS, MaxSlowModeS)

@@ -30,7 +30,7 @@ type ReviewItem struct {
 	TS       int64          `json:"ts"` // Unix ms at which it was sent
 	Nonce    string         `json:"nonce,omitempty"`
 	Text     string         `json:"text,omitempty"` // while open
-	Outcome  chat.Outcome   `json:"outcome"`        // held, accepted, rejected
+	Outcome  chat.Outcome   `json:"outcome"`        // held, accepted, rejected, expired
 	Reasons  []chat.Reason  `json:"reasons,omitempty"`
 	Appeal   bool           `json:"appeal,omitzero"`
 	Record   string         `json:"record,omitempty"`    // digest of the decision record; for moderators

@@ -151,6 +151,10 @@ func commandSchema(r *jsonschema.Reflector, t wire.Type, sh shape) *jsonschema.S
 	}
 	setType(s, []string{string(t)})
 	s.Required = append([]string{"type"}, sh.required...)
+	anyPosition(s)
+	if rooms, ok := s.Properties.Get("rooms"); ok {
+		anyPosition(rooms.Items)
+	}
 	if text, ok := s.Properties.Get("text"); ok {
 		text.MinLength = new(uint64(1))
 	}
@@ -161,6 +165,14 @@ func commandSchema(r *jsonschema.Reflector, t wire.Type, sh shape) *jsonschema.S
 		s.Not = &jsonschema.Schema{Required: sh.notBoth}
 	}
 	return s
+}
+
+// anyPosition lets since lack members: what is no position of this server's is
+// taken, and nothing is recovered from it.
+func anyPosition(s *jsonschema.Schema) {
+	if since, ok := s.Properties.Get("since"); ok {
+		since.Required = nil
+	}
 }
 
 func setType(s *jsonschema.Schema, types []string) {
@@ -187,7 +199,7 @@ func mapType(t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[chat.MessageID]():
 		return text(``, 64, "names one entry for ever")
 	case reflect.TypeFor[chat.Outcome]():
-		return &jsonschema.Schema{Type: "string", Enum: []any{"accepted", "redacted", "held", "rejected"}}
+		return &jsonschema.Schema{Type: "string", Enum: []any{"accepted", "redacted", "held", "rejected", "expired"}}
 	case reflect.TypeFor[chat.Class]():
 		return &jsonschema.Schema{Type: "string", Enum: []any{"guest", "user"}}
 	case reflect.TypeFor[chat.Code]():

@@ -107,8 +107,8 @@ type Command struct {
 
 	// configure: what is absent stays
 	Title      *string `json:"title,omitempty" jsonschema:"maxLength=200"`
-	Mode       string  `json:"mode,omitempty" jsonschema:"enum=open,enum=announce,enum=read-only,enum=archived"`
-	Visibility string  `json:"visibility,omitempty" jsonschema:"enum=public,enum=private"`
+	Mode       *string `json:"mode,omitempty" jsonschema:"enum=open,enum=announce,enum=read-only,enum=archived"`
+	Visibility *string `json:"visibility,omitempty" jsonschema:"enum=public,enum=private"`
 	SlowModeS  *int    `json:"slow_mode_s,omitempty" jsonschema:"minimum=0,maximum=21600,description=seconds between two messages of one user; 0 is off"`
 
 	// role, kick, ban, unban, mute, unmute
@@ -166,7 +166,8 @@ type JoinedEvent struct {
 	Title     string         `json:"title,omitempty"`
 	Mode      string         `json:"mode"`
 	SlowModeS int            `json:"slow_mode_s,omitzero"`
-	Count     int            `json:"count"` // members here now, this connection included
+	Role      string         `json:"role,omitempty"` // one's own in this room: owner, moderator or member
+	Count     int            `json:"count"`          // members here now, this connection included
 }
 
 // LeftEvent answers leave, and tells a member that it was made to leave: then

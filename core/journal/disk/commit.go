@@ -26,6 +26,7 @@ type committer struct {
 	staged   map[nonceHash]*pending // nonces of entries staged in this commit
 	remember []nonceHash            // the same, in order; the first gets number next
 	forget   []forgotten            // receipts deleted in this commit
+	openings []opening              // reviews opened and closed in this commit
 	arena    []byte                 // values that bbolt holds until the end of the commit
 	key      []byte                 // scratch
 
@@ -198,6 +199,8 @@ func (c *committer) reset() {
 	c.free = append(c.free, c.order...)
 	c.order = c.order[:0]
 	c.remember, c.forget = c.remember[:0], c.forget[:0]
+	clear(c.openings)
+	c.openings = c.openings[:0]
 	if c.arena = c.arena[:0]; cap(c.arena) > maxKeptArena {
 		c.arena = nil
 	}
@@ -294,8 +297,15 @@ func (c *committer) stage(b *buckets, p *pending) error {
 			p.twin = first
 			return nil
 		}
-		if number, ok := c.j.pub.nonce(p.hash); ok {
+		number, held, ok := c.j.pub.known(p.hash)
+		if ok {
 			if r, ok := c.j.receiptAt(b, number, p.req.Room, e.From, e.Nonce, w.h, c.now); ok {
+				p.receipt = r
+				return nil
+			}
+		}
+		if held != nil || len(c.openings) > 0 {
+			if r, ok := c.heldFor(b, p, held, w.h); ok {
 				p.receipt = r
 				return nil
 			}
@@ -407,6 +417,7 @@ func (c *committer) publish() {
 		*p.heads[w.room] = w.h
 	}
 	c.publishNoncesLocked()
+	c.publishReviewsLocked()
 	for room := range p.heads { // in random order
 		if len(p.heads) <= c.j.cfg.MaxCachedRooms {
 			break

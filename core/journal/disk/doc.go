@@ -35,6 +35,12 @@
 // quarantine bucket, and reading goes on behind it. A page that bbolt cannot
 // follow is a panic there and an error here.
 //
+// # Memory
+//
+// Two lists are complete in memory, so that an append of something new needs
+// no look at the file for them: the nonces of the window, at about 50 bytes
+// each, and the open reviews without their texts, at about 250.
+//
 // # Goroutines
 //
 // Every method of Journal may be called from any goroutine. Open starts the

@@ -157,8 +157,9 @@ type published struct {
 	mu      sync.RWMutex
 	heads   map[chat.RoomID]*head // rooms used lately, every one of the commit under way among them
 	nonces  map[nonceHash]uint64  // to the number of the receipt
-	rounds  uint64                // commits that ended, well or not
-	settled chan struct{}         // closed at the end of a round; nil when nobody waits
+	open    openReviews
+	rounds  uint64        // commits that ended, well or not
+	settled chan struct{} // closed at the end of a round; nil when nobody waits
 }
 
 func (p *published) head(room chat.RoomID) (head, bool) {
@@ -170,11 +171,13 @@ func (p *published) head(room chat.RoomID) (head, bool) {
 	return head{}, false
 }
 
-func (p *published) nonce(hash nonceHash) (uint64, bool) {
+// known returns the number of the nonce's receipt, where there is one, and the
+// open review that holds the nonce, or nil.
+func (p *published) known(hash nonceHash) (number uint64, held *openReview, ok bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	n, ok := p.nonces[hash]
-	return n, ok
+	number, ok = p.nonces[hash]
+	return number, p.open.byNonce[hash], ok
 }
 
 func (p *published) sizes() (rooms, nonces int) {

@@ -13,11 +13,13 @@ import (
 // or two a commit however many rooms and users take part, and a map in memory
 // from the hash of (room, user, nonce) to a place in the list. The map is
 // complete, so that an unknown nonce, the ordinary case, needs no look at the
-// file. It is read from the list when the journal opens.
+// file. It is read from the list when the journal opens. The nonce of an open
+// review outlives the window: see openReviews.
 
-// loadNonces fills the map. It runs before the committer does.
+// loadNonces fills the maps of nonces and of open reviews. It runs before the
+// committer does.
 func (c *committer) loadNonces(b *buckets) error {
-	c.j.pub.nonces = c.scanNonces(b)
+	c.j.pub.nonces, c.j.pub.open = c.scanNonces(b), c.scanReviews(b)
 	return nil
 }
 
@@ -126,14 +128,33 @@ func (j *Journal) Lookup(ctx context.Context, room chat.RoomID, user chat.UserID
 	if err := j.usable(ctx); err != nil {
 		return journal.Receipt{}, false, err
 	}
-	number, ok := j.pub.nonce(hashNonce(room, user, nonce))
-	if !ok || nonce == "" {
-		return journal.Receipt{}, false, nil
+	hash := hashNonce(room, user, nonce)
+	for {
+		number, held, found := j.pub.known(hash)
+		if nonce == "" || !found && held == nil {
+			return journal.Receipt{}, false, nil
+		}
+		var rc journal.Receipt
+		ok := false
+		if found {
+			err := j.viewRoom(ctx, room, func(b *buckets, h head, _ bool) error {
+				rc, ok = j.receiptAt(b, number, room, user, nonce, h, nowMilli())
+				return nil
+			})
+			if ok || err != nil || held == nil {
+				return rc, ok && err == nil, err
+			}
+		}
+		err := j.viewSettled(ctx, room, func(b *buckets, h head) error {
+			rc, ok = j.heldAt(b, held, nonce, h)
+			return nil
+		})
+		if ok || err != nil {
+			return rc, ok && err == nil, err
+		}
+		// Decided meanwhile, so there is a receipt by now; or damaged.
+		if _, now, _ := j.pub.known(hash); now == held {
+			return journal.Receipt{}, false, nil
+		}
 	}
-	var rc journal.Receipt
-	err := j.viewRoom(ctx, room, func(b *buckets, h head, _ bool) error {
-		rc, ok = j.receiptAt(b, number, room, user, nonce, h, nowMilli())
-		return nil
-	})
-	return rc, ok && err == nil, err
 }

@@ -69,6 +69,7 @@ func (c *committer) probe() {
 func (c *committer) settle() error {
 	var changed []chat.RoomID
 	var nonces map[nonceHash]uint64
+	var open openReviews
 	err := c.j.view(func(b *buckets) error {
 		for _, d := range c.doubtful {
 			if h, err := loadHead(b, d.room, head{}); err != nil && !errors.Is(err, errHead) {
@@ -77,7 +78,7 @@ func (c *committer) settle() error {
 				changed = append(changed, d.room)
 			}
 		}
-		nonces = c.scanNonces(b)
+		nonces, open = c.scanNonces(b), c.scanReviews(b)
 		return nil
 	})
 	if err != nil {
@@ -88,7 +89,7 @@ func (c *committer) settle() error {
 	for _, d := range c.doubtful {
 		delete(p.heads, d.room)
 	}
-	p.nonces = nonces
+	p.nonces, p.open = nonces, open
 	p.endRoundLocked()
 	p.mu.Unlock()
 	c.doubtful = nil

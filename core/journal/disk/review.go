@@ -7,17 +7,21 @@ import (
 
 	"parley/core/chat"
 	"parley/core/journal"
-	"parley/core/journal/codec"
 )
 
 // stageReview puts an append that concerns a review into the transaction.
 func (c *committer) stageReview(b *buckets, w *work, p *pending, act journal.Act) error {
 	id := p.req.Entry.ID
 	if act == journal.ActHold {
-		if countKeys(b.reviews().Cursor(), roomPrefix(nil, w.room), journal.MaxReviews) == journal.MaxReviews {
+		switch all, own := c.openIn(w.room, p.req.Entry.From); {
+		case own >= journal.MaxOwnReviews:
+			p.err = journal.ErrOwnQueueFull
+			return nil
+		case all >= journal.MaxReviews:
 			p.err = journal.ErrQueueFull
 			return nil
 		}
+		c.openings = append(c.openings, opening{openReview: openOf(w.room, p.req.Review)})
 		c.key = reviewKey(c.key[:0], w.room, id)
 		if err := b.reviews().Put(c.key, c.value(func(buf []byte) []byte { return append(buf, p.review...) })); err != nil {
 			return err
@@ -29,18 +33,48 @@ func (c *committer) stageReview(b *buckets, w *work, p *pending, act journal.Act
 		p.err = journal.ErrNotOpen
 		return nil
 	}
+	c.openings = append(c.openings, opening{openOf(w.room, p.req.Review), true})
 	if err := b.reviews().Delete(c.key); err != nil {
 		return err
 	}
 	if err := c.putDecided(b, w.room, p); err != nil {
 		return err
 	}
-	if act == journal.ActReject {
+	posted, was := c.postedFor(b, w, p)
+	switch {
+	case act == journal.ActReject && !was:
 		return c.putAnswer(b, w, p)
+	case !was:
+		w.h.reviews++
+		p.decided = true
+		return c.put(b, w, p)
 	}
+	// The nonce keeps its answer.
 	w.h.reviews++
-	p.decided = true
-	return c.put(b, w, p)
+	w.changed, p.decided = true, true
+	if p.receipt = posted; act == journal.ActReject {
+		e := &p.req.Entry
+		p.receipt = journal.Receipt{Epoch: w.h.epoch, ID: e.ID, Outcome: e.Outcome, Reasons: e.Reasons}
+	}
+	return nil
+}
+
+// postedFor returns the receipt of an entry that stands in the log under the
+// nonce of p, whose review is being decided. While a review is open its nonce
+// is taken, so this is a file that has been through worse: a damaged record, an
+// older version.
+func (c *committer) postedFor(b *buckets, w *work, p *pending) (journal.Receipt, bool) {
+	if first := c.staged[p.hash]; first != nil && first.gen == w.h.gen && first.receipt.Seq > 0 {
+		rc := first.receipt
+		rc.Repeat = true
+		return rc, true
+	}
+	e := &p.req.Entry
+	if number, _, ok := c.j.pub.known(p.hash); ok {
+		rc, ok := c.j.receiptAt(b, number, w.room, e.From, e.Nonce, w.h, c.now)
+		return rc, ok && rc.Seq > 0
+	}
+	return journal.Receipt{}, false
 }
 
 // putAnswer stages the receipt of an append that stores no entry.
@@ -105,11 +139,7 @@ func (j *Journal) Reviews(ctx context.Context, room chat.RoomID) (open, decided 
 func (j *Journal) readReviews(cur cursor, room chat.RoomID) (rs []journal.Review) {
 	prefix := roomPrefix(nil, room)
 	for k, v := cur.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = cur.Next() {
-		var r journal.Review
-		body, err := unseal(k, v)
-		if err == nil {
-			err = codec.DecodeReview(&r, string(body))
-		}
+		r, err := readReview(k, v)
 		if err != nil {
 			j.log.Error("journal leaves out a review: its record is damaged", "room", room, "key", string(k[len(prefix):]), "error", err)
 			continue

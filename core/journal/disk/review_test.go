@@ -9,14 +9,16 @@ import (
 )
 
 // reviewOf prepares an append about the review of id x: it is held, or decided.
-func reviewOf(t *testing.T, outcome chat.Outcome) *pending {
+func reviewOf(t *testing.T, outcome chat.Outcome) *pending { return reviewAs(t, "x", outcome) }
+
+func reviewAs(t *testing.T, nonce string, outcome chat.Outcome) *pending {
 	t.Helper()
-	e := journal.Entry{ID: "id-x", Kind: journal.KindMessage, From: "ann", Nonce: "x", Text: "hmm", Outcome: outcome}
+	e := journal.Entry{ID: chat.MessageID("id-" + nonce), Kind: journal.KindMessage, From: "ann", Nonce: nonce, Text: "hmm", Outcome: outcome}
 	v := &journal.Review{Entry: e}
 	if outcome != chat.Held {
 		v.Entry.Text, v.Decided = "", 5
 	}
-	p := &pending{req: journal.Request{Room: "lobby", Entry: e, Review: v}, done: make(chan struct{}, 1), hash: hashNonce("lobby", "ann", "x")}
+	p := &pending{req: journal.Request{Room: "lobby", Entry: e, Review: v}, done: make(chan struct{}, 1), hash: hashNonce("lobby", "ann", nonce)}
 	if err := errors.Join(p.req.Check(), p.encode()); err != nil {
 		t.Fatal(err)
 	}

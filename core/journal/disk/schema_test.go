@@ -38,7 +38,7 @@ func TestMigrations(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "journal.db")
 			for _, list := range c.made {
-				if err := openAndClose(path, list); err != nil {
+				if err := prepare(path, list); err != nil {
 					t.Fatalf("open before: %v", err)
 				}
 			}
@@ -53,6 +53,15 @@ func TestMigrations(t *testing.T) {
 			}
 		})
 	}
+}
+
+// prepare makes a file as a binary with that list of migrations would.
+func prepare(path string, list []migration) error {
+	db, err := openFile(path, list)
+	if err != nil {
+		return err
+	}
+	return db.Close()
 }
 
 func openAndClose(path string, list []migration) error {
@@ -84,12 +93,12 @@ func TestMigrationSum(t *testing.T) {
 func TestFailedMigrationChangesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal.db")
 	twice := append(migrations[:1:1], migration{"fail", []step{createBucket("new"), createBucket("rooms")}})
-	err := openAndClose(path, twice)
+	err := prepare(path, twice)
 	if err == nil || !strings.Contains(err.Error(), "migration 2 (fail): create bucket rooms") {
 		t.Fatalf("got %v, want the failed step named", err)
 	}
 	good := append(migrations[:1:1], migration{"good", []step{createBucket("new")}})
-	if err := openAndClose(path, good); err != nil {
+	if err := prepare(path, good); err != nil {
 		t.Errorf("after a failed migration: %v", err)
 	}
 }

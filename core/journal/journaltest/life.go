@@ -56,6 +56,7 @@ func allErrors(ctx context.Context, j journal.Journal) map[string]error {
 	_, errs["info"] = j.Info(ctx, "lobby")
 	_, errs["rooms"] = j.Rooms(ctx, "", 10)
 	_, _, errs["reviews"] = j.Reviews(ctx, "lobby")
+	_, errs["overdue"] = j.Overdue(ctx, 1, 1)
 	return errs
 }
 

@@ -19,7 +19,6 @@ var reviewCases = []testCase{
 	{"rejection closes the review and erases the text", rejectErases},
 	{"racing decisions decide once", decideRace},
 	{"a review that is not open cannot be decided", notOpen},
-	{"the queue is bounded", queueFull},
 	{"the decisions kept are bounded", decisionsBounded},
 	{"reviews survive a reopen", reviewReopen},
 	{"reviews survive a new epoch", reviewEpoch},
@@ -42,7 +41,7 @@ func decided(room chat.RoomID, v journal.Review, outcome chat.Outcome, by chat.U
 	e.Outcome, e.Reasons = outcome, nil
 	v.Entry = e
 	v.Entry.Text, v.By, v.Decided = "", by, 1732000000456
-	if outcome == chat.Rejected {
+	if outcome != chat.Accepted {
 		e.Text = ""
 	}
 	return journal.Request{Room: room, Entry: e, Review: &v}
@@ -250,24 +249,6 @@ func notOpen(t *testing.T, s Store) {
 	wantSeqs(t, "the log", es, 1, 1)
 }
 
-func queueFull(t *testing.T, s Store) {
-	j := open(t, s)
-	fill(t, j, "lobby", 1)
-	var last journal.Request
-	for i := range journal.MaxReviews {
-		last = held("lobby", "ann", fmt.Sprint("h", i), "hmm")
-		mustAppend(t, j, last)
-	}
-	_, err := j.Append(within(t), held("lobby", "ann", "one more", "hmm"))
-	wantErr(t, "one more", err, journal.ErrQueueFull)
-	if _, ok, err := j.Lookup(within(t), "lobby", "ann", "one more"); ok || err != nil {
-		t.Errorf("lookup of what was refused: got ok %v, error %v, want neither", ok, err)
-	}
-	mustAppend(t, j, held("attic", "ann", "other", "another room has room"))
-	mustAppend(t, j, decided("lobby", *last.Review, chat.Rejected, "mod"))
-	mustAppend(t, j, held("lobby", "ann", "one more", "hmm"))
-}
-
 func decisionsBounded(t *testing.T, s Store) {
 	j := open(t, s)
 	fill(t, j, "lobby", 1)
@@ -323,6 +304,12 @@ func reviewEpoch(t *testing.T, s Store) {
 	late.Known = journal.Position{Epoch: "foreign", Seq: 9, ID: newID()}
 	if rc := mustAppend(t, j, late); rc.Seq != 0 || rc.Epoch == "" {
 		t.Errorf("held by a caller that knows more: got %+v, want seq 0 of a new epoch", rc)
+	}
+	if top := mustInfo(t, j, "lobby").Top; top.Seq != 0 || top.ID != "" {
+		t.Errorf("the new epoch: got its top at %+v, want none", top)
+	}
+	if rc := mustAppend(t, j, message("lobby", "ann", "n", "first")); rc.Seq != 1 {
+		t.Errorf("the first entry after a held message: got %+v, want seq 1", rc)
 	}
 	opens, done := mustReviews(t, j, "lobby")
 	wantReview(t, "open", opens, *late.Review)

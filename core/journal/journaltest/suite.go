@@ -31,6 +31,9 @@ type Options struct {
 	// implementation must be above 2,000. An implementation may hold somewhat
 	// more than MaxEntries, never less.
 	MaxEntries int
+	// NonceWindow is how long a nonce is remembered. The default of an
+	// implementation must be above Patience.
+	NonceWindow time.Duration
 }
 
 // Store is one place where a journal keeps its rooms: a file, a key prefix.
@@ -46,7 +49,7 @@ type Store struct {
 // Run runs the suite. newStore makes a new, empty store for each case and
 // removes it with t.Cleanup.
 func Run(t *testing.T, newStore func(t *testing.T) Store) {
-	for _, c := range slices.Concat(appendCases, epochCases, readCases, watchCases, lifeCases, reviewCases) {
+	for _, c := range slices.Concat(appendCases, epochCases, readCases, watchCases, lifeCases, reviewCases, queueCases) {
 		t.Run(c.name, func(t *testing.T) { c.run(t, newStore(t)) })
 	}
 }

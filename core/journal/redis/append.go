@@ -36,7 +36,7 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 	*buf = b
 
 	prefix := j.roomPrefix(r.Room)
-	keys := make([]string, 4, 7)
+	keys := make([]string, 4, 9)
 	keys[0], keys[1], keys[2], keys[3] = prefix+"log", prefix+"meta", prefix+"state", j.roomsKey()
 	if r.Entry.Nonce != "" {
 		keys = append(keys, nonceKey(prefix, r.Entry.From, r.Entry.Nonce))
@@ -45,7 +45,7 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 	if r.Create {
 		act = "create"
 	}
-	args := make([]any, 0, 14+2*len(r.Entry.Changes))
+	args := make([]any, 0, 17+2*len(r.Entry.Changes))
 	args = append(args, b[:size], string(r.Entry.ID), b[size:], j.cfg.NonceWindow.Milliseconds(), act,
 		knownEpoch(r.Known.Epoch), r.Known.Seq, string(r.Known.ID),
 		newEpoch(), j.cfg.MaxEntries, string(r.Room), j.watches.channel(r.Room))
@@ -54,8 +54,8 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 		if err != nil {
 			return journal.Receipt{}, fmt.Errorf("append to %s: %w", r.Room, err)
 		}
-		keys = append(keys, prefix+"reviews", prefix+"decided")
-		args = append(args, record, bounds[r.Act()])
+		keys = append(keys, prefix+"reviews", prefix+"decided", prefix+"authors", j.waitingKey())
+		args = append(args, record, bounds[r.Act()], journal.MaxOwnReviews, string(r.Entry.From), r.Review.Entry.Time)
 	}
 	for i := range r.Entry.Changes {
 		c := &r.Entry.Changes[i]
@@ -71,7 +71,8 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 	}
 	rc, err := readAppendReply(reply, r.Act())
 	switch {
-	case errors.Is(err, journal.ErrExists), errors.Is(err, journal.ErrNotOpen), errors.Is(err, journal.ErrQueueFull):
+	case errors.Is(err, journal.ErrExists), errors.Is(err, journal.ErrNotOpen),
+		errors.Is(err, journal.ErrQueueFull), errors.Is(err, journal.ErrOwnQueueFull):
 		return rc, fmt.Errorf("append to %s: %w", r.Room, err)
 	case err != nil:
 		return rc, fail("append to "+string(r.Room), err)
@@ -102,6 +103,8 @@ func readAppendReply(reply any, act journal.Act) (journal.Receipt, error) {
 		return journal.Receipt{}, journal.ErrNotOpen
 	case ok && kind == "4":
 		return journal.Receipt{}, journal.ErrQueueFull
+	case ok && kind == "5":
+		return journal.Receipt{}, journal.ErrOwnQueueFull
 	case !ok || kind != "0" && kind != "1":
 		return journal.Receipt{}, fmt.Errorf("redis answered %T %.20q to an append", reply, s)
 	}

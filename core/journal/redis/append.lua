@@ -3,28 +3,39 @@
 -- a first write it refuses none.
 --
 -- KEYS 1 log, 2 meta, 3 state, 4 rooms, 5 nonce (absent without a nonce); for a
---      review, which has a nonce: 6 open reviews, 7 decisions
+--      review, which has a nonce: 6 open reviews, 7 decisions, 8 how many of
+--      each author are open, 9 the open reviews of all rooms, by time
 -- ARGV 1 entry, 2 its id, 3 answer to keep for the nonce, 4 nonce window in ms,
 --      5 what to do: append, create; hold, approve, reject, 6-8 the known epoch, seq ("0" for none) and id,
 --      9 a name for a new epoch, 10 entries to keep ("0" for all),
 --      11 room, 12 channel; for a review: 13 its record, 14 how many there may
---      be; then changes: key, "=" .. value or "" to delete
+--      be, 15 how many of one author, 16 the author, 17 when it was held, Unix ms;
+--      then changes: key, "=" .. value or "" to delete
 -- Reply "0 epoch seq": appended; "1 epoch seq answer": the nonce was known;
---       "2": the room exists; "3": no such open review; "4": too many of them.
+--       "2": the room exists; "3": no such open review; "4": too many of them,
+--       "5": of this author.
 --       The seq is 0 where a review was held or rejected, since no entry was stored.
+--
+-- The answer kept for a nonce is "epoch seq answer", for the window. That of an
+-- open review is "* 0 answer": it holds in every epoch, and until the decision.
 
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'top', 'id', 'past')
 local epoch, top, topid, past = meta[1] or '', tonumber(meta[2] or '0'), meta[3] or '', meta[4] or ''
 
 local act = ARGV[5]
 local decides = act == 'approve' or act == 'reject'
--- What decides a review replaces the answer its author has.
-if KEYS[5] and not decides then
-  local told = redis.call('GET', KEYS[5])
-  -- An answer of an epoch that was lost speaks of an entry that is gone.
-  if told and epoch ~= '' and string.sub(told, 1, #epoch + 1) == epoch .. ' ' then
+local told = KEYS[5] and redis.call('GET', KEYS[5])
+local waits, posted = false, false
+if told and string.sub(told, 1, 2) == '* ' then
+  waits = string.sub(told, 3)
+-- An answer of an epoch that was lost speaks of an entry that is gone.
+elseif told and epoch ~= '' and string.sub(told, 1, #epoch + 1) == epoch .. ' ' then
+  if not decides then
     return '1 ' .. told
   end
+  -- What decides a review replaces the answer its author has, unless that is
+  -- an entry: it must not be stored twice.
+  posted = string.sub(told, #epoch + 2, #epoch + 3) ~= '0 ' and told
 end
 
 -- Has this store lost something that the caller has seen?
@@ -53,8 +64,13 @@ end
 if decides and redis.call('HEXISTS', KEYS[6], ARGV[2]) == 0 then
   return '3'
 end
-if act == 'hold' and redis.call('HLEN', KEYS[6]) >= tonumber(ARGV[14]) then
-  return '4'
+if act == 'hold' and not waits then
+  if tonumber(redis.call('HGET', KEYS[8], ARGV[16]) or '0') >= tonumber(ARGV[15]) then
+    return '5'
+  end
+  if redis.call('HLEN', KEYS[6]) >= tonumber(ARGV[14]) then
+    return '4'
+  end
 end
 if fresh then
   local names = {}
@@ -64,7 +80,7 @@ if fresh then
   while #names > 16 do table.remove(names, 1) end
   local old = epoch
   epoch, top, past = ARGV[9], 0, table.concat(names, ' ')
-  redis.call('HSET', KEYS[2], 'epoch', epoch, 'past', past)
+  redis.call('HSET', KEYS[2], 'epoch', epoch, 'past', past, 'top', '0', 'id', '')
   redis.call('ZADD', KEYS[4], 0, ARGV[11])
   if redis.call('EXISTS', KEYS[1]) == 1 then
     -- Set what is left of the old epoch aside, for an operator to look at.
@@ -74,8 +90,13 @@ if fresh then
   end
 end
 
+if waits and not decides then
+  return '1 ' .. epoch .. ' ' .. waits
+end
+posted = not fresh and posted
+
 local seq, changes = '0', 13
-if act ~= 'hold' and act ~= 'reject' then
+if act ~= 'hold' and act ~= 'reject' and not posted then
   seq = string.format('%.0f', top + 1)
   if ARGV[10] == '0' then
     redis.call('XADD', KEYS[1], '0-' .. seq, 'e', ARGV[1])
@@ -86,14 +107,20 @@ if act ~= 'hold' and act ~= 'reject' then
 end
 if act == 'hold' then
   redis.call('HSET', KEYS[6], ARGV[2], ARGV[13])
-  changes = 15
+  redis.call('HINCRBY', KEYS[8], ARGV[16], 1)
+  redis.call('ZADD', KEYS[9], ARGV[17], ARGV[11] .. ' ' .. ARGV[2])
+  changes = 18
 elseif decides then
   redis.call('LPUSH', KEYS[7], ARGV[13])
   redis.call('LTRIM', KEYS[7], 0, tonumber(ARGV[14]) - 1)
   redis.call('HDEL', KEYS[6], ARGV[2])
-  changes = 15
+  if redis.call('HINCRBY', KEYS[8], ARGV[16], -1) <= 0 then
+    redis.call('HDEL', KEYS[8], ARGV[16])
+  end
+  redis.call('ZREM', KEYS[9], ARGV[11] .. ' ' .. ARGV[2])
+  changes = 18
 end
-for i = changes, #ARGV, 2 do
+for i = changes, posted and 0 or #ARGV, 2 do
   if ARGV[i + 1] == '' then
     redis.call('HDEL', KEYS[3], ARGV[i])
   else
@@ -101,13 +128,18 @@ for i = changes, #ARGV, 2 do
   end
 end
 local done = epoch .. ' ' .. seq
-if KEYS[5] then
+if act == 'hold' then
+  redis.call('SET', KEYS[5], '* 0 ' .. ARGV[3])
+elseif KEYS[5] and not posted then
   redis.call('SET', KEYS[5], done .. ' ' .. ARGV[3], 'PX', ARGV[4])
 end
 if seq ~= '0' then
   redis.call('PUBLISH', ARGV[12], done .. ' ' .. ARGV[1])
 end
-if changes == 15 then -- after the entry, so that whoever hears of an approval has it
+if changes == 18 then -- after the entry, so that whoever hears of an approval has it
   redis.call('PUBLISH', ARGV[12], epoch .. ' 0 ' .. ARGV[13])
+end
+if posted and act == 'approve' then
+  return '1 ' .. posted
 end
 return '0 ' .. done

@@ -13,14 +13,17 @@
 //	PREFIX:{ROOM}:log           stream; entry N has id 0-N and one field "e" (see record.go)
 //	PREFIX:{ROOM}:meta          hash: epoch, top (seq), id (of the top entry), past (epochs that were lost)
 //	PREFIX:{ROOM}:state         hash: the fold of all changes
-//	PREFIX:{ROOM}:nonce:L:U:N   "epoch seq answer" for the nonce N of the user U, whose name has L bytes
+//	PREFIX:{ROOM}:nonce:L:U:N   "epoch seq answer" for the nonce N of the user U, whose name has L bytes;
+//	                            "* 0 answer", which does not expire, while a message with it waits
 //	PREFIX:{ROOM}:log:EPOCH     what was left of an epoch that lost entries, for a week
 //	PREFIX:{ROOM}:reviews       hash: messages that wait for a moderator, by id (see review.go)
+//	PREFIX:{ROOM}:authors       hash: how many messages of each author wait
 //	PREFIX:{ROOM}:decided       list: what moderators decided, the newest first
 //	PREFIX:{ROOM}:new           channel; "epoch seq entry" or "epoch 0 review"; PREFIX@N in database N
 //	PREFIX:rooms                sorted set of every room, all with score 0
+//	PREFIX:waiting              sorted set of "ROOM ID" of every message that waits, by its time
 //
-// PREFIX:rooms has a slot of its own and the script writes it, so Redis
+// The last two have slots of their own and the script writes them, so Redis
 // Cluster is not supported: one primary, with as many replicas as wanted.
 //
 // Durability is Redis's: with appendfsync always an acknowledged entry

@@ -211,6 +211,10 @@ func (j *Journal) roomPrefix(room chat.RoomID) string {
 
 func (j *Journal) roomsKey() string { return j.client.Prefix() + ":rooms" }
 
+// waitingKey names the open reviews of all rooms, "room id", by the time at
+// which they were held.
+func (j *Journal) waitingKey() string { return j.client.Prefix() + ":waiting" }
+
 // fail gives an error of the client the journal's meaning. Whatever is not
 // known to be harmless leaves the outcome unknown.
 func fail(what string, err error) error {

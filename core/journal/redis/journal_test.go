@@ -74,6 +74,9 @@ func TestConformance(t *testing.T) {
 				if o.MaxEntries != 0 {
 					cfg.MaxEntries = o.MaxEntries
 				}
+				if o.NonceWindow != 0 {
+					cfg.NonceWindow = o.NonceWindow
+				}
 				return node(t, quick(server.URL()), cfg)
 			},
 		}

@@ -88,6 +88,24 @@ func TestHeldMessage(t *testing.T) {
 	}
 }
 
+// TestHeldExpires: the author is told when nobody has looked in time.
+func TestHeldExpires(t *testing.T) {
+	s := startServer(t, "limits:\n  review_age: 10s\nplugins:\n  dir: "+reviewing(t, "hold"))
+	ann := join(t, s.http, "lobby", "ann")
+	ann.say("darn one")
+	ann.wait("the held message", `document.querySelectorAll("#log .held").length === 1`)
+	ann.wait("that it expired", `document.querySelector("#log .failed .foot")?.textContent.includes("Not posted")`)
+	if foot := ann.text("#log .failed .foot"); !strings.Contains(foot, "No moderator decided about it within 10 seconds.") {
+		t.Errorf("the expired message says %q", foot)
+	}
+	// It is not shown again after a reload, and the page says nothing of it.
+	ann.run(`window.old = true; location.reload()`)
+	ann.wait("the log again", `!window.old && document.getElementById("people-list")?.children.length > 0`)
+	if n := value[int](ann, `document.querySelectorAll("#log .held, #log .failed").length`); n != 0 {
+		t.Errorf("%d messages are shown as held or failed, want none", n)
+	}
+}
+
 // TestAppeal: who was denied asks a moderator, once.
 func TestAppeal(t *testing.T) {
 	s := startServer(t, "plugins:\n  dir: "+reviewing(t, "deny"))

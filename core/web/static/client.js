@@ -7,7 +7,7 @@
 //   welcome   the welcome event
 //   refused   the error that ended the attempt to say hello
 //   joined    {...the joined event, fresh}     fresh: forget the room's log, read history
-//   left      {room}
+//   left      the left event: we were put out of the room, and why
 //   denied    the error that answered a join
 //   reset     {room}                           forget the room's log, read history
 //   entry     one entry of a room's log, in order, once
@@ -47,9 +47,12 @@ function nonce() {
   return Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
 }
 
-// rejection is a moderator's decision as the error that a message ended with.
+// refused says that what was held will not be posted; rejection is that as the
+// error that a message ended with.
+export const refused = (outcome) => outcome === "rejected" || outcome === "expired";
+
 export function rejection(e) {
-  return { code: "rejected", reasons: (e.reasons ?? []).filter((r) => r.text), retryable: false };
+  return { code: e.outcome, reasons: (e.reasons ?? []).filter((r) => r.text), retryable: false };
 }
 
 export class Client extends EventTarget {
@@ -148,6 +151,12 @@ export class Client extends EventTarget {
 
   review(room, id, action, reason) {
     return this.#request({ type: "review", room, review_id: id, action, ...(reason ? { reason } : {}) });
+  }
+
+  // manage does something to a person: kick, mute or ban, for seconds or for
+  // good. The nonce makes it once, whatever is sent again.
+  manage(room, type, user, seconds) {
+    return this.#request({ type, room, user, nonce: nonce(), ...(seconds ? { seconds } : {}) });
   }
 
   // appeal asks that a moderator looks at a message that was denied, once.
@@ -317,6 +326,7 @@ export class Client extends EventTarget {
     settings: (e) => this.#entry(e),
     role: (e) => this.#entry(e),
     ban: (e) => this.#entry(e),
+    kick: (e) => this.#entry(e),
     presence: (e) => this.#rooms.get(e.room)?.joined && this.#emit("presence", e),
     ping: (e) => this.#command({ type: "pong", ts: e.ts }),
   };
@@ -391,7 +401,7 @@ export class Client extends EventTarget {
 
   #acked(m, ack) {
     this.#outgoing.delete(m.nonce);
-    if (ack.outcome === "rejected") return this.#fail(m, rejection(ack));
+    if (refused(ack.outcome)) return this.#fail(m, rejection(ack));
     const state = ack.outcome === "held" ? "held" : "posted";
     Object.assign(m, { state, review: ack.review_id, outcome: ack.outcome, reasons: ack.reasons ?? [], seq: ack.seq, epoch: ack.epoch });
     this.#emit("outgoing", m);

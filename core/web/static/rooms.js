@@ -1,7 +1,7 @@
 // What the page knows of one room: a window of its log, our messages on their
 // way, who is here, what is unread. No part of it touches the document.
 
-import { rejection } from "./client.js";
+import { refused, rejection } from "./client.js";
 
 // WINDOW bounds the entries kept of a room, and so the size of the page.
 export const WINDOW = 500;
@@ -16,6 +16,8 @@ export class Room {
   title = "";
   mode = "open";
   slow = 0; // seconds between two messages of one user
+  role = ""; // our own in this room
+  runs = false; // we may act on people here
   joined = false;
   denied = null; // the error that answered join
   unread = 0;
@@ -34,7 +36,7 @@ export class Room {
   // entered takes a joined event. What is kept continues without a gap unless
   // the event says fresh.
   entered(e) {
-    Object.assign(this, { joined: true, denied: null, title: e.title ?? "", mode: e.mode, slow: e.slow_mode_s ?? 0, count: e.count });
+    Object.assign(this, { joined: true, denied: null, title: e.title ?? "", mode: e.mode, slow: e.slow_mode_s ?? 0, role: e.role ?? "", count: e.count });
     if (e.fresh) this.forget();
   }
 
@@ -47,7 +49,7 @@ export class Room {
   // take adds a live entry and says whether it is in the window now.
   take(e) {
     this.#settle(e);
-    if (e.type === "settings") this.#configure(e.changes);
+    this.#configure(e.changes);
     if (this.behind) return false;
     this.entries.push(e);
     if (this.entries.length > WINDOW) {
@@ -69,6 +71,7 @@ export class Room {
 
   #configure(changes = []) {
     for (const c of changes) {
+      if (c.key === "role/" + this.client.user) this.role = c.value ?? "";
       if (c.key !== "settings") continue;
       const s = c.value ?? {};
       Object.assign(this, { title: s.title ?? "", mode: s.mode ?? "open", slow: s.slow_mode_s ?? 0 });
@@ -138,11 +141,11 @@ export class Room {
   }
 
   // decided takes a decision about a message of ours and returns the message
-  // where it was rejected; an approved one comes as an entry.
+  // where it was rejected or has expired; an approved one comes as an entry.
   decided(r) {
     const m = this.mine.get(r.nonce);
     if (r.from !== this.client.user || m?.state !== "held" || m.review !== r.review_id) return null;
-    if (r.outcome !== "rejected") return null;
+    if (!refused(r.outcome)) return null;
     Object.assign(m, { state: "failed", error: rejection(r), reasons: r.reasons ?? [] });
     return m;
   }
