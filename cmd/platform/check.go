@@ -35,6 +35,7 @@ func checkCommand() *cobra.Command {
 		bad := !checkTLS(cfg, out)
 		bad = checkPlugins(c.Context(), cfg, out) || bad
 		bad = !checkPolicy(c.Context(), cfg, out) || bad
+		bad = !checkHook(cfg, out) || bad
 		if bad {
 			return errTold
 		}

@@ -29,17 +29,36 @@ func followGit(c *source.Config, cfg config.Config) {
 }
 
 // openHook makes the webhook where there is a secret for it.
-func (s *server) openHook(context.Context) error {
-	secret, err := hookSecret(s.cfg.Policy.Git.Webhook)
-	if err != nil || secret == nil {
-		return err
-	}
+func (s *server) openHook(context.Context) (err error) {
+	s.hook, err = newHook(s.cfg.Policy.Git.Webhook, s.policy.Trigger)
+	return err
+}
+
+// newHook returns nil where no calls are taken.
+func newHook(cfg config.GitWebhook, trigger func()) (*webhook.Handler, error) {
 	c := webhook.Defaults()
-	c.Secret = secret
-	if s.hook, err = webhook.New(c, s.policy.Trigger); err != nil {
-		return fmt.Errorf("policy.git.webhook: %w", err)
+	var err error
+	if c.Secret, err = hookSecret(cfg); err != nil || c.Secret == nil {
+		return nil, err
 	}
-	return nil
+	h, err := webhook.New(c, trigger)
+	if err != nil {
+		return nil, fmt.Errorf("policy.git.webhook: %w", err)
+	}
+	return h, nil
+}
+
+// checkHook reports whether the webhook could be made.
+func checkHook(cfg config.Config, out io.Writer) (ok bool) {
+	h, err := newHook(cfg.Policy.Git.Webhook, func() {})
+	if err != nil {
+		fmt.Fprintf(out, "webhook  refused: %v\n", err)
+		return false
+	}
+	if h != nil {
+		fmt.Fprintf(out, "webhook  ok (%s)\n", webhook.Path)
+	}
+	return true
 }
 
 // hookSecret reads the secret, nil where none is configured.

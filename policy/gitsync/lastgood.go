@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/go-git/go-git/v5/plumbing"
+
 	"parley/policy"
 )
 
@@ -129,6 +131,9 @@ func decodeLastGood(b []byte) (*lastGood, error) {
 	}
 	if g.Format != 1 {
 		return nil, fmt.Errorf("it has format %d, this version reads 1", g.Format)
+	}
+	if g.Pin != nil && !plumbing.IsHash(g.Pin.Revision) {
+		return nil, errors.New("it is pinned to what is no commit")
 	}
 	want, err := g.digest()
 	if err != nil {

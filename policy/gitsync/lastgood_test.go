@@ -80,6 +80,7 @@ func TestRestoreRefuses(t *testing.T) {
 		{"torn", string(good[:len(good)/2]), "unexpected end", nil},
 		{"empty", "", "unexpected end", nil},
 		{"another format", `{"format": 2}`, "format 2", nil},
+		{"pinned to nothing", `{"format": 1, "pin": {"revision": "main"}}`, "no commit", nil},
 		{"another ref", string(good), "another repository", func(c *Config) { c.Ref = "other" }},
 		{"another path", string(good), "another repository", func(c *Config) { c.Path = "x" }},
 		{"another repository", string(good), "another repository", func(c *Config) { c.URL = "/x" }},
@@ -219,6 +220,7 @@ func FuzzLastGood(f *testing.F) {
 	}
 	f.Add(b)
 	f.Add([]byte(`{"format": 1}`))
+	f.Add([]byte(`{"format": 1, "pin": {"revision": "main"}}`))
 	f.Add([]byte(`{"format": 1, "files": {"../p.rego": ""}, "digest": ""}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		g, err := decodeLastGood(b)

@@ -102,7 +102,7 @@ func (s *Syncer) obey(ctx context.Context, p *Pin) error {
 }
 
 func (s *Syncer) readPinned(ctx context.Context, p *Pin, req request) (rev *revision, err error) {
-	err = guard(func() error {
+	err = s.guard(func() error {
 		r, err := s.cfg.open(ctx)
 		if err != nil {
 			return err

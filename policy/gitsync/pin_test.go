@@ -340,7 +340,8 @@ func TestStats(t *testing.T) {
 }
 
 func TestGuard(t *testing.T) {
-	if err := guard(func() error { panic("hostile pack") }); err == nil || !strings.Contains(err.Error(), "hostile pack") {
+	s, _ := syncer(t, config("/nowhere"))
+	if err := s.guard(func() error { panic("hostile pack") }); err == nil || !strings.Contains(err.Error(), "hostile pack") {
 		t.Errorf("got %v, want the panic as an error", err)
 	}
 }

@@ -54,26 +54,6 @@ type Syncer struct {
 	status Status // guarded by mu
 }
 
-// Status is what an operator sees of the repository.
-type Status struct {
-	URL    string `json:"url"` // without credentials
-	Ref    string `json:"ref"`
-	Path   string `json:"path,omitempty"`
-	Commit string `json:"commit,omitempty"` // in use, from the remote or from disk
-	// CommittedAt is the date of that commit, by the clock of who made it.
-	CommittedAt *time.Time `json:"committed_at,omitempty"`
-	SignedBy    string     `json:"signed_by,omitempty"` // where signers are asked for
-	Head        string     `json:"head,omitempty"`      // commit the ref points to, taken or not
-	Pin         *Pin       `json:"pin,omitempty"`       // nil: the ref is followed
-	// PolledAt is when the remote last answered.
-	PolledAt *time.Time `json:"polled_at,omitempty"`
-	// Error is why the remote cannot be read now, since ErrorSince.
-	Error      string     `json:"error,omitempty"`
-	ErrorSince *time.Time `json:"error_since,omitempty"`
-	// SaveError is why the last good policy could not be kept on disk.
-	SaveError string `json:"save_error,omitempty"`
-}
-
 // New returns a Syncer.
 func New(cfg Config, hooks Hooks, log *slog.Logger) (*Syncer, error) {
 	if err := cfg.Validate(); err != nil {
@@ -112,13 +92,6 @@ func (s *Syncer) wake() {
 func (s *Syncer) Retry() {
 	s.retry.Store(true)
 	s.wake()
-}
-
-// Status returns a copy.
-func (s *Syncer) Status() Status {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.status
 }
 
 // Restore applies the last good policy from disk, and the pin that goes with
@@ -166,7 +139,7 @@ func (s *Syncer) poll(ctx context.Context) (Result, error) {
 	}
 	var rev *revision
 	var want string
-	err = guard(func() error {
+	err = s.guard(func() error {
 		rev, want, err = s.news(bounded, who)
 		return err
 	})
@@ -269,10 +242,11 @@ func (s *Syncer) signers() (*signers.Set, error) {
 
 // guard turns a panic over what a repository sent into an error: the decoders
 // of packs and signatures are not ours, and their input is anybody's.
-func guard(f func() error) (err error) {
+func (s *Syncer) guard(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("read repository: panic: %v\n%s", p, debug.Stack())
+			s.log.Error("reading the policy repository panicked", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("read repository: panic: %v", p)
 		}
 	}()
 	return f()
@@ -371,43 +345,6 @@ func (s *Syncer) refuse(want string, err error) error {
 		s.log.Error("policy commit refused", "commit", commit, "problems", err)
 	}
 	return fmt.Errorf("policy commit %s refused: %w", commit, err)
-}
-
-func (s *Syncer) sawHead(commit string) {
-	s.mu.Lock()
-	s.status.Head = commit
-	s.mu.Unlock()
-}
-
-// reachable notes that the remote answered.
-func (s *Syncer) reachable() {
-	now := time.Now()
-	if s.fails > 0 {
-		s.log.Info("policy repository reachable again", "polls_failed", s.fails)
-	}
-	s.fails = 0
-	s.mu.Lock()
-	s.status.PolledAt, s.status.Error, s.status.ErrorSince = &now, "", nil
-	s.mu.Unlock()
-}
-
-// unreadable notes that the remote cannot be read; it is logged when it begins.
-func (s *Syncer) unreadable(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if s.fails == 0 {
-		s.log.Error("policy repository cannot be read, the policy in use stays", "err", err)
-	}
-	s.fails++
-	now := time.Now()
-	s.mu.Lock()
-	s.status.Error = err.Error()
-	if s.status.ErrorSince == nil {
-		s.status.ErrorSince = &now
-	}
-	s.mu.Unlock()
-	return err
 }
 
 // keep writes the policy in use and the pin to disk.
