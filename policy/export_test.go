@@ -1,6 +1,10 @@
 package policy
 
-import "testing"
+import (
+	"testing"
+
+	"parley/core/gate"
+)
 
 // CompileUntried is Compile without the trial, for tests of rules that cannot
 // answer: Compile would not let them in.
@@ -16,4 +20,10 @@ func CompileUntried(t testing.TB, rules string) *Engine {
 		t.Fatal(err)
 	}
 	return e
+}
+
+// Poison puts an answer into the cache that the rules may not give.
+func Poison(e *Engine, in *gate.Input, d gate.Decision) {
+	key := e.reads.appendKey(nil, in)
+	e.cache.put(e.cache.hash(key), key, d, 1)
 }

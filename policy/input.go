@@ -87,6 +87,14 @@ func (f field) String() string { return fieldPaths[f][0] + "." + fieldPaths[f][1
 // reading is the fields a policy can read, in ascending order.
 type reading []field
 
+// everything is every field there is.
+var everything = func() (r reading) {
+	for f := range numFields {
+		r = append(r, f)
+	}
+	return r
+}()
+
 // value is what the policy sees of f.
 func (f field) value(in *gate.Input) *ast.Term {
 	switch v := f.of(in).(type) {

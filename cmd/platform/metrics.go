@@ -81,21 +81,6 @@ func (s *server) certMetrics() []metrics.Metric {
 	}
 }
 
-// decisionMetrics are those of the policy.
-func (s *server) decisionMetrics() []metrics.Metric {
-	return []metrics.Metric{
-		{Name: "parley_policy_decisions_total", Help: "Policy decisions, by how they were made.", Read: func(e metrics.Emit) {
-			p := s.policy.Stats()
-			e(float64(p.Hits), "from", "cache")
-			e(float64(p.Evals), "from", "evaluation")
-		}},
-		metrics.Counter("parley_policy_failures_total", "Decisions the policy could not make.", func() uint64 { return s.policy.Stats().Failures }),
-		metrics.Counter("parley_policy_let_through_total", "Of them, those that policy.allow_on_error let through.", func() uint64 { return s.policy.Stats().LetThrough }),
-		metrics.Counter("parley_policy_refused_total", "Revisions that were not taken live.", func() uint64 { return s.policy.Stats().Refused }),
-		metrics.Counter("parley_policy_swaps_total", "Revisions taken live.", func() uint64 { return s.policy.Stats().Swaps }),
-	}
-}
-
 // livenessMetrics are those of heartbeats and of the sweep over TCP_INFO.
 func (s *server) livenessMetrics() []metrics.Metric {
 	stats := s.wheel.Stats

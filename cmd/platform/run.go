@@ -133,6 +133,7 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	g.start(inner, "heartbeat", s.wheel.Run)
 	g.start(ctx, "plugins", s.catalog.Run) // they judge on without it; a trial must not hold up the shutdown
 	g.start(inner, "policy", s.policy.Run)
+	g.start(inner, "decision log", s.decides.Run)
 	g.start(inner, "runtime tuning", s.tuner.Run)
 	if s.evidence != nil {
 		g.start(inner, "evidence", s.evidence.Run)

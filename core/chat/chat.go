@@ -99,11 +99,14 @@ const (
 // same command cannot help.
 type Error struct {
 	Code    Code
-	Text    string        // one safe sentence: what happened, why, what to do
-	Reasons []Reason      // the rules behind a denial
-	Appeal  string        // what the command appeal takes, where the denial may be appealed
-	Retry   time.Duration // when trying again may help; <0: at once, with backoff
-	Cause   error         // for the log only, never sent
+	Text    string   // one safe sentence: what happened, why, what to do
+	Reasons []Reason // the rules behind a denial
+	Appeal  string   // what the command appeal takes, where the denial may be appealed
+	// Decision names the policy's decision in the decision log, where the policy
+	// said no: what a person tells an operator who asks why.
+	Decision string
+	Retry    time.Duration // when trying again may help; <0: at once, with backoff
+	Cause    error         // for the log only, never sent
 }
 
 // Error implements error for logs; it names the cause.

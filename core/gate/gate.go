@@ -19,6 +19,9 @@ type Input struct {
 	Resource Resource `json:"resource"`
 	Target   Target   `json:"target"`
 	Context  Context  `json:"context"`
+	// Message names the message in question where it has an id. It is for the
+	// decision log and no part of the question: no policy sees it.
+	Message chat.MessageID `json:"-"`
 }
 
 // Subject is who asks.
@@ -95,6 +98,9 @@ type Decision struct {
 	Failed bool
 	// Cached says that the answer came from the decision cache.
 	Cached bool
+	// ID names the decision in the decision log; "" where it was not recorded,
+	// which an allowed one need not be.
+	ID string
 }
 
 // Obligations are conditions under which an allowed action goes ahead. A nil

@@ -82,11 +82,12 @@ func (x *Session) post(ctx context.Context, c *wire.Command) (journal.Receipt, e
 	}
 	f := floor{turns: x.srv.turns, turn: turn{x.who.User, r.ID()}}
 	defer f.end()
-	d, now, err := x.speak(ctx, r, &f, len(text))
+	id := chat.MessageID(newID()) // before the policy is asked: the decision is found by it
+	d, now, err := x.speak(ctx, r, &f, id, len(text))
 	if err != nil {
 		return none, err
 	}
-	e := journal.Entry{ID: chat.MessageID(newID()), Kind: journal.KindMessage, From: x.who.User,
+	e := journal.Entry{ID: id, Kind: journal.KindMessage, From: x.who.User,
 		Time: now.UnixMilli(), Nonce: c.Nonce, Text: text, Outcome: chat.Accepted}
 	if e.Nonce == "" {
 		e.Nonce = string(e.ID) // nobody can resend it, and nothing else may have the same
@@ -137,10 +138,10 @@ func (f *floor) end() {
 	}
 }
 
-// speak asks whether the client may say a text of that many bytes in the room,
-// by the policy, slow mode and rates, and counts it. It returns the decision and
+// speak asks whether the client may say the message id, of that many bytes, in
+// the room, by the policy, slow mode and rates, and counts it. It returns the decision and
 // the moment it speaks of. f is ended by the caller, on an error too.
-func (x *Session) speak(ctx context.Context, r *room.Room, f *floor, bytes int) (gate.Decision, time.Time, error) {
+func (x *Session) speak(ctx context.Context, r *room.Room, f *floor, id chat.MessageID, bytes int) (gate.Decision, time.Time, error) {
 	if r.State().Settings.SlowModeS > 0 {
 		if err := f.take(ctx); err != nil {
 			return gate.Decision{}, time.Time{}, err
@@ -148,7 +149,7 @@ func (x *Session) speak(ctx context.Context, r *room.Room, f *floor, bytes int) 
 	}
 	now := time.Now()
 	in := x.about(gate.MessageSend, r, now)
-	in.Context.TextBytes = bytes
+	in.Context.TextBytes, in.Message = bytes, id
 	d := x.srv.d.Gate.Decide(ctx, in)
 	if !d.Allow {
 		e := denied(d)

@@ -171,6 +171,8 @@ func eventVectors() []struct {
 	denied.Reasons = []chat.Reason{{Code: "announce_only", Text: "only moderators write in this room", Source: "policy"}}
 	appealable := *denied
 	appealable.Reasons, appealable.Appeal = reasons, "K5J2XQWE3NNCTTDXZQ4WQFVBLA"
+	recorded := *denied
+	recorded.Decision = "06h1f93qbr000001"
 	held := journal.Review{Entry: journal.Entry{ID: goldenID, Kind: journal.KindMessage, From: "ann", Time: 1764000000123, Nonce: goldenNonce,
 		Text: "write to ann@example.org", Outcome: chat.Held, Reasons: reasons}, Appeal: true, Record: strings.Repeat("0a", 32)}
 	rejected := held
@@ -210,6 +212,7 @@ func eventVectors() []struct {
 		{"review-expired", "nobody decided", wire.Encode(wire.ReviewEvent{Type: wire.Review, Room: "lobby", ReviewItem: wire.ItemOf(&expired, false)})},
 		{"review-approved", "the answer to the moderator", wire.Encode(wire.ReviewEvent{Type: wire.Review, ID: "10", Room: "lobby", ReviewItem: wire.ItemOf(&approved, true), Seq: 44})},
 		{"error-appeal", "it may be appealed", wire.Encode(wire.ErrorOf("4", "lobby", &appealable))},
+		{"error-decision", "a decision of the policy, which operators can look up", wire.Encode(wire.ErrorOf("5", "announcements", &recorded))},
 		{"error-denied", "", wire.Encode(wire.ErrorOf("4", "announcements", denied))},
 		{"error-wait", "", wire.Encode(wire.ErrorOf("4", "lobby", &chat.Error{Code: chat.CodeSlowMode, Text: "this room takes one message in 30 s", Retry: 12_500_000_000}))},
 		{"error-retry", "at once, with backoff", wire.Encode(wire.ErrorOf("4", "lobby", &chat.Error{Code: chat.CodeUnavailable, Text: "the store does not answer", Retry: -1}))},

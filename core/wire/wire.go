@@ -210,7 +210,8 @@ type ErrorEvent struct {
 	Reasons      []chat.Reason `json:"reasons,omitempty"`
 	Retryable    bool          `json:"retryable"`
 	RetryAfterMS int64         `json:"retry_after_ms,omitzero"`
-	Appeal       string        `json:"appeal,omitempty"` // what the command appeal takes
+	Appeal       string        `json:"appeal,omitempty"`   // what the command appeal takes
+	Decision     string        `json:"decision,omitempty"` // of the policy, for its operators to look up
 }
 
 // EntryEvent is one entry of a room's log: live, replayed, or inside history.
