@@ -148,6 +148,7 @@ func (c *Catalog) place(a *attempt) {
 
 // finish takes out what is not in the folder any more.
 func (c *Catalog) finish(f folder) {
+	var removed []string
 	c.mu.Lock()
 	cur, next := c.set.Load(), &set{}
 	for _, e := range cur.entries {
@@ -155,7 +156,7 @@ func (c *Catalog) finish(f folder) {
 			next.entries = append(next.entries, e)
 			continue
 		}
-		c.log.Info("plugin removed", "plugin", e.name)
+		removed = append(removed, e.name)
 		c.forgetLocked(e.name, e.rollbacks)
 	}
 	for name, saved := range c.absent { // removed while nobody looked
@@ -165,13 +166,16 @@ func (c *Catalog) finish(f folder) {
 	}
 	if f.more > 0 {
 		next.err = fmt.Errorf("%s has %d modules more than are looked at; move them away", c.cfg.Dir, f.more)
-		if cur.err == nil || cur.err.Error() != next.err.Error() {
-			c.log.Error("plugin folder holds too many modules", "err", next.err)
-		}
 	}
 	next.seat()
 	c.set.Store(next)
 	c.mu.Unlock()
+	for _, name := range removed {
+		c.log.Info("plugin removed", "plugin", name)
+	}
+	if next.err != nil && (cur.err == nil || cur.err.Error() != next.err.Error()) {
+		c.log.Error("plugin folder holds too many modules", "err", next.err)
+	}
 	retire(cur, next)
 	c.save()
 }

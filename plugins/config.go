@@ -68,7 +68,9 @@ const (
 // Budgets that are the same for every plugin.
 const (
 	// setupFuel is for each of _initialize, configure and the other calls at
-	// load. A Go runtime with encoding/json needs 17 million to start.
+	// load. A Go runtime with encoding/json needs 17 million to start. What each
+	// instance repeats has a decision's budget instead: a start function, and all
+	// of it where it changes tables. Decisions can make instances necessary.
 	setupFuel = 300_000_000
 	// stackWords bounds the call stack, in words of 8 bytes: 512 KiB, which is
 	// 8,000 calls of the smallest function.

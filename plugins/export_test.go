@@ -155,3 +155,11 @@ func PlainAnswer(v abi.Verdict, result []byte) string { return fmt.Sprintf("%v %
 func IsPassing(err error) bool { return isPassing(err) }
 
 var discard = slog.New(slog.DiscardHandler)
+
+// Look looks at one file of the folder, as Load does; place goes on with what came of it.
+func (c *Catalog) Look(ctx context.Context, name string) (place func()) {
+	c.loading.Lock()
+	defer c.loading.Unlock()
+	a := c.try(ctx, name, c.set.Load().find(name), false)
+	return func() { c.place(a) }
+}

@@ -80,10 +80,50 @@ func refusedModules() []hostile {
 		{"imports the fuel global", guest(asm.Const64(0), nil, func(m *asm.Module) {
 			m.Imports = []asm.Import{{Module: "parley", Name: meter.FuelExport}}
 		}), wasmbin.ErrModule, "is not available"},
+		{"start function that costs each instance dearly", growing(extra(asm.Func{Locals: []byte{asm.I32}, Code: countdown(200_000)}), func(m *asm.Module) { m.Start = 4 }), plugins.ErrTrap, "start function trapped, or used more than 1000000 fuel"},
+		{"set-up that costs each instance dearly", growing(replayed(200_000)), plugins.ErrFuel, "it changes tables while it is set up, so that each instance repeats that"},
 		{"start function that recurses", guest(asm.Const64(0), nil, extra(asm.Func{Code: asm.Call(3)}), func(m *asm.Module) { m.Start = 4 }), plugins.ErrTrap, "start function trapped"},
 		{"host call through a table", tabled(asm.Cat(1, 0, asm.Const(0), asm.End, 1, 0), asm.Const(0), 0x11, 0, 0, asm.Drop), wasmbin.ErrModule, "function 0 is imported and may only be called directly"},
 		{"host call by ref.func", tabled(nil, asm.Const(0), 0xd2, 0, 0x26, 0, asm.Const(0), 0x11, 0, 0, asm.Drop), wasmbin.ErrModule, "function 0 is imported and may only be called directly"},
 		{"threads", guest(asm.Cat(0xfe, 0, 2, 0, asm.Const64(0)), nil), wasmbin.ErrModule, "threads"},
+	}
+}
+
+// countdown counts the first local down from n.
+func countdown(n int32) []byte {
+	return asm.Cat(asm.Const(n), asm.Set(0), asm.Loop, asm.Empty, asm.Get(0), asm.Const(1), asm.I32Sub, asm.Tee(0), asm.BrIf(0), asm.End)
+}
+
+// growing is a guest that grows its memory for texts of one byte, so that each
+// such decision costs its instance.
+func growing(edit ...func(*asm.Module)) []byte {
+	return onXWith(asm.Cat(asm.Const(1), asm.Grow(), asm.Drop, asm.Const64(0)), nil, edit...)
+}
+
+// replayed gives a guest an _initialize that counts down from n and changes a
+// table, so that it runs for each instance.
+func replayed(n int32) func(*asm.Module) {
+	return func(m *asm.Module) {
+		m.Table = asm.Cat(asm.FuncRef, 1, asm.U(1), asm.U(1))
+		m.Funcs = append(m.Funcs, asm.Func{Export: abi.ExportInitialize, Locals: []byte{asm.I32}, Code: asm.Cat(countdown(n), asm.Const(0), 0xd0, asm.FuncRef, 0x26, 0)})
+	}
+}
+
+// What each instance repeats is paid for like a decision; what is done once may
+// cost more.
+func TestSetUpAgain(t *testing.T) {
+	h := newHost(t)
+	for name, wasm := range map[string][]byte{
+		"start function": growing(extra(asm.Func{Locals: []byte{asm.I32}, Code: countdown(20_000)}), func(m *asm.Module) { m.Start = 4 }),
+		"tables":         growing(replayed(20_000)),
+		"neither":        growing(extra(asm.Func{Export: abi.ExportInitialize, Locals: []byte{asm.I32}, Code: countdown(1_000_000)})),
+	} {
+		p := mustLoad(t, h, wasm, "{}")
+		for range 3 {
+			if v, _, _, err := ask(p, "x"); v != abi.Allow || err != nil {
+				t.Errorf("%s: got %v, %v, want allow", name, v, err)
+			}
+		}
 	}
 }
 

@@ -43,6 +43,7 @@ type instance struct {
 	snap        *snapshot // what reset puts back
 	params      [2]uint64
 	said        string // what the guest printed to stderr in the last call
+	setUp       uint64 // fuel that initialize has used
 }
 
 // snapshot is the state that every decision begins with. It is immutable.
@@ -66,7 +67,7 @@ func (p *Plugin) instantiate() (in *instance, err error) {
 	mod, err := p.runtime.InstantiateModule(in.ctx, p.code, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil && p.prep.Start {
 		// The counters that would tell which are gone with the instance.
-		return nil, fmt.Errorf("%w: its start function trapped, or used more than %d fuel: %w", ErrTrap, setupFuel, firstLine(err))
+		return nil, fmt.Errorf("%w: its start function trapped, or used more than %d fuel: %w", ErrTrap, p.limits.Fuel, firstLine(err))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("instantiate: %w", firstLine(err))
@@ -134,6 +135,9 @@ func (in *instance) initialize(p *Plugin) (*snapshot, error) {
 	if err := in.selfTest(); err != nil {
 		return nil, err
 	}
+	if in.dirty != nil && in.dirty.Get() != 0 && in.setUp > p.limits.Fuel {
+		return nil, fmt.Errorf("%w: it changes tables while it is set up, so that each instance repeats that, for %d fuel; at most %d (limits.fuel)", ErrFuel, in.setUp, p.limits.Fuel)
+	}
 	snap := &snapshot{buffer: in.buffer, globals: make([]uint64, len(in.globals))}
 	view, _ := in.memory.Read(0, in.memory.Size())
 	snap.memory = append(snap.memory, view...)
@@ -165,7 +169,8 @@ func (in *instance) words() string {
 func (in *instance) setUpCall(name string, params ...uint64) (uint64, error) {
 	stack := make([]uint64, max(len(params), 1))
 	copy(stack, params)
-	_, err := in.call(in.mod.ExportedFunction(name), setupFuel, stack)
+	used, err := in.call(in.mod.ExportedFunction(name), setupFuel, stack)
+	in.setUp += used
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w%s", name, err, in.words())
 	}

@@ -54,7 +54,7 @@ func (h *Host) prepare(ctx context.Context, file []byte, limits Limits) (*prepar
 	}
 	granted := h.cfg.limits(limits, p.WASI)
 	metered, err := meter.Rewrite(m, meter.Config{
-		Fuel: setupFuel, Budget: granted.Fuel, StackWords: stackWords,
+		Fuel: granted.Fuel, Budget: granted.Fuel, StackWords: stackWords,
 		MaxPages: uint32(granted.MemoryBytes / pageBytes),
 	})
 	if err != nil {
@@ -100,7 +100,7 @@ func (p *prepared) contract(m *wasmbin.Module) error {
 }
 
 // preparedFormat begins each cached file; it changes with the layout.
-const preparedFormat = "parley prepared module 2\n"
+const preparedFormat = "parley prepared module 3\n"
 
 func (h *Host) prepareKey(file []byte, limits Limits) string {
 	d := sha256.New()

@@ -213,6 +213,36 @@ func TestStateRoundTrip(t *testing.T) {
 	}
 }
 
+// Whatever was rolled back for whatever reason, what is saved can be read.
+func TestStateFits(t *testing.T) {
+	id := strings.Repeat("ab", 32)
+	all := make(map[string]savedState)
+	for i := range 1_100 {
+		p := savedState{InForce: id}
+		for n := range maxRollbacks {
+			p.Rollbacks = append(p.Rollbacks, Rollback{Identity: id, Digest: id, Version: fmt.Sprint(n), Stage: StageCanary,
+				Reason: strings.Repeat("<", maxReasonBytes), By: byGuard, Blocked: true})
+		}
+		all[fmt.Sprint("plugin-", i)] = p
+	}
+	all["odd"] = savedState{Rollbacks: []Rollback{{Identity: id, Digest: id, Reason: clipped(strings.Repeat("x", maxReasonBytes-1)+"\xff\xff", maxReasonBytes)}}}
+	s := &store{dir: t.TempDir()}
+	if err := s.save(all, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.load()
+	if err != nil || len(got) != len(all) {
+		t.Fatalf("got %d, %v, want %d", len(got), err, len(all))
+	}
+	p := got["plugin-7"]
+	if p.InForce != id || len(p.Rollbacks) == 0 || p.Rollbacks[len(p.Rollbacks)-1].Version != fmt.Sprint(maxRollbacks-1) {
+		t.Errorf("got %+v, want the newest rollback kept", p)
+	}
+	if n := len(all["plugin-7"].Rollbacks); n != maxRollbacks {
+		t.Errorf("%d rollbacks are left in memory, want %d", n, maxRollbacks)
+	}
+}
+
 // What decodeState takes, encode writes back the same.
 func FuzzState(f *testing.F) {
 	id := strings.Repeat("0f", 32)

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -241,6 +242,9 @@ func (s *store) save(plugins map[string]savedState, now time.Time) error {
 	}
 	s.replace(named(plugins), now)
 	b, err := state{Plugins: plugins, Replaced: s.replaced}.encode()
+	for most := maxRollbacks / 2; err == nil && len(b) > maxStateBytes && most > 0; most /= 2 {
+		b, err = state{Plugins: shortened(plugins, most), Replaced: s.replaced}.encode()
+	}
 	if err != nil {
 		return fmt.Errorf("encode the state of rollouts: %w", err)
 	}
@@ -268,6 +272,21 @@ func (s *store) save(plugins map[string]savedState, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// shortened keeps the newest rollbacks of each plugin, most of them, and the
+// beginnings of their reasons: with one of each, what there may be fits
+// maxStateBytes.
+func shortened(plugins map[string]savedState, most int) map[string]savedState {
+	out := make(map[string]savedState, len(plugins))
+	for name, p := range plugins {
+		p.Rollbacks = slices.Clone(p.Rollbacks[max(0, len(p.Rollbacks)-most):])
+		for i := range p.Rollbacks {
+			p.Rollbacks[i].Reason = clipped(p.Rollbacks[i].Reason, maxReasonBytes/4)
+		}
+		out[name] = p
+	}
+	return out
 }
 
 // keep copies a version's files, unless they are there.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -176,8 +177,10 @@ func (r Rollback) refusal() error {
 	return fmt.Errorf("%w from %s at %s by %s (%s); it is tried again when an operator orders a retry", errRolledBack, r.Stage, r.At.Format(time.RFC3339), r.By, r.Reason)
 }
 
-// clipped cuts s to at most n bytes, between two runes.
+// clipped cuts s to at most n bytes, between two runes. What is no UTF-8, which
+// JSON would change, becomes question marks.
 func clipped(s string, n int) string {
+	s = strings.ToValidUTF8(s, "?")
 	if len(s) <= n {
 		return s
 	}

@@ -375,6 +375,42 @@ func TestBrokenFileKeepsTheTrial(t *testing.T) {
 	}
 }
 
+// A rollout that moves while files are being read does not leave another version
+// in force than they say.
+func TestMovedWhileReading(t *testing.T) {
+	trial := `{"rollout":{"stage":"shadow"}}`
+	w := newWorld(t)
+	w.drop(version("v1", abi.Flag), "")
+	w.drop(version("v2", abi.Flag), trial)
+	write(t, w.dir, "p.wasm", version("v1", abi.Flag)) // the trial is to end
+	if err := os.Remove(filepath.Join(w.dir, "p.json")); err != nil {
+		t.Fatal(err)
+	}
+	place := w.Look(t.Context(), "p")
+	w.mustOrder(plugins.Order{Action: "promote"})
+	w.mustOrder(plugins.Order{Action: "promote"})
+	place()
+	_ = w.Load(t.Context())
+	if who, _ := w.say("ann"); who != "v1" || w.status().Candidate != nil {
+		t.Errorf("got %s, %+v, want the version of the folder in force", who, w.status())
+	}
+
+	write(t, w.dir, "p.json", []byte(trial))
+	w.drop(version("v3", abi.Flag), trial)
+	write(t, w.dir, "p.wasm", []byte("x"))
+	if _ = w.Load(t.Context()); w.status().Candidate == nil {
+		t.Fatal("a file that is refused ended the trial")
+	}
+	write(t, w.dir, "p.wasm", version("v3", abi.Flag)) // goes on with its trial
+	place = w.Look(t.Context(), "p")
+	w.mustOrder(plugins.Order{Action: "rollback"})
+	place()
+	_ = w.Load(t.Context())
+	if s := w.status(); s.Candidate != nil || !strings.Contains(s.Error, "rolled back") {
+		t.Errorf("got %+v, want it said that the file was rolled back", s)
+	}
+}
+
 // State that cannot be read is put aside and said so; the folder counts alone.
 func TestDamagedState(t *testing.T) {
 	w := newWorld(t)

@@ -248,15 +248,18 @@ func (a *attempt) settle(c *Catalog, e *entry, rolledBack []Rollback) *entry {
 	}
 	switch {
 	case a.err != nil: // who decided before goes on
+	case a.onTrialStill && (n.cand == nil || n.cand.plugin.source != a.source) && (n.plugin == nil || n.plugin.source != a.source),
+		a.inForceAgain && (n.plugin == nil || n.plugin.source != a.source):
+		// The rollout moved while the files were being read: once more, from
+		// how it stands now.
+		n.source, n.again = sourceID{}, dueNow()
 	case a.onTrialStill:
-		n.refused = e.refused // unless it was rolled back meanwhile
 	case a.inForceAgain:
 		n.cand = nil
 	case a.stage == StageEnforce:
 		n.plugin, n.cand = a.plugin, nil
 	default:
 		n.cand = newCandidate(a.plugin, a.rules, a.stage, a.percent, a.since)
-		c.log.Info("plugin on trial", "plugin", a.name, "version", a.plugin.manifest.Version, "digest", a.plugin.digest[:12], "stage", a.stage, "percent", a.percent)
 	}
 	return n.seated(c, e)
 }
@@ -279,8 +282,11 @@ func (n *entry) keeps(e *entry) {
 	}
 }
 
-// report logs what came of an attempt that did not succeed.
+// report logs what came of an attempt: a version on trial, or no success.
 func (a *attempt) report(c *Catalog, e *entry) {
+	if k := e.cand; k != nil && k.plugin == a.plugin {
+		c.log.Info("plugin on trial", "plugin", a.name, "version", k.plugin.manifest.Version, "digest", k.plugin.digest[:12], "stage", k.stage, "percent", k.percent)
+	}
 	err := errors.Join(a.err, a.lost)
 	if err == nil || a.untried {
 		return

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -61,14 +63,14 @@ func printPaths(out io.Writer, p session.Paths) error {
 	return err
 }
 
-// plain shows a text that a client chose.
+// plain shows a text that somebody chose: as it is, or quoted where something in
+// it is not to be printed.
 func plain(s string) string {
 	if s == "" {
 		return "-"
 	}
-	q := fmt.Sprintf("%q", s)
-	if q == `"`+s+`"` && !strings.ContainsAny(s, "\t") {
+	if s[0] != '"' && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
 		return s
 	}
-	return q
+	return strconv.Quote(s)
 }

@@ -7,6 +7,17 @@ import (
 	"testing"
 )
 
+func TestPlain(t *testing.T) {
+	for s, want := range map[string]string{
+		"": "-", "ann": "ann", `its file is "x\y"`: `its file is "x\y"`, `"ann"`: `"\"ann\""`, "a\tb": `"a\tb"`, "a\nb": `"a\nb"`,
+		"\x1b[2J": `"\x1b[2J"`, "a\u202eb": `"a\u202eb"`, "\xff": `"\xff"`, "größer 好": "größer 好",
+	} {
+		if got := plain(s); got != want {
+			t.Errorf("%q: got %s, want %s", s, got, want)
+		}
+	}
+}
+
 func TestDiagTCP(t *testing.T) {
 	const answer = `{"at":"2026-01-02T03:04:05Z","looked":3,"worst":[
 		{"session":"s1","user":"ann","transport":"ws","network":"public","device":"evil\u001b[2J","retransmits":12,"loss_percent":4.25,"rtt_ms":81.5,"rttvar_ms":9,"unacked":2,"queued_bytes":300,"last_ack_ms":2500},

@@ -89,6 +89,7 @@ func TestPluginAuthorsLoop(t *testing.T) {
 	mustPlugin(t, "", []string{"4 of 4 vectors pass"}, "test", wasm)
 	mustPlugin(t, "hello\n\na #tag here\n", []string{"allow", "redact", "rule_1", "a **** here", "No hash tags", "fuel"}, "run", wasm)
 	mustPlugin(t, "a #tag\n", []string{"not asked"}, "run", "--kind", "nick", wasm)
+	refusedPlugin(t, `--kind "nickname", want message, edit, nick or topic`, "run", "--kind", "nickname", wasm)
 	mustPlugin(t, "\xff\n", []string{"the server would not take it", "UTF-8"}, "run", wasm)
 
 	var line judged

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,8 +99,12 @@ func pluginRunCommand() *cobra.Command {
 	c.Flags().Uint32Var(&signals.Repeats, "repeats", 0, "signal: how many of the last 8 had the same text")
 	c.Flags().Uint32Var(&signals.AccountAgeHours, "account-age", 1000, "signal: age of the account in hours, 0: unknown")
 	asJSON := c.Flags().Bool("json", false, "print one JSON object for each line")
-	_ = c.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{"message", "edit", "nick", "topic"}, cobra.ShellCompDirectiveNoFileComp))
+	kinds := []string{"message", "edit", "nick", "topic"}
+	_ = c.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(kinds, cobra.ShellCompDirectiveNoFileComp))
 	c.RunE = func(c *cobra.Command, args []string) (err error) {
+		if !slices.Contains(kinds, *kind) {
+			return fmt.Errorf("--kind %q, want message, edit, nick or topic", *kind)
+		}
 		l, err := host.loadUntested(c, args[0])
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"strings"
 
 	"parley/core/chat"
 )
@@ -88,9 +89,11 @@ func vote(r *Record) Vote {
 // maxVoteError bounds what is kept of a failure, in bytes.
 const maxVoteError = 512
 
+// clip cuts between two runes, and leaves nothing that JSON would change: the
+// digest of a decision must outlive it.
 func clip(s string) string {
-	if len(s) > maxVoteError {
-		s = s[:maxVoteError]
+	if s = strings.ToValidUTF8(s, "?"); len(s) > maxVoteError {
+		s = strings.ToValidUTF8(s[:maxVoteError], "")
 	}
 	return s
 }

@@ -2,6 +2,7 @@ package moderation
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -57,6 +58,19 @@ func TestDecision(t *testing.T) {
 	}
 	if text, err := abi.FieldBytes(input, abi.FieldText); err != nil || string(text) != "hello" {
 		t.Errorf("got the input's text %q, %v", text, err)
+	}
+}
+
+// A failure's text is cut so that the record, encoded and decoded, has the same digest.
+func TestLongFailures(t *testing.T) {
+	for _, text := range []string{"x" + strings.Repeat("ü", maxVoteError), "bad \xff\xfe", strings.Repeat("x", maxVoteError+1)} {
+		v := vote(&Record{Plugin: "p", Err: errors.New(text)})
+		d := Decision{Plugins: []Vote{v}}
+		b, err := json.Marshal(d)
+		var back Decision
+		if err != nil || json.Unmarshal(b, &back) != nil || back.Digest() != d.Digest() || len(v.Error) > maxVoteError {
+			t.Errorf("%.10q: got %q, whose record is another when it was decoded", text, v.Error)
+		}
 	}
 }
 

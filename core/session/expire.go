@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"parley/core/chat"
@@ -14,6 +16,10 @@ import (
 
 // expireBatch is how many overdue reviews are asked for at a time.
 const expireBatch = 100
+
+// maxFailedRooms is how many rooms may fail before it is taken for a fault of
+// the store: each may have taken Config.StoreTimeout.
+const maxFailedRooms = 5
 
 // expireUntil expires held messages that nobody has decided about within
 // Config.ReviewAge, until ctx ends. Every node of a cluster may do so: of those
@@ -38,27 +44,47 @@ func (s *Server) expireUntil(ctx context.Context) {
 }
 
 // expire closes the reviews of all rooms that were held before the given time.
+// A room that fails is left out, so that it does not hold up the others; the
+// error joins one for each.
 func (s *Server) expire(ctx context.Context, before time.Time) error {
 	why := []chat.Reason{{Code: reasonExpired, Text: "no moderator decided about it within " + spell(s.cfg.ReviewAge), Source: limitsSource}}
+	failed := make(map[chat.RoomID]error)
 	for {
-		late, err := s.d.Journal.Overdue(ctx, before.UnixMilli(), expireBatch)
+		// Those of rooms that failed come again, and must leave room for others.
+		late, err := s.d.Journal.Overdue(ctx, before.UnixMilli(), expireBatch+len(failed)*journal.MaxReviews)
 		if err != nil || len(late) == 0 {
-			return err
+			return errors.Join(err, joined(failed))
 		}
-		expired := 0
+		expired, known := 0, len(failed)
 		for i := range late {
+			room := late[i].Room
+			if failed[room] != nil {
+				continue
+			}
 			ok, err := s.expireOne(ctx, &late[i], why)
 			if err != nil {
-				return fmt.Errorf("expire a review of room %s: %w", late[i].Room, err)
+				failed[room] = fmt.Errorf("expire a review of room %s: %w", room, err)
+			}
+			if ctx.Err() != nil || len(failed) == maxFailedRooms { // it is not the room
+				return joined(failed)
 			}
 			if ok {
 				expired++
 			}
 		}
-		if expired == 0 { // others are at it; what is left is for the next time
-			return nil
+		if expired == 0 && len(failed) == known { // others are at it; what is left is for the next time
+			return joined(failed)
 		}
 	}
+}
+
+// joined is one error of all, in the order of rooms.
+func joined(failed map[chat.RoomID]error) error {
+	var errs []error
+	for _, room := range slices.Sorted(maps.Keys(failed)) {
+		errs = append(errs, failed[room])
+	}
+	return errors.Join(errs...)
 }
 
 // expireOne reports whether it was this call that closed the review.

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -164,6 +165,35 @@ func TestHeldExpires(t *testing.T) {
 	}
 	if n := len(w.messages("lobby")); n != 0 {
 		t.Errorf("got %d messages, want none", n)
+	}
+}
+
+// A room whose reviews cannot be decided does not keep those of others waiting,
+// not even when its queue is full of older ones.
+func TestOneRoomDoesNotHoldUpExpiry(t *testing.T) {
+	w := newWorld(t, func(s *setup) { s.cfg.ReviewAge = time.Hour })
+	w.judge(says("careful", "darn", abi.Hold))
+	for i := range journal.MaxReviews / journal.MaxOwnReviews {
+		c := w.user(chat.UserID(fmt.Sprint("user-", i)))
+		for range journal.MaxOwnReviews {
+			if e := c.do(`{"type":"send","room":"attic","text":"darn"}`); e.Outcome != "held" {
+				t.Fatalf("got %+v, want it held", e)
+			}
+		}
+		c.end()
+	}
+	ann := w.user("ann")
+	defer ann.end()
+	ann.send("n1", "darn")
+	attic := chat.RoomID("attic")
+	w.store.broken.Store(&attic)
+	err := w.srv.expire(t.Context(), time.Now().Add(time.Second))
+	if n := w.srv.stats.Expired.Load(); n != 1 || err == nil || !strings.Contains(err.Error(), "expire a review of room attic: ") {
+		t.Errorf("expired %d, %v, want the one of the other room, and the error", n, err)
+	}
+	w.store.broken.Store(nil)
+	if err := w.srv.expire(t.Context(), time.Now().Add(time.Second)); err != nil || w.srv.stats.Expired.Load() != 1+journal.MaxReviews {
+		t.Errorf("expired %d, %v, want all", w.srv.stats.Expired.Load(), err)
 	}
 }
 

@@ -219,6 +219,7 @@ func says(name, word string, v abi.Verdict) judge {
 type store struct {
 	journal.Journal
 	onAppend atomic.Pointer[func(context.Context) error]
+	broken   atomic.Pointer[chat.RoomID]                            // nothing can be appended there
 	appended atomic.Pointer[func(journal.Request, journal.Receipt)] // before the caller knows
 	onLookup atomic.Pointer[func() error]
 	onRead   atomic.Pointer[func(journal.Journal, chat.RoomID) error]
@@ -230,6 +231,9 @@ func (s *store) Append(ctx context.Context, r journal.Request) (journal.Receipt,
 		if err := (*f)(ctx); err != nil {
 			return journal.Receipt{}, err
 		}
+	}
+	if id := s.broken.Load(); id != nil && *id == r.Room {
+		return journal.Receipt{}, errors.New("the room is damaged")
 	}
 	rc, err := s.Journal.Append(ctx, r)
 	if f := s.appended.Load(); f != nil && err == nil {

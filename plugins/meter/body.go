@@ -54,6 +54,20 @@ func (w *rewriter) price(in wasmbin.Instr) int64 {
 	return 1
 }
 
+// moves is what a block's params and results cost each time it runs: branches
+// to it move them, and one instruction may turn all of them around. Compilers
+// hardly use more than the one result that is free.
+func (w *rewriter) moves(in wasmbin.Instr) int64 {
+	if in.Block < 0 { // no params, and one result at most
+		return 0
+	}
+	t := w.m.Types[in.Block]
+	return int64(carried(len(t.Params), len(t.Results)))
+}
+
+// carried is how many values are moved beyond one result.
+func carried(params, results int) int { return params + max(results-1, 0) }
+
 // code returns the code section with every body rewritten, and the one added.
 func (w *rewriter) code() ([]byte, error) {
 	n := len(w.m.Codes)
@@ -81,7 +95,7 @@ func (w *rewriter) code() ([]byte, error) {
 func (w *rewriter) body(out []byte, i int) ([]byte, error) {
 	c := &w.m.Codes[i]
 	sig := w.m.Types[w.m.Funcs[i]]
-	prices, operands, err := w.prices(c, callPrice+int64(c.Locals))
+	prices, operands, err := w.prices(c, callPrice+int64(c.Locals+carried(0, len(sig.Results))))
 	if err != nil {
 		return nil, err
 	}
@@ -129,13 +143,16 @@ func (w *rewriter) prices(c *wasmbin.Code, entry int64) ([]int64, int, error) {
 		switch in.Op {
 		case wasmbin.OpLoop:
 			point = append(point, len(prices))
-			prices = append(prices, loopPrice)
+			prices = append(prices, loopPrice+w.moves(in))
 		case wasmbin.OpBlock, wasmbin.OpIf:
 			point = append(point, now)
 		case wasmbin.OpEnd:
 			point = point[:len(point)-1]
 		}
 		prices[now] += w.price(in)
+		if in.Op == wasmbin.OpBlock || in.Op == wasmbin.OpIf {
+			prices[now] += w.moves(in)
+		}
 	}
 	return prices, operands.most, nil
 }

@@ -71,7 +71,7 @@ func (e *emitter) chargeOperand(shift int64) {
 
 // take subtracts, stores and leaves the difference. The counter cannot wrap: a
 // negative value is either paid from the reserve or traps at once, and no
-// single price reaches 2^46.
+// single price reaches 2^51.
 func (e *emitter) take() {
 	e.op(i64Sub)
 	e.index(wasmbin.OpLocalTee, e.l64)

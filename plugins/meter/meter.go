@@ -33,7 +33,7 @@ import (
 )
 
 // Version numbers what Rewrite produces; caches of its output include it.
-const Version = 6
+const Version = 7
 
 // Exports that the rewriter adds for the host.
 const (

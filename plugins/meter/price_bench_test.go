@@ -106,6 +106,12 @@ func lasts(b *testing.B, t byte, step []byte) time.Duration {
 			{Params: i32, Results: i32, Code: asm.Get(0)},
 			{Export: "f", Locals: []byte{t, t, asm.I32}, Code: asm.Cat(value, asm.Set(0), value, asm.Set(1), asm.Const(3), asm.Set(2),
 				asm.Loop, asm.Empty, asm.Get(0), bytes.Repeat(step, 300), asm.Set(0), asm.Br(0), asm.End)}}}
+	return spends(b, step, m)
+}
+
+// spends runs a module's f on a million fuel.
+func spends(b *testing.B, what []byte, m *asm.Module) time.Duration {
+	b.Helper()
 	r := start(b, engines["compiler"], rewrite(b, m.Encode(), plenty).Wasm)
 	best := time.Hour
 	for range 10 {
@@ -114,8 +120,43 @@ func lasts(b *testing.B, t byte, step []byte) time.Duration {
 		_, err := r.call("f")
 		best = min(best, time.Since(began))
 		if err == nil || r.global(meter.FuelExport) >= 0 {
-			b.Fatalf("% x: got %v, want it to run out of fuel", step, err)
+			b.Fatalf("% x: got %v, want it to run out of fuel", what, err)
 		}
 	}
 	return best
+}
+
+// BenchmarkCarried prints how long a million fuel lasts that is spent on blocks
+// and calls which carry many values from one place to another.
+func BenchmarkCarried(b *testing.B) {
+	many := func(n int) []byte { return bytes.Repeat([]byte{asm.I64}, n) }
+	pushed := func(n int) []byte { return bytes.Repeat(asm.Const64(7), n) }
+	// Types are those of the functions: 0 takes 63 values, 1 turns 32 into 32,
+	// 2 gives 63.
+	types := []asm.Func{
+		{Params: many(63)},
+		{Params: many(32), Results: many(32), Code: pushed(32)},
+		{Results: many(63), Code: pushed(63)},
+	}
+	// Each further function gives what the one before gives.
+	calls := types
+	for range 40 {
+		calls = append(calls, asm.Func{Results: many(63), Code: asm.Call(uint32(len(calls) - 1))})
+	}
+	turn := asm.Cat(asm.Block, 1, asm.Const64(1), asm.Get(0), asm.BrIf(0), asm.Drop, asm.End)
+	for name, m := range map[string]*asm.Module{
+		"a loop that turns its params": {Min: 1, Funcs: append(types, asm.Func{Export: "f", Code: asm.Cat(pushed(63), asm.Loop, 0, asm.Const64(1), asm.Br(0), asm.End)})},
+		"blocks that turn theirs or not": {Min: 1, Funcs: append(types, asm.Func{Export: "f", Locals: []byte{asm.I32}, Code: asm.Cat(asm.Const(1), asm.Set(0),
+			pushed(32), asm.Loop, 1, bytes.Repeat(turn, 100), asm.Br(0), asm.End, bytes.Repeat([]byte{asm.Drop}, 32))})},
+		"calls that give them on": {Min: 1, Funcs: append(calls, asm.Func{Export: "f", Code: asm.Cat(asm.Loop, asm.Empty, asm.Call(uint32(len(calls)-1)), bytes.Repeat([]byte{asm.Drop}, 63), asm.Br(0), asm.End)})},
+	} {
+		b.Run(name, func(b *testing.B) {
+			var took time.Duration
+			for b.Loop() {
+				took = spends(b, nil, m)
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(float64(took.Nanoseconds())/1e3, "us/Mfuel")
+		})
+	}
 }

@@ -58,16 +58,22 @@ func (s *Store) PutDecisions(rs []evidence.Record) (err error) {
 		decisions, size = 0, 0
 		b := tx.Bucket(bucketBlocks)
 		b.FillPercent = 0.9 // keys rise
+		most := evidence.MaxBlockRecords
 		for rest := rs; len(rest) > 0; {
-			some := rest[:min(len(rest), evidence.MaxBlockRecords)]
+			some := rest[:min(len(rest), most)]
+			block, err := evidence.AppendBlock(nil, some)
+			if err != nil && len(some) > 1 { // many long reasons: fewer fit
+				most = len(some) / 2
+				continue
+			}
 			rest = rest[len(some):]
 			newest := some[0].Time
 			for i := range some {
 				newest = max(newest, some[i].Time)
 			}
-			block, err := evidence.AppendBlock(nil, some)
 			if err != nil {
 				s.log.Error("records of decisions are left out", slog.Int("records", len(some)), slog.Any("error", err))
+				most = evidence.MaxBlockRecords
 				continue
 			}
 			n, err := b.NextSequence()

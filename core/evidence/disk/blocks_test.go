@@ -143,6 +143,28 @@ func TestTheOldestDecisionsMakeWay(t *testing.T) {
 	}
 }
 
+// Where the decisions of a block say too much to be kept together, there are
+// more blocks.
+func TestVerboseDecisions(t *testing.T) {
+	s, log, _ := store(t, 64<<20)
+	long := strings.Repeat("x", evidence.MaxBlockBytes/evidence.MaxBlockRecords)
+	var rs []evidence.Record
+	for i := range evidence.MaxBlockRecords {
+		r := decided(fmt.Sprint("v", i), int64(i), "lobby", "ann")
+		r.Plugins[0].Error = fmt.Sprint(i, long)
+		rs = append(rs, r)
+	}
+	huge := decided("huge", 5000, "lobby", "ann")
+	huge.Plugins[0].Error = strings.Repeat("x", evidence.MaxBlockBytes)
+	putDecisions(t, s, append(rs, huge)...)
+	if got := known(s, "v0", "v511", "v512", "v1023", "huge"); got != "v0v511v512v1023" {
+		t.Errorf("got %q, want all but the one that fits nowhere", got)
+	}
+	if n, _ := s.DecisionSize(); n != evidence.MaxBlockRecords || !strings.Contains(log.String(), "left out") {
+		t.Errorf("got %d decisions, and the log says %q", n, log)
+	}
+}
+
 func TestDamagedBlock(t *testing.T) {
 	s, log, _ := store(t, 1<<20)
 	putDecisions(t, s, decided("a", 10, "lobby", "ann"))
