@@ -175,8 +175,10 @@ func TestCheckReadsTheRepositoryNow(t *testing.T) {
 }
 
 func TestVersionAndCompletion(t *testing.T) {
-	if out, err := command(t, "version"); err != nil || !strings.HasPrefix(out, "parley ") {
-		t.Errorf("version: got %q, %v", out, err)
+	for _, how := range []string{"version", "--version"} {
+		if out, err := command(t, how); err != nil || !strings.HasPrefix(out, "parley ") {
+			t.Errorf("%s: got %q, %v", how, out, err)
+		}
 	}
 	if out, err := command(t, "completion", "bash"); err != nil || !strings.Contains(out, "platform") {
 		t.Errorf("completion: got %d bytes, %v", len(out), err)
