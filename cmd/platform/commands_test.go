@@ -13,6 +13,7 @@ import (
 	"parley/core/auth"
 	"parley/core/config"
 	"parley/core/transport/transporttest"
+	"parley/plugins"
 	"parley/policy/source"
 )
 
@@ -197,6 +198,30 @@ func TestBenchRefusesWhatMeasuresNothing(t *testing.T) {
 	} {
 		if out, err := command(t, append([]string{"bench"}, args...)...); err == nil {
 			t.Errorf("%v: got no error, %s", args, out)
+		}
+	}
+}
+
+// Whatever the configuration allows, the host takes.
+func TestLimitsOfPluginsAreTheHosts(t *testing.T) {
+	for key, most := range map[string][2]string{"plugins.fuel": {"1000000000", "1000000001"}, "plugins.memory_bytes": {"64MiB", "65MiB"}} {
+		load := func(value string) error {
+			cfg, err := config.Load("", nil, map[string]string{key: value})
+			if err != nil {
+				return err
+			}
+			h, err := plugins.NewHost(pluginConfig(cfg), slog.New(slog.DiscardHandler))
+			if err != nil {
+				return err
+			}
+			return h.Close()
+		}
+		t.Chdir(t.TempDir())
+		if err := load(most[0]); err != nil {
+			t.Errorf("%s %s: %v", key, most[0], err)
+		}
+		if err := load(most[1]); err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s %s: got %v, want an error that names the key", key, most[1], err)
 		}
 	}
 }
