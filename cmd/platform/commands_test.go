@@ -225,3 +225,42 @@ func TestLimitsOfPluginsAreTheHosts(t *testing.T) {
 		}
 	}
 }
+
+// A start refuses a key of tokens that it cannot read; so does check.
+func TestCheckReadsTheKey(t *testing.T) {
+	dir := t.TempDir()
+	check := func(args ...string) (string, error) {
+		return command(t, append([]string{"check", "--data_dir", dir}, args...)...)
+	}
+	if out, err := check(); err != nil { // the start makes one
+		t.Errorf("no key yet: got %v: %s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "jwt.key")); err == nil {
+		t.Error("check made a key")
+	}
+	for _, args := range [][]string{
+		{"--auth.jwt.key_file", filepath.Join(dir, "none")},
+		{"--auth.jwt.key_file", write(t, dir, "short", "secret")},
+		{"--auth.jwt.algorithm", "EdDSA", "--auth.jwt.key_file", write(t, dir, "pem", "no PEM")},
+	} {
+		if out, err := check(args...); err == nil || !strings.Contains(out, "auth     refused: auth.jwt: ") || !strings.Contains(out, args[len(args)-1]) {
+			t.Errorf("%v: got %v: %s", args, err, out)
+		}
+	}
+	write(t, dir, "jwt.key", "cut off")
+	if out, err := check(); err == nil || !strings.Contains(out, "jwt.key has 7 bytes") {
+		t.Errorf("a damaged key: got %v: %s", err, out)
+	}
+}
+
+// A server takes the key_file it is told, and makes none there; a token of a key
+// that this command made would be for no server.
+func TestTokenMakesNoKeyThatIsNamed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "none")
+	if out, err := command(t, "token", "--user", "ann", "--auth.jwt.key_file", file); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("got %v: %s, want an error that names the file", err, out)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("it made the key")
+	}
+}

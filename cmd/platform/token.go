@@ -41,7 +41,11 @@ func tokenCommand() *cobra.Command {
 		}
 		file := keyFile(cfg)
 		_, statErr := os.Stat(file)
-		key, err := auth.LoadOrCreateKey(file)
+		load := auth.LoadOrCreateKey
+		if cfg.Auth.JWT.KeyFile != "" { // a server makes none there either
+			load = auth.LoadKey
+		}
+		key, err := load(file)
 		if err != nil {
 			return err
 		}
