@@ -9,7 +9,7 @@ DATA     ?= data
 COVERED  := ./core/... ./plugins/... ./policy/...
 COVERAGE := 85
 # The packages of the hot path, which have benchmarks.
-BENCHED  := ./core/wire ./core/moderation ./core/journal/codec ./core/journal/disk ./core/liveness ./core/room ./core/session ./plugins ./policy
+BENCHED  := ./core/wire ./core/moderation ./core/journal/codec ./core/journal/disk ./core/liveness ./core/room ./core/session ./plugins ./policy ./policy/decisionlog ./policy/preview
 PKGS     ?= $(BENCHED)
 
 .DEFAULT_GOAL := help

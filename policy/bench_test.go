@@ -39,6 +39,20 @@ func BenchmarkHit(b *testing.B) {
 	}
 }
 
+// BenchmarkHitLogged is a cached decision with a decision log that samples it.
+func BenchmarkHitLogged(b *testing.B) {
+	live, in := policy.NewLive(benchEngine(b), "bench", quiet()), question()
+	live.RecordTo(newLog(b))
+	ctx := b.Context()
+	live.Decide(ctx, in)
+	b.ReportAllocs()
+	for b.Loop() {
+		if d := live.Decide(ctx, in); !d.Allow {
+			b.Fatal(d)
+		}
+	}
+}
+
 // BenchmarkHitParallel has all cores ask at once.
 func BenchmarkHitParallel(b *testing.B) {
 	live := policy.NewLive(benchEngine(b), "bench", quiet())

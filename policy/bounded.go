@@ -75,6 +75,7 @@ func init() {
 	for _, name := range calculating {
 		topdown.RegisterBuiltinFunc(name, checking(topdown.GetBuiltin(name)))
 	}
+	payForMatching()
 }
 
 // account is the key of the bytes made so far in OPA's cache of one evaluation.

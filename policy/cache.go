@@ -3,6 +3,7 @@ package policy
 import (
 	"hash/maphash"
 	"sync/atomic"
+	"time"
 
 	"parley/core/gate"
 )
@@ -36,6 +37,7 @@ type cacheEntry struct {
 	hash     uint64
 	key      string
 	decision gate.Decision
+	took     time.Duration // what evaluating it took
 	used     atomic.Bool
 }
 
@@ -54,8 +56,8 @@ func newCache(entries int) *cache {
 
 func (c *cache) hash(key []byte) uint64 { return maphash.Bytes(c.seed, key) }
 
-// get returns the decision stored under key, or nil.
-func (c *cache) get(hash uint64, key []byte) *gate.Decision {
+// get returns what is stored under key, or nil.
+func (c *cache) get(hash uint64, key []byte) *cacheEntry {
 	set := &c.sets[hash&c.mask]
 	for i := range set.ways {
 		e := set.ways[i].Load()
@@ -63,16 +65,16 @@ func (c *cache) get(hash uint64, key []byte) *gate.Decision {
 			if !e.used.Load() { // written only when it changes: readers share the line
 				e.used.Store(true)
 			}
-			return &e.decision
+			return e
 		}
 	}
 	return nil
 }
 
-// put stores d under key.
-func (c *cache) put(hash uint64, key []byte, d gate.Decision) {
+// put stores d, which took that long, under key.
+func (c *cache) put(hash uint64, key []byte, d gate.Decision, took time.Duration) {
 	d.Cached = true // as every later reader will see it
-	e := &cacheEntry{hash: hash, key: string(key), decision: d}
+	e := &cacheEntry{hash: hash, key: string(key), decision: d, took: took}
 	set := &c.sets[hash&c.mask]
 	for range 2 * cacheWays { // the second round finds a way the first has cleared
 		way := &set.ways[set.hand.Add(1)%cacheWays]

@@ -17,7 +17,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/util"
 
-	"parley/core/chat"
 	"parley/core/gate"
 )
 
@@ -74,30 +73,29 @@ func Compile(ctx context.Context, files Files, revision string) (*Engine, error)
 // alone, the policy's own tests, and one trial decision per action. A policy
 // that fails any step is refused with Problems; any other error means that ctx
 // ended or the options are out of range.
-func (o Options) Compile(ctx context.Context, files Files, revision string) (_ *Engine, err error) {
-	defer func() { // OPA is a boundary: a policy that breaks it must not end the server
-		if p := recover(); p != nil {
-			err = Problems{{Reason: clip(fmt.Sprintf("OPA failed on this policy: %v", p), maxReasonBytes)}}
-		}
-	}()
-	if err := o.Validate(); err != nil {
-		return nil, fmt.Errorf("policy options: %w", err)
+//
+// It does all that in this process. What strangers may have written goes
+// through a Trial first, and then through CompileTried.
+func (o Options) Compile(ctx context.Context, files Files, revision string) (*Engine, error) {
+	return o.compile(ctx, files, revision, true)
+}
+
+// CompileTried builds the Engine of files that have passed a Trial, without
+// running their tests again.
+func (o Options) CompileTried(ctx context.Context, files Files, revision string, passed Verdict) (*Engine, error) {
+	e, err := o.compile(ctx, files, revision, false)
+	if err == nil {
+		e.tests = passed.Tests
 	}
-	if err := files.Check(); err != nil {
-		return nil, err
+	return e, err
+}
+
+func (o Options) compile(ctx context.Context, files Files, revision string, test bool) (_ *Engine, err error) {
+	e, rules, tests, err := o.prepare(ctx, files, revision)
+	if err != nil || !test {
+		return e, err
 	}
-	rules, tests, err := parse(files)
-	if err != nil {
-		return nil, err
-	}
-	data, err := dataOf(files)
-	if err != nil {
-		return nil, err
-	}
-	e := &Engine{revision: revision, files: len(files), limits: limits{o.EvalSteps, o.EvalTimeout}, cache: newCache(o.CacheEntries)}
-	if err := e.build(ctx, rules, data); err != nil {
-		return nil, err
-	}
+	defer refuseFault(&err)
 	if e.tests, err = o.runTests(ctx, rules, tests, e.store, e.txn); err != nil {
 		return nil, err
 	}
@@ -107,12 +105,46 @@ func (o Options) Compile(ctx context.Context, files Files, revision string) (_ *
 	return e, nil
 }
 
+// refuseFault turns a panic of OPA into a refusal: it is a boundary, and a
+// policy that breaks it must not end the server.
+func refuseFault(err *error) {
+	if p := recover(); p != nil {
+		*err = Problems{{Reason: clip(fmt.Sprintf("OPA failed on this policy: %v", p), maxReasonBytes)}}
+	}
+}
+
+// prepare checks and compiles files; it runs nothing of them.
+func (o Options) prepare(ctx context.Context, files Files, revision string) (e *Engine, rules, tests map[string]*ast.Module, err error) {
+	defer refuseFault(&err)
+	if err := o.Validate(); err != nil {
+		return nil, nil, nil, fmt.Errorf("policy options: %w", err)
+	}
+	if err := files.Check(); err != nil {
+		return nil, nil, nil, err
+	}
+	if rules, tests, err = parse(files); err != nil {
+		return nil, nil, nil, err
+	}
+	data, err := dataOf(files)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	e = &Engine{
+		revision: revision, files: len(files), limits: limits{o.EvalSteps, o.EvalTimeout},
+		words: wordsOf(rules), cache: newCache(o.CacheEntries),
+	}
+	if err := e.build(ctx, rules, data); err != nil {
+		return nil, nil, nil, err
+	}
+	return e, rules, tests, nil
+}
+
 // parse returns the modules of the rules and those of the tests.
 func parse(files Files) (rules, tests map[string]*ast.Module, err error) {
 	rules, tests = map[string]*ast.Module{}, map[string]*ast.Module{}
 	opts := ast.ParserOptions{RegoVersion: ast.RegoV1, ProcessAnnotation: true, Capabilities: capabilities()}
 	var found Problems
-	for _, p := range files.paths() {
+	for _, p := range files.Paths() {
 		if !strings.HasSuffix(p, ".rego") {
 			continue
 		}
@@ -182,7 +214,7 @@ func problemsOf(file string, err error) Problems {
 // dataOf merges the data files into one document.
 func dataOf(files Files) (map[string]any, error) {
 	root := map[string]any{}
-	for _, p := range files.paths() {
+	for _, p := range files.Paths() {
 		if !isData(p) {
 			continue
 		}
@@ -296,41 +328,34 @@ func (e *Engine) build(ctx context.Context, rules map[string]*ast.Module, data m
 	return nil
 }
 
-// trial asks one question per action, as a guest and a user would, and refuses
-// a policy that cannot answer it.
+// trial asks one question per action and refuses a policy that cannot answer
+// it. Actions that fail alike are one Problem.
 func (e *Engine) trial(ctx context.Context) error {
 	var found Problems
-	for _, action := range []string{gate.Connect, gate.RoomCreate, gate.RoomJoin, gate.HistoryRead, gate.MembersRead, gate.MessageSend} {
-		in := trialInput(action)
-		if _, err := e.evaluate(ctx, in, e.limits); err != nil {
-			if ctx.Err() != nil {
-				return fmt.Errorf("try the policy: %w", ctx.Err())
-			}
-			p := Problem{Reason: fmt.Sprintf("trial decision for %s: %v", action, err)}
-			if loc := evalLocation(err); loc != nil {
-				p.File, p.Line = loc.File, loc.Row
-			}
-			found = append(found, p)
+	failed := map[string][]string{} // cause -> actions
+	for _, action := range gate.Actions() {
+		_, err := e.Evaluate(ctx, gate.Sample(action))
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("try the policy: %w", ctx.Err())
+		case err == nil:
+			continue
 		}
+		if failed[err.Error()] = append(failed[err.Error()], action); len(failed[err.Error()]) > 1 {
+			continue
+		}
+		p := Problem{Reason: err.Error()}
+		if loc := evalLocation(err); loc != nil {
+			p.File, p.Line = loc.File, loc.Row
+		}
+		found = append(found, p)
+	}
+	for i := range found {
+		actions, more := failed[found[i].Reason], ""
+		if n := len(actions) - 1; n > 0 {
+			more = fmt.Sprintf(" and %d more", n)
+		}
+		found[i].Reason = fmt.Sprintf("trial decision for %s%s: %s", actions[0], more, found[i].Reason)
 	}
 	return found.err()
-}
-
-// trialInput is a plain question about action.
-func trialInput(action string) *gate.Input {
-	in := &gate.Input{
-		Subject: gate.Subject{Type: string(chat.ClassGuest), ID: "ann", Roles: []string{}},
-		Action:  gate.Action{Name: action},
-		Resource: gate.Resource{
-			Type: "room", ID: "lobby", Exists: action != gate.RoomCreate, Mode: "open", Visibility: "public",
-		},
-		Context: gate.Context{Transport: "ws", Network: "public"},
-	}
-	switch action {
-	case gate.Connect:
-		in.Resource = gate.Resource{Type: "server", Exists: true}
-	case gate.MessageSend:
-		in.Context.TextBytes = 5
-	}
-	return in
 }

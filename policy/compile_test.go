@@ -49,7 +49,7 @@ func TestCompileRefuses(t *testing.T) {
 			[]string{"p_test.rego:2: the test parley_test.test_bad failed: ", "to_number"}},
 		{"tests that do not compile", policy.Files{"p.rego": []byte(ok), "p_test.rego": []byte("package parley_test\ntest_bad if nothing.here(1)")}, []string{"p_test.rego:2: undefined function nothing.here"}},
 		{"trial undefined", policy.Files{"p.rego": []byte("package parley\ndecision := {\"allow\": true} if input.action.name == \"connect\"")},
-			[]string{"trial decision for message.send", "is undefined"}},
+			[]string{"trial decision for room.create and 18 more", "is undefined"}},
 		{"trial malformed", policy.Files{"p.rego": []byte("package parley\ndecision := {\"allow\": 1}")}, []string{"allow is a number"}},
 		{"trial error", policy.Files{"p.rego": []byte("package parley\n\ndecision := {\"allow\": to_number(input.subject.id) == 1}")}, []string{"p.rego:3: trial decision for connect"}},
 		{"data is not JSON", policy.Files{"p.rego": []byte(ok), "data.json": []byte("{\n\"a\": 1,\n}")}, []string{"data.json:3: "}},

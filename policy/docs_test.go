@@ -53,6 +53,9 @@ func schemaOf(t *testing.T, typ reflect.Type, at string, prose map[string]string
 		s := &schema{Type: "object", Properties: map[string]*schema{}}
 		for i := range typ.NumField() {
 			name := typ.Field(i).Tag.Get("json")
+			if name == "-" {
+				continue // no policy sees it
+			}
 			s.Required = append(s.Required, name)
 			s.Properties[name] = schemaOf(t, typ.Field(i).Type, strings.TrimPrefix(at+"."+name, "."), prose)
 		}
@@ -154,7 +157,7 @@ func TestDocsExamplesCompile(t *testing.T) {
 	if _, err := Compile(t.Context(), Files{"example.rego": blocks[0][1]}, "docs"); err != nil {
 		t.Errorf("the smallest policy: %v", err)
 	}
-	files := Files{"guests.rego": blocks[1][1], "guests_test.rego": blocks[2][1]}
+	files := Files{"house.rego": blocks[1][1], "house_test.rego": blocks[2][1], "lists/data.json": []byte(`{"guests_read": ["news"]}`)}
 	for _, name := range []string{"parley.rego", "parley_test.rego"} {
 		if files[name], err = os.ReadFile("rego/" + name); err != nil {
 			t.Fatal(err)
@@ -164,7 +167,7 @@ func TestDocsExamplesCompile(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the rule and its test: %v", err)
 	}
-	in := trialInput(gate.MessageSend)
+	in := gate.Sample(gate.MessageSend)
 	in.Resource.ID = "news"
 	if d := e.Decide(t.Context(), in); d.Allow || d.Reasons[0].Code != "guests_read" {
 		t.Errorf("got %+v, want a guest refused", d)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -31,7 +32,10 @@ type Engine struct {
 	store    storage.Store
 	txn      storage.Transaction // read-only, as old as the engine: data never changes
 	reads    reading
-	cache    *cache // nil when switched off; synchronises itself
+	words    map[place]string // what the comments above rules say
+	cache    *cache           // nil when switched off; synchronises itself
+
+	distrusted atomic.Bool // the cache has given an answer that the rules do not give
 }
 
 // Revision names the policy, as given to Compile.
@@ -51,7 +55,7 @@ func (e *Engine) Reads() []string {
 // always answers: a policy that cannot decide denies with Failed set, and such
 // an answer is never remembered. in is not kept.
 func (e *Engine) Decide(ctx context.Context, in *gate.Input) gate.Decision {
-	d, _ := e.decide(ctx, in)
+	d, _, _ := e.decide(ctx, in)
 	return d
 }
 
@@ -59,31 +63,46 @@ func (e *Engine) Decide(ctx context.Context, in *gate.Input) gate.Decision {
 // err why a failed decision failed. err is for logs and tests, never for a
 // client.
 func (e *Engine) Evaluate(ctx context.Context, in *gate.Input) (d gate.Decision, err error) {
-	return e.evaluate(ctx, in, e.limits)
+	return e.evaluate(ctx, e.reads.document(in))
 }
 
-func (e *Engine) decide(ctx context.Context, in *gate.Input) (gate.Decision, error) {
-	if e.cache == nil {
-		return e.evaluate(ctx, in, e.limits)
+// decide is Decide with what evaluating took, for a cached answer when it was
+// evaluated, and with why a failed decision failed.
+func (e *Engine) decide(ctx context.Context, in *gate.Input) (d gate.Decision, took time.Duration, err error) {
+	if e.cache == nil || e.distrusted.Load() {
+		return e.timed(ctx, in)
 	}
 	var buf [256]byte // a usual key; a longer one moves to the heap
 	key := e.reads.appendKey(buf[:0], in)
 	if len(key) > maxKeyBytes {
-		return e.evaluate(ctx, in, e.limits)
+		return e.timed(ctx, in)
 	}
 	hash := e.cache.hash(key)
-	if d := e.cache.get(hash, key); d != nil {
-		return *d, nil
+	if hit := e.cache.get(hash, key); hit != nil {
+		return hit.decision, hit.took, nil
 	}
-	d, err := e.evaluate(ctx, in, e.limits)
+	d, took, err = e.timed(ctx, in)
 	if err == nil {
-		e.cache.put(hash, key, d)
+		e.cache.put(hash, key, d, took)
 	}
-	return d, err
+	return d, took, err
 }
 
-func (e *Engine) evaluate(ctx context.Context, in *gate.Input, lim limits) (gate.Decision, error) {
-	v, err := e.eval(ctx, in, lim)
+func (e *Engine) timed(ctx context.Context, in *gate.Input) (gate.Decision, time.Duration, error) {
+	begin := time.Now()
+	d, err := e.evaluate(ctx, e.reads.document(in))
+	return d, time.Since(begin), err
+}
+
+// whole answers over every field of the input, those that the policy is not
+// thought to read as well, and by the rules alone. It is what the cache is held
+// against.
+func (e *Engine) whole(ctx context.Context, in *gate.Input) (gate.Decision, error) {
+	return e.evaluate(ctx, everything.document(in))
+}
+
+func (e *Engine) evaluate(ctx context.Context, doc *ast.Term, tracers ...topdown.QueryTracer) (gate.Decision, error) {
+	v, err := e.eval(ctx, doc, e.limits, tracers...)
 	if err == nil {
 		var d gate.Decision
 		if d, err = decode(v); err == nil {
@@ -139,8 +158,8 @@ func (b *budget) Cancelled() bool {
 // errSlow is the cause of a decision that took more than it may.
 var errSlow = errors.New("the evaluation took too much")
 
-// eval evaluates the entry point over the fields the policy can read.
-func (e *Engine) eval(ctx context.Context, in *gate.Input, lim limits) (v ast.Value, err error) {
+// eval evaluates the entry point over the input document doc.
+func (e *Engine) eval(ctx context.Context, doc *ast.Term, lim limits, tracers ...topdown.QueryTracer) (v ast.Value, err error) {
 	defer func() { // OPA is a boundary: a fault in it denies one request and no more
 		if p := recover(); p != nil {
 			err = fmt.Errorf("evaluate %s: panic: %v", EntryPoint, p)
@@ -150,16 +169,19 @@ func (e *Engine) eval(ctx context.Context, in *gate.Input, lim limits) (v ast.Va
 		return nil, fmt.Errorf("evaluate %s: %w", EntryPoint, err)
 	}
 	spent := budget{ctx: ctx, lim: lim, begin: time.Now()}
-	results, err := topdown.NewQuery(e.query).
+	query := topdown.NewQuery(e.query).
 		WithQueryCompiler(e.queryC).
 		WithCompiler(e.compiler).
 		WithStore(e.store).
 		WithTransaction(e.txn).
-		WithInput(e.reads.document(in)).
+		WithInput(doc).
 		WithCancel(&spent).
 		WithMetrics(metrics.NoOp()).
-		WithStrictBuiltinErrors(true). // a rule that cannot be computed must not pass for one that does not hold
-		Run(ctx)
+		WithStrictBuiltinErrors(true) // a rule that cannot be computed must not pass for one that does not hold
+	for _, t := range tracers {
+		query = query.WithQueryTracer(t)
+	}
+	results, err := query.Run(ctx)
 	switch {
 	case spent.why != nil: // whatever OPA makes of it
 		return nil, fmt.Errorf("evaluate %s: %w", EntryPoint, spent.why)

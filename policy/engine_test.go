@@ -2,8 +2,10 @@ package policy_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -217,7 +219,7 @@ func TestDefaultPolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := strings.Join(e.Reads(), " "), "subject.type subject.roles subject.room_role subject.banned subject.muted action.name resource.id resource.mode resource.visibility context.slow_wait_s"; got != want {
+	if got, want := strings.Join(e.Reads(), " "), "subject.type subject.roles subject.room_role subject.banned subject.muted action.name action.role action.changes action.mode resource.id resource.mode resource.visibility target.type target.self target.room_role context.slow_wait_s"; got != want {
 		t.Errorf("reads: got %s, want %s", got, want)
 	}
 	in := question()
@@ -265,4 +267,16 @@ func TestCacheOff(t *testing.T) {
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if childDir != "" {
+		_ = os.RemoveAll(childDir)
+	}
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}

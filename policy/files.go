@@ -79,7 +79,7 @@ func (f Files) Check() error {
 		return Problems{{Reason: fmt.Sprintf("there are %d files, at most %d are allowed", len(f), MaxFiles)}}
 	}
 	total := 0
-	for _, p := range f.paths() {
+	for _, p := range f.Paths() {
 		if err := CheckPath(p); err != nil {
 			found = append(found, Problem{File: p, Reason: err.Error()})
 		}
@@ -94,16 +94,16 @@ func (f Files) Check() error {
 	return found.err()
 }
 
-// paths returns the paths in order, so that every step that walks the files
+// Paths returns the paths in order, so that every step that walks the files
 // reports the same first problem on every node.
-func (f Files) paths() []string { return slices.Sorted(maps.Keys(f)) }
+func (f Files) Paths() []string { return slices.Sorted(maps.Keys(f)) }
 
 // Digest names the content: the first 12 hex digits of a SHA-256 over all
 // paths and contents. Equal files have equal digests on every node.
 func (f Files) Digest() string {
 	h := sha256.New()
 	var n [8]byte
-	for _, p := range f.paths() {
+	for _, p := range f.Paths() {
 		for _, b := range [][]byte{[]byte(p), f[p]} {
 			binary.LittleEndian.PutUint64(n[:], uint64(len(b)))
 			h.Write(n[:])

@@ -21,12 +21,25 @@ const (
 	subjectBanned
 	subjectMuted
 	actionName
+	actionRole
+	actionChanges
+	actionMode
+	actionVisibility
+	actionSlowModeS
+	actionSeconds
+	actionLift
 	resourceType
 	resourceID
 	resourceExists
 	resourceMode
 	resourceVisibility
 	resourceSlowModeS
+	targetType
+	targetID
+	targetSelf
+	targetRoomRole
+	targetBanned
+	targetMuted
 	contextTransport
 	contextNetwork
 	contextTextBytes
@@ -43,12 +56,25 @@ var fieldPaths = [numFields][2]string{
 	subjectBanned:      {"subject", "banned"},
 	subjectMuted:       {"subject", "muted"},
 	actionName:         {"action", "name"},
+	actionRole:         {"action", "role"},
+	actionChanges:      {"action", "changes"},
+	actionMode:         {"action", "mode"},
+	actionVisibility:   {"action", "visibility"},
+	actionSlowModeS:    {"action", "slow_mode_s"},
+	actionSeconds:      {"action", "seconds"},
+	actionLift:         {"action", "lift"},
 	resourceType:       {"resource", "type"},
 	resourceID:         {"resource", "id"},
 	resourceExists:     {"resource", "exists"},
 	resourceMode:       {"resource", "mode"},
 	resourceVisibility: {"resource", "visibility"},
 	resourceSlowModeS:  {"resource", "slow_mode_s"},
+	targetType:         {"target", "type"},
+	targetID:           {"target", "id"},
+	targetSelf:         {"target", "self"},
+	targetRoomRole:     {"target", "room_role"},
+	targetBanned:       {"target", "banned"},
+	targetMuted:        {"target", "muted"},
 	contextTransport:   {"context", "transport"},
 	contextNetwork:     {"context", "network"},
 	contextTextBytes:   {"context", "text_bytes"},
@@ -61,55 +87,105 @@ func (f field) String() string { return fieldPaths[f][0] + "." + fieldPaths[f][1
 // reading is the fields a policy can read, in ascending order.
 type reading []field
 
+// everything is every field there is.
+var everything = func() (r reading) {
+	for f := range numFields {
+		r = append(r, f)
+	}
+	return r
+}()
+
 // value is what the policy sees of f.
 func (f field) value(in *gate.Input) *ast.Term {
+	switch v := f.of(in).(type) {
+	case *string:
+		return ast.StringTerm(*v)
+	case *bool:
+		return ast.InternedTerm(*v)
+	case *int:
+		return ast.InternedTerm(*v)
+	case *[]string:
+		items := make([]*ast.Term, len(*v))
+		for i, s := range *v {
+			items[i] = ast.StringTerm(s)
+		}
+		return ast.ArrayTerm(items...)
+	}
+	panic("policy: field " + f.String() + " has no value") // a new type without its case
+}
+
+// of returns a pointer to the field's value in the input, which is boxed
+// without an allocation.
+func (f field) of(in *gate.Input) any {
 	switch f {
 	case subjectType:
-		return ast.StringTerm(in.Subject.Type)
+		return &in.Subject.Type
 	case subjectID:
-		return ast.StringTerm(in.Subject.ID)
+		return &in.Subject.ID
 	case subjectRoles:
-		roles := make([]*ast.Term, len(in.Subject.Roles))
-		for i, r := range in.Subject.Roles {
-			roles[i] = ast.StringTerm(r)
-		}
-		return ast.ArrayTerm(roles...)
+		return &in.Subject.Roles
 	case subjectRoomRole:
-		return ast.StringTerm(in.Subject.RoomRole)
+		return &in.Subject.RoomRole
 	case subjectBanned:
-		return ast.InternedTerm(in.Subject.Banned)
+		return &in.Subject.Banned
 	case subjectMuted:
-		return ast.InternedTerm(in.Subject.Muted)
+		return &in.Subject.Muted
 	case actionName:
-		return ast.StringTerm(in.Action.Name)
+		return &in.Action.Name
+	case actionRole:
+		return &in.Action.Role
+	case actionChanges:
+		return &in.Action.Changes
+	case actionMode:
+		return &in.Action.Mode
+	case actionVisibility:
+		return &in.Action.Visibility
+	case actionSlowModeS:
+		return &in.Action.SlowModeS
+	case actionSeconds:
+		return &in.Action.Seconds
+	case actionLift:
+		return &in.Action.Lift
 	case resourceType:
-		return ast.StringTerm(in.Resource.Type)
+		return &in.Resource.Type
 	case resourceID:
-		return ast.StringTerm(in.Resource.ID)
+		return &in.Resource.ID
 	case resourceExists:
-		return ast.InternedTerm(in.Resource.Exists)
+		return &in.Resource.Exists
 	case resourceMode:
-		return ast.StringTerm(in.Resource.Mode)
+		return &in.Resource.Mode
 	case resourceVisibility:
-		return ast.StringTerm(in.Resource.Visibility)
+		return &in.Resource.Visibility
 	case resourceSlowModeS:
-		return ast.InternedTerm(in.Resource.SlowModeS)
+		return &in.Resource.SlowModeS
+	case targetType:
+		return &in.Target.Type
+	case targetID:
+		return &in.Target.ID
+	case targetSelf:
+		return &in.Target.Self
+	case targetRoomRole:
+		return &in.Target.RoomRole
+	case targetBanned:
+		return &in.Target.Banned
+	case targetMuted:
+		return &in.Target.Muted
 	case contextTransport:
-		return ast.StringTerm(in.Context.Transport)
+		return &in.Context.Transport
 	case contextNetwork:
-		return ast.StringTerm(in.Context.Network)
+		return &in.Context.Network
 	case contextTextBytes:
-		return ast.InternedTerm(in.Context.TextBytes)
+		return &in.Context.TextBytes
 	case contextSlowWaitS:
-		return ast.InternedTerm(in.Context.SlowWaitS)
+		return &in.Context.SlowWaitS
 	}
-	panic("policy: field " + f.String() + " has no value") // a new field without its case
+	panic("policy: field " + f.String() + " is nowhere in the input") // a new field without its case
 }
 
 // document builds the input document with the fields of r and no others,
 // straight as OPA's own values.
 func (r reading) document(in *gate.Input) *ast.Term {
-	var groups [4][2]*ast.Term // as many as gate.Input has
+	var groups [5][2]*ast.Term // as many as gate.Input has
 	n := 0
 	for i := 0; i < len(r); n++ {
 		group := fieldPaths[r[i]][0]
@@ -129,44 +205,18 @@ func (r reading) document(in *gate.Input) *ast.Term {
 // length-prefixed, so no value can run into the next.
 func (r reading) appendKey(b []byte, in *gate.Input) []byte {
 	for _, f := range r {
-		switch f {
-		case subjectType:
-			b = appendString(b, in.Subject.Type)
-		case subjectID:
-			b = appendString(b, in.Subject.ID)
-		case subjectRoles:
-			b = binary.AppendUvarint(b, uint64(len(in.Subject.Roles)))
-			for _, role := range in.Subject.Roles {
-				b = appendString(b, role)
+		switch v := f.of(in).(type) {
+		case *string:
+			b = appendString(b, *v)
+		case *bool:
+			b = appendBool(b, *v)
+		case *int:
+			b = binary.AppendVarint(b, int64(*v))
+		case *[]string:
+			b = binary.AppendUvarint(b, uint64(len(*v)))
+			for _, s := range *v {
+				b = appendString(b, s)
 			}
-		case subjectRoomRole:
-			b = appendString(b, in.Subject.RoomRole)
-		case subjectBanned:
-			b = appendBool(b, in.Subject.Banned)
-		case subjectMuted:
-			b = appendBool(b, in.Subject.Muted)
-		case actionName:
-			b = appendString(b, in.Action.Name)
-		case resourceType:
-			b = appendString(b, in.Resource.Type)
-		case resourceID:
-			b = appendString(b, in.Resource.ID)
-		case resourceExists:
-			b = appendBool(b, in.Resource.Exists)
-		case resourceMode:
-			b = appendString(b, in.Resource.Mode)
-		case resourceVisibility:
-			b = appendString(b, in.Resource.Visibility)
-		case resourceSlowModeS:
-			b = binary.AppendVarint(b, int64(in.Resource.SlowModeS))
-		case contextTransport:
-			b = appendString(b, in.Context.Transport)
-		case contextNetwork:
-			b = appendString(b, in.Context.Network)
-		case contextTextBytes:
-			b = binary.AppendVarint(b, int64(in.Context.TextBytes))
-		case contextSlowWaitS:
-			b = binary.AppendVarint(b, int64(in.Context.SlowWaitS))
 		}
 	}
 	return b

@@ -5,29 +5,38 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"parley/core/gate"
+	"parley/policy/decisionlog"
 )
 
 // Live is the policy in use: one Engine behind an atomic pointer, the counters
 // that outlive it, and what an operator wants to know of both. Make one with
 // NewLive. Any goroutine may use it.
 type Live struct {
-	log *slog.Logger // set at construction
+	log       *slog.Logger     // set at construction
+	through   []string         // actions let through when undecided; set before use
+	decisions *decisionlog.Log // nil: none is kept; set before use
 
 	current  atomic.Pointer[loaded]
 	counters [stripes]counters // any goroutine
 	swaps    atomic.Uint64
 	refused  atomic.Uint64
+	let      atomic.Uint64 // decisions that through let through
+	audits   atomic.Uint64 // cached answers that were checked
+	wrong    atomic.Uint64 // of those, not what the rules say
+	blocked  blocked
 
 	mu          sync.Mutex
-	lastRefusal *Refusal  // guarded by mu
-	lastFailure *Failure  // guarded by mu
-	lastLogged  time.Time // guarded by mu
-	unlogged    uint64    // failures since lastLogged; guarded by mu
+	changed     chan struct{} // closed with the next swap; guarded by mu
+	lastRefusal *Refusal      // guarded by mu
+	lastFailure *Failure      // guarded by mu
+	lastLogged  time.Time     // guarded by mu
+	unlogged    uint64        // failures since lastLogged; guarded by mu
 }
 
 // loaded is an Engine and how it came here.
@@ -35,6 +44,7 @@ type loaded struct {
 	engine *Engine
 	source string
 	at     time.Time
+	mask   decisionlog.Mask
 }
 
 // stripes spreads the counters over cache lines, so that counting does not
@@ -53,26 +63,82 @@ const failureLogEvery = time.Second
 // NewLive returns a Live that decides by first, which came from source (for
 // people: "built-in", "dir /etc/parley/policy").
 func NewLive(first *Engine, source string, log *slog.Logger) *Live {
-	l := &Live{log: log}
-	l.current.Store(&loaded{engine: first, source: source, at: time.Now()})
+	l := &Live{log: log, changed: make(chan struct{})}
+	l.current.Store(l.loaded(first, source))
 	return l
 }
 
-// Decide answers by the engine of this moment. See Engine.Decide.
+// RecordTo has what is decided, and what happens to the policy, recorded in
+// decisions. Call it before the first Decide.
+func (l *Live) RecordTo(decisions *decisionlog.Log) {
+	l.decisions = decisions
+	cur := l.current.Load()
+	l.current.Store(l.loaded(cur.engine, cur.source))
+}
+
+func (l *Live) loaded(e *Engine, source string) *loaded {
+	cur := &loaded{engine: e, source: source, at: time.Now()}
+	if l.decisions != nil {
+		cur.mask = l.decisions.Mask(e.Reads())
+	}
+	return cur
+}
+
+// AllowOnError makes Decide let the actions through when the policy cannot
+// decide about them. Call it before the first Decide.
+func (l *Live) AllowOnError(actions []string) { l.through = actions }
+
+// Changed returns a channel that is closed when another engine has gone live
+// since the call.
+func (l *Live) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
+// auditOneIn is of how many cached answers one is checked against the rules.
+// Checking takes as long as a thousand cached answers.
+const auditOneIn = 8192
+
+// Decide answers by the engine of this moment. See Engine.Decide, and
+// AllowOnError for the one thing that is different here.
 func (l *Live) Decide(ctx context.Context, in *gate.Input) gate.Decision {
-	d, err := l.current.Load().engine.decide(ctx, in)
-	c := &l.counters[rand.Uint32()%stripes]
+	cur := l.current.Load()
+	d, took, err := cur.engine.decide(ctx, in)
+	draw := rand.Uint64() // for the stripe, the audit and the sample: different bits each
+	c := &l.counters[draw%stripes]
 	switch {
 	case d.Cached:
 		c.hits.Add(1)
+		if draw>>4%auditOneIn == 0 {
+			d = l.audit(ctx, cur.engine, in, d)
+		}
 	case err == nil:
 		c.evals.Add(1)
 	default:
 		c.evals.Add(1)
 		c.failures.Add(1)
 		l.failed(in, d.Revision, err)
+		if slices.Contains(l.through, in.Action.Name) {
+			d.Allow, d.Reasons = true, nil
+			l.let.Add(1)
+			l.log.Error("POLICY COULD NOT DECIDE, LET THROUGH: policy.allow_on_error names this action", "action", in.Action.Name,
+				"revision", d.Revision, "subject", in.Subject.ID, "resource", in.Resource.ID, "cause", clip(err.Error(), maxReasonBytes))
+		}
+	}
+	if !d.Allow {
+		l.blocked.add(in.Action.Name, d.Reasons)
+	}
+	if l.decisions != nil && (!d.Allow || d.Failed || l.decisions.Wants(in.Action.Name, uint32(draw>>32))) {
+		d.ID = l.record(in, d, took, cur)
 	}
 	return d
+}
+
+// record is apart from Decide so that an answer that is not recorded stays on
+// the stack.
+func (l *Live) record(in *gate.Input, d gate.Decision, took time.Duration, by *loaded) string {
+	return l.decisions.Decided(decisionlog.Made{Input: in, Decision: &d, NS: took.Nanoseconds(), Mask: by.mask})
 }
 
 // Engine returns the engine of this moment.
@@ -83,10 +149,13 @@ func (l *Live) Engine() *Engine { return l.current.Load().engine }
 // source holds.
 func (l *Live) Swap(e *Engine, source string) {
 	l.mu.Lock()
-	old := l.current.Swap(&loaded{engine: e, source: source, at: time.Now()})
+	old := l.current.Swap(l.loaded(e, source))
 	l.lastRefusal = nil
+	close(l.changed)
+	l.changed = make(chan struct{})
 	l.mu.Unlock()
 	l.swaps.Add(1)
+	l.happened(decisionlog.EventLive, e.revision, "", "before: "+old.engine.revision)
 	l.log.Info("policy is live", "revision", e.revision, "before", old.engine.revision,
 		"source", source, "files", e.files, "tests", e.tests)
 }
@@ -95,6 +164,8 @@ func (l *Live) Swap(e *Engine, source string) {
 // engine in use stays.
 func (l *Live) Refuse(source, revision string, err error) {
 	r := &Refusal{At: time.Now(), Source: source, Revision: revision}
+	var o interface{ Overridable() bool }
+	r.Overridable = errors.As(err, &o) && o.Overridable()
 	if !errors.As(err, &r.Problems) {
 		r.Problems = Problems{{Reason: clip(err.Error(), maxReasonBytes)}}
 	}
@@ -104,6 +175,14 @@ func (l *Live) Refuse(source, revision string, err error) {
 	l.mu.Lock()
 	l.lastRefusal = r
 	l.mu.Unlock()
+	l.happened(decisionlog.EventRefused, revision, "", r.Problems.Error())
+}
+
+// happened records an event where decisions are recorded.
+func (l *Live) happened(e decisionlog.Event, revision, by, detail string) {
+	if l.decisions != nil {
+		l.decisions.Happened(e, revision, by, detail)
+	}
 }
 
 // failed notes a decision that the policy could not make.
@@ -141,7 +220,10 @@ type Status struct {
 	Refused *Refusal `json:"refused,omitempty"`
 	// Failure is the newest decision the policy could not make.
 	Failure *Failure `json:"failure,omitempty"`
-	Stats   Stats    `json:"stats"`
+	// CacheOff says that the cache of this revision is switched off, because it
+	// gave an answer that the rules do not give.
+	CacheOff bool  `json:"cache_off,omitempty"`
+	Stats    Stats `json:"stats"`
 }
 
 // Refusal says which revision was refused and why.
@@ -150,6 +232,9 @@ type Refusal struct {
 	Source   string    `json:"source"`
 	Revision string    `json:"revision,omitempty"`
 	Problems Problems  `json:"problems"`
+	// Overridable says that `platform policy accept` lets the revision pass:
+	// it is sound, and changes more than policy.guard allows.
+	Overridable bool `json:"overridable,omitempty"`
 }
 
 // Failure is one decision that ended in policy_error.
@@ -165,17 +250,22 @@ type Failure struct {
 // Stats counts since the start of the process, across engines.
 type Stats struct {
 	Hits         uint64 `json:"cache_hits"`
-	Evals        uint64 `json:"evals"`    // answers that were not in the cache
-	Failures     uint64 `json:"failures"` // evals that ended in policy_error
+	Evals        uint64 `json:"evals"`       // answers that were not in the cache
+	Failures     uint64 `json:"failures"`    // evals that ended in policy_error
+	LetThrough   uint64 `json:"let_through"` // of the failures, those that AllowOnError let through
 	Swaps        uint64 `json:"swaps"`
 	Refused      uint64 `json:"refused"`
 	CacheEntries int    `json:"cache_entries"` // of the engine in use
 	CacheSlots   int    `json:"cache_slots"`
+	CacheAudits  uint64 `json:"cache_audits"` // cached answers checked against the rules
+	CacheWrong   uint64 `json:"cache_wrong"`  // of those, not what the rules say
 }
 
 // Stats returns the counters.
 func (l *Live) Stats() Stats {
-	s := Stats{Swaps: l.swaps.Load(), Refused: l.refused.Load()}
+	s := Stats{
+		Swaps: l.swaps.Load(), Refused: l.refused.Load(), LetThrough: l.let.Load(), CacheAudits: l.audits.Load(), CacheWrong: l.wrong.Load(),
+	}
 	for i := range l.counters {
 		s.Hits += l.counters[i].hits.Load()
 		s.Evals += l.counters[i].evals.Load()
@@ -195,6 +285,6 @@ func (l *Live) Status() Status {
 	return Status{
 		Revision: cur.engine.revision, Source: cur.source, LoadedAt: cur.at,
 		Files: cur.engine.files, Tests: cur.engine.tests, Reads: cur.engine.Reads(),
-		Refused: refusal, Failure: failure, Stats: l.Stats(),
+		Refused: refusal, Failure: failure, CacheOff: cur.engine.distrusted.Load(), Stats: l.Stats(),
 	}
 }

@@ -121,3 +121,55 @@ func TestHitsAllocateNothing(t *testing.T) {
 		t.Errorf("got %v allocations, cached %v; want 0, true", n, d.Cached)
 	}
 }
+
+// TestAllowOnError: what the operator has named goes ahead without
+// obligations, each time with a loud line and a count; nothing else does.
+func TestAllowOnError(t *testing.T) {
+	const undecided = "package parley\ndecision := {\"allow\": false, \"obligations\": {\"history\": 1}} if input.subject.id == \"bob\"\n" +
+		"decision := {\"alow\": true} if input.subject.id == \"ann\"\n" +
+		"decision := {\"allow\": to_number(input.subject.id) == 1} if input.subject.id == \"eve\"\n"
+	e := policy.CompileUntried(t, undecided)
+	var log bytes.Buffer
+	live := policy.NewLive(e, "test", slog.New(slog.NewTextHandler(&log, nil)))
+	live.AllowOnError([]string{gate.Typing})
+	ask := func(action, who string) gate.Decision {
+		in := gate.Sample(action)
+		in.Subject.ID = who
+		return live.Decide(t.Context(), in)
+	}
+	for i, who := range []string{"ann", "eve", "zoe", "zoe"} { // malformed, an error, undefined; never remembered
+		if d := ask(gate.Typing, who); !d.Allow || !d.Failed || len(d.Reasons) != 0 {
+			t.Errorf("%s types: got %+v, want it let through", who, d)
+		}
+		if got, want := strings.Count(log.String(), "LET THROUGH"), i+1; got != want {
+			t.Errorf("got %d loud lines, want %d", got, want)
+		}
+		if d := ask(gate.MessageSend, who); d.Allow || !d.Failed || d.Reasons[0].Code != "policy_error" {
+			t.Errorf("%s writes: got %+v, want policy_error", who, d)
+		}
+	}
+	if d := ask(gate.Typing, "bob"); d.Allow || d.Failed {
+		t.Errorf("bob types: got %+v, want the policy's own no", d)
+	}
+	if s := live.Stats(); s.LetThrough != 4 || s.Failures != 8 {
+		t.Errorf("got %d let through of %d failures, want 4 of 8", s.LetThrough, s.Failures)
+	}
+}
+
+func TestChangedTellsOfSwaps(t *testing.T) {
+	e := policy.CompileUntried(t, "package parley\ndecision := {\"allow\": true}")
+	live := policy.NewLive(e, "test", quiet())
+	first := live.Changed()
+	select {
+	case <-first:
+		t.Fatal("told of a change before there was one")
+	default:
+	}
+	live.Swap(e, "test")
+	<-first
+	select {
+	case <-live.Changed():
+		t.Fatal("told again of a swap that came before")
+	default:
+	}
+}

@@ -40,11 +40,21 @@ func (f *adminFlags) add(c *cobra.Command) {
 
 // ask calls the admin API and decodes its answer into v, nil for none.
 func (f *adminFlags) ask(ctx context.Context, method, path string, body, v any) error {
-	file := f.tokenFile
-	if file == "" && f.dataDir != "" {
-		file = filepath.Join(f.dataDir, "admin.token")
+	return ask(ctx, f.addr, f.token(), method, path, body, v)
+}
+
+// send calls the admin API and returns its answer, whose body the caller
+// closes. It takes as long as ctx lasts.
+func (f *adminFlags) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	return send(ctx, f.addr, f.token(), method, path, body)
+}
+
+// token is the file with the admin token, "" for none.
+func (f *adminFlags) token() string {
+	if f.tokenFile == "" && f.dataDir != "" {
+		return filepath.Join(f.dataDir, "admin.token")
 	}
-	return ask(ctx, f.addr, file, method, path, body, v)
+	return f.tokenFile
 }
 
 // ask calls the admin listener at addr with the token in tokenFile, "" for
@@ -52,52 +62,14 @@ func (f *adminFlags) ask(ctx context.Context, method, path string, body, v any) 
 func ask(ctx context.Context, addr, tokenFile, method, path string, body, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	var send io.Reader
-	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
-			return fmt.Errorf("ask the server: %w", err)
-		}
-		send = bytes.NewReader(b)
-	}
-	addr = strings.TrimSuffix(strings.TrimPrefix(addr, "http://"), "/")
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		return fmt.Errorf("the admin listener %q is no address: want host:port, such as %s", addr, config.Defaults().Admin.Listen)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+addr+path, send)
+	resp, err := send(ctx, addr, tokenFile, method, path, body)
 	if err != nil {
-		return fmt.Errorf("the admin listener %q is no address: %w", addr, err)
-	}
-	if tokenFile != "" {
-		token, err := os.ReadFile(tokenFile)
-		if err != nil {
-			return fmt.Errorf("read the admin token: %w; is that the server's data_dir?", err)
-		}
-		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	}
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("ask the server: %w; is it running, and is %s its admin.listen?", err, addr)
+		return err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return fmt.Errorf("read the server's answer: %w", err)
-	}
-	if resp.StatusCode/100 != 2 {
-		var said struct{ Text string }
-		_ = json.Unmarshal(b, &said) // what is no JSON says nothing
-		switch {
-		case said.Text == "":
-			return fmt.Errorf("the server answered %s; is %s its admin.listen?", resp.Status, addr)
-		case resp.StatusCode != http.StatusUnauthorized:
-			return fmt.Errorf("the server answered %s: %s", resp.Status, plain(said.Text))
-		case tokenFile == "":
-			return fmt.Errorf("the server answered %s: it wants the token in its data_dir/admin.token; name it with --admin-token-file, or that folder", resp.Status)
-		default:
-			return fmt.Errorf("the server answered %s: the token in %s is not its own; is %s the server whose data_dir that is?", resp.Status, tokenFile, addr)
-		}
 	}
 	if v == nil {
 		return nil
@@ -106,4 +78,53 @@ func ask(ctx context.Context, addr, tokenFile, method, path string, body, v any)
 		return fmt.Errorf("the answer is not that of a Parley server; is %s its admin.listen?", addr)
 	}
 	return nil
+}
+
+// send makes one request. An answer that is no success is an error.
+func send(ctx context.Context, addr, tokenFile, method, path string, body any) (*http.Response, error) {
+	var payload io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, fmt.Errorf("ask the server: %w", err)
+		}
+		payload = bytes.NewReader(b)
+	}
+	addr = strings.TrimSuffix(strings.TrimPrefix(addr, "http://"), "/")
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return nil, fmt.Errorf("the admin listener %q is no address: want host:port, such as %s", addr, config.Defaults().Admin.Listen)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+addr+path, payload)
+	if err != nil {
+		return nil, fmt.Errorf("the admin listener %q is no address: %w", addr, err)
+	}
+	if tokenFile != "" {
+		token, err := os.ReadFile(tokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the admin token: %w; is that the server's data_dir?", err)
+		}
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the server: %w; is it running, and is %s its admin.listen?", err, addr)
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // what cannot be read says nothing
+	var said struct{ Text string }
+	_ = json.Unmarshal(b, &said) // and neither does what is no JSON
+	switch {
+	case said.Text == "":
+		return nil, fmt.Errorf("the server answered %s; is %s its admin.listen?", resp.Status, addr)
+	case resp.StatusCode != http.StatusUnauthorized:
+		return nil, fmt.Errorf("the server answered %s: %s", resp.Status, plain(said.Text))
+	case tokenFile == "":
+		return nil, fmt.Errorf("the server answered %s: it wants the token in its data_dir/admin.token; name it with --admin-token-file, or that folder", resp.Status)
+	default:
+		return nil, fmt.Errorf("the server answered %s: the token in %s is not its own; is %s the server whose data_dir that is?", resp.Status, tokenFile, addr)
+	}
 }

@@ -111,7 +111,15 @@ func checkPlugins(ctx context.Context, cfg config.Config, out io.Writer) (bad bo
 // checkPolicy judges what the folder or the repository holds now, whatever the
 // server has kept of an earlier commit.
 func checkPolicy(ctx context.Context, cfg config.Config, out io.Writer) (ok bool) {
-	from := policyConfig(cfg)
+	from, err := policyConfig(cfg)
+	if err != nil {
+		fmt.Fprintf(out, "policy   %v\n", err)
+		return false
+	}
+	if err := decisionConfig(cfg).Validate(); err != nil {
+		fmt.Fprintf(out, "policy   %v\n", err)
+		return false
+	}
 	from.Git.StateDir = ""
 	src, err := source.Open(ctx, from, slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -156,7 +156,11 @@ func TestCheckReadsTheRepositoryNow(t *testing.T) {
 	commit("package parley\n\ndefault decision := {\"allow\": true}\n")
 	cfg := config.Defaults()
 	cfg.DataDir, cfg.Policy.Git.URL = data, repo
-	if _, err := source.Open(t.Context(), policyConfig(cfg), slog.New(slog.DiscardHandler)); err != nil {
+	from, err := policyConfig(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := source.Open(t.Context(), from, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err) // as a start does, which keeps the commit
 	}
 	args := []string{"check", "--data_dir", data, "--policy.git.url", repo}

@@ -18,6 +18,7 @@ func (s *server) metrics() []metrics.Metric {
 		metrics.Gauge("parley_connections", "Sessions open now.", func() float64 { return float64(s.sessions.Open()) }),
 		metrics.Counter("parley_connections_opened_total", "Sessions ever opened.", st.Opened.Load),
 		metrics.Counter("parley_messages_total", "Messages appended.", st.Sent.Load),
+		metrics.Counter("parley_put_out_total", "Times a connection was put out of a room: by a kick, a ban, or the policy.", st.PutOut.Load),
 		metrics.Counter("parley_resends_total", "Resends answered with the first receipt.", st.Repeats.Load),
 		metrics.Counter("parley_refused_origins_total", "WebSocket upgrades refused for their Origin.", s.ws.RefusedOrigins),
 		{Name: "parley_commands_total", Help: "Commands received, by type.", Read: func(e metrics.Emit) {
@@ -77,20 +78,6 @@ func (s *server) certMetrics() []metrics.Metric {
 			func() float64 { return float64(s.certs.NotAfter().Unix()) }),
 		metrics.Counter("parley_tls_reloads_total", "Changed certificates taken into force.", s.certs.Reloads),
 		metrics.Counter("parley_tls_reload_failures_total", "Changed certificates that could not be used.", s.certs.Failures),
-	}
-}
-
-// decisionMetrics are those of the policy.
-func (s *server) decisionMetrics() []metrics.Metric {
-	return []metrics.Metric{
-		{Name: "parley_policy_decisions_total", Help: "Policy decisions, by how they were made.", Read: func(e metrics.Emit) {
-			p := s.policy.Stats()
-			e(float64(p.Hits), "from", "cache")
-			e(float64(p.Evals), "from", "evaluation")
-		}},
-		metrics.Counter("parley_policy_failures_total", "Decisions the policy could not make.", func() uint64 { return s.policy.Stats().Failures }),
-		metrics.Counter("parley_policy_refused_total", "Revisions that were not taken live.", func() uint64 { return s.policy.Stats().Refused }),
-		metrics.Counter("parley_policy_swaps_total", "Revisions taken live.", func() uint64 { return s.policy.Stats().Swaps }),
 	}
 }
 

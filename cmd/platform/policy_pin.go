@@ -9,12 +9,6 @@ import (
 	"parley/policy/source"
 )
 
-func policyCommand() *cobra.Command {
-	c := &cobra.Command{Use: "policy", Short: "Steer the policy of a running server"}
-	c.AddCommand(policyPinCommand(), policyUnpinCommand())
-	return c
-}
-
 func policyPinCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "pin REVISION",

@@ -135,6 +135,7 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	g.start(inner, "heartbeat", s.wheel.Run)
 	g.start(ctx, "plugins", s.catalog.Run) // they judge on without it; a trial must not hold up the shutdown
 	g.start(inner, "policy", s.policy.Run)
+	g.start(inner, "decision log", s.decides.Run)
 	g.start(inner, "runtime tuning", s.tuner.Run)
 	if s.evidence != nil {
 		g.start(inner, "evidence", s.evidence.Run)
@@ -152,7 +153,7 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	for _, in := range s.intakes {
 		g.start(inner, "parked connections", in.Run)
 	}
-	g.start(ctx, "reviews", s.sessions.Run)
+	g.start(ctx, "sessions", s.sessions.Run)
 	g.start(ctx, "chat listener", s.front.Run)
 	g.start(ctx, "web listener", func(context.Context) error { return ignoreClosed(s.http.Serve(s.front)) })
 	if s.tcpLn != nil {

@@ -36,6 +36,7 @@ import (
 	"parley/core/tuning"
 	"parley/core/web"
 	"parley/plugins"
+	"parley/policy/decisionlog"
 	"parley/policy/source"
 	"parley/policy/webhook"
 	"parley/sdk/abi"
@@ -61,6 +62,7 @@ type server struct {
 	closers    []func() error              // run in reverse order
 
 	tuner    *tuning.Tuner
+	decides  *decisionlog.Log
 	policy   *source.Source
 	hook     *webhook.Handler // nil where no calls are taken
 	catalog  *plugins.Catalog
@@ -115,22 +117,6 @@ func (s *server) close() error {
 }
 
 func (s *server) data(name string) string { return filepath.Join(s.cfg.DataDir, name) }
-
-func (s *server) openPolicy(ctx context.Context) error {
-	src, err := source.Open(ctx, policyConfig(s.cfg), s.log)
-	if err != nil {
-		return err
-	}
-	s.policy = src
-	return nil
-}
-
-func policyConfig(cfg config.Config) source.Config {
-	c := source.Defaults()
-	c.Dir = cfg.Policy.Dir
-	followGit(&c, cfg)
-	return c
-}
 
 func (s *server) openPlugins(ctx context.Context) error {
 	c, err := plugins.New(pluginConfig(s.cfg), s.log)
@@ -414,13 +400,14 @@ func (s *server) openAdmin(context.Context) error {
 	}
 	s.adminHTTP = s.httpServer(admin.New(admin.Deps{
 		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Plugins: s.catalog, Log: s.log, Ready: s.notReady,
-		Decide: s.sessions, Evidence: records, Replay: s.stage, Pin: pinning, Notes: s.policy.Notes,
+		Decide: s.sessions, Evidence: records, Replay: s.stage, Decisions: s.decides, Policy: policyAdmin{s.policy}, Pin: pinning, Notes: s.policy.Notes,
 		Status: map[string]func() any{
 			"status":        func() any { return s.status() },
 			"diag/tcp":      func() any { return s.sessions.WorstPaths() },
 			"policy/status": func() any { return s.policy.Status() },
 		},
 	}))
+	s.adminHTTP.RegisterOnShutdown(s.decides.EndFollowers)
 	return nil
 }
 

@@ -125,6 +125,9 @@ func (i *identities) Token(token string) (chat.Identity, error) {
 	return who, nil
 }
 
+// Known implements session.Authenticator.
+func (i *identities) Known(u chat.UserID) bool { return i.known.Known(fold(string(u))) }
+
 // Guest implements session.Authenticator.
 func (i *identities) Guest(wish, secret string, evict func()) (chat.UserID, string, func(), error) {
 	if i.guests == nil {

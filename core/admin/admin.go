@@ -53,11 +53,14 @@ type Deps struct {
 	// Evidence may be nil: then none is kept. Replay judges it again.
 	Evidence Evidence
 	Replay   Replayer
-	Status   map[string]func() any          // path below /v1/ -> document, e.g. "policy/status"
-	Ready    func(context.Context) []string // what is wrong; empty = ready
-	Notes    func() []string                // what operators should know though the node is ready; may be nil
-	Pin      Pinning                        // nil: there is nothing to pin
-	Log      *slog.Logger
+	// Decisions and Policy may be nil in tests.
+	Decisions Decisions
+	Policy    Policy
+	Status    map[string]func() any          // path below /v1/ -> document, e.g. "policy/status"
+	Ready     func(context.Context) []string // what is wrong; empty = ready
+	Notes     func() []string                // what operators should know though the node is ready; may be nil
+	Pin       Pinning                        // nil: there is nothing to pin
+	Log       *slog.Logger
 }
 
 // Creator makes rooms; *session.Server does.
@@ -85,6 +88,7 @@ func New(d Deps) *API {
 	a.pins()
 	a.reviews()
 	a.evidence()
+	a.policy()
 	a.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	a.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	a.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -71,7 +71,8 @@ const (
 	CodeBadRequest   Code = "bad_request"    // malformed JSON, missing or bad field
 	CodeUnknownType  Code = "unknown_type"   // no such command
 	CodeBadState     Code = "bad_state"      // command not allowed now
-	CodeUnauthorized Code = "unauthorized"   // token missing, bad or expired
+	CodeUnauthorized Code = "unauthorized"   // token missing or bad
+	CodeTokenExpired Code = "token_expired"  // fatal: the token has expired and was not refreshed
 	CodeNameTaken    Code = "name_taken"     // guest name in use or belonging to a known user
 	CodeDenied       Code = "denied"         // policy or a plugin said no
 	CodePolicyError  Code = "policy_error"   // policy could not decide; denied
@@ -98,11 +99,14 @@ const (
 // same command cannot help.
 type Error struct {
 	Code    Code
-	Text    string        // one safe sentence: what happened, why, what to do
-	Reasons []Reason      // the rules behind a denial
-	Appeal  string        // what the command appeal takes, where the denial may be appealed
-	Retry   time.Duration // when trying again may help; <0: at once, with backoff
-	Cause   error         // for the log only, never sent
+	Text    string   // one safe sentence: what happened, why, what to do
+	Reasons []Reason // the rules behind a denial
+	Appeal  string   // what the command appeal takes, where the denial may be appealed
+	// Decision names the policy's decision in the decision log, where the policy
+	// said no: what a person tells an operator who asks why.
+	Decision string
+	Retry    time.Duration // when trying again may help; <0: at once, with backoff
+	Cause    error         // for the log only, never sent
 }
 
 // Error implements error for logs; it names the cause.

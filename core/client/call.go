@@ -102,6 +102,8 @@ func replyTo(ev any) (id string, room chat.RoomID, fail *chat.Error) {
 		return e.ID, e.Room, nil
 	case *wire.ReviewEvent:
 		return e.ID, e.Room, nil
+	case *wire.RefreshedEvent:
+		return e.ID, "", nil
 	case *wire.ErrorEvent:
 		return e.ID, e.Room, errorOf(e)
 	}
@@ -109,7 +111,7 @@ func replyTo(ev any) (id string, room chat.RoomID, fail *chat.Error) {
 }
 
 func errorOf(e *wire.ErrorEvent) *chat.Error {
-	out := &chat.Error{Code: e.Code, Text: e.Text, Reasons: e.Reasons, Appeal: e.Appeal}
+	out := &chat.Error{Code: e.Code, Text: e.Text, Reasons: e.Reasons, Appeal: e.Appeal, Decision: e.Decision}
 	if e.Retryable {
 		out.Retry = time.Duration(e.RetryAfterMS) * time.Millisecond
 		if out.Retry == 0 {

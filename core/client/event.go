@@ -24,7 +24,7 @@ func decode(frame []byte) (any, error) {
 	}
 	var ev any
 	switch t {
-	case wire.Type(journal.KindMessage), wire.Type(journal.KindSettings), wire.Type(journal.KindRole), wire.Type(journal.KindBan):
+	case wire.Type(journal.KindMessage), wire.Type(journal.KindSettings), wire.Type(journal.KindRole), wire.Type(journal.KindBan), wire.Type(journal.KindKick):
 		ev = new(wire.EntryEvent)
 	case wire.Ack:
 		ev = new(wire.AckEvent)
@@ -48,6 +48,8 @@ func decode(frame []byte) (any, error) {
 		ev = new(wire.ReviewEvent)
 	case wire.Left:
 		ev = new(wire.LeftEvent)
+	case wire.Refreshed:
+		ev = new(wire.RefreshedEvent)
 	case wire.Welcome:
 		ev = new(wire.WelcomeEvent)
 	case wire.Close:

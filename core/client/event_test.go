@@ -16,6 +16,11 @@ func TestDecode(t *testing.T) {
 		{"type last", `{"seq":3,"type":"reset"}`, &wire.ResetEvent{Type: "reset", Seq: 3}},
 		{"escaped type", `{"type":"\u0070ing","ts":1}`, &wire.PingEvent{Type: "ping", TS: 1}},
 		{"left", `{"type":"left"}`, &wire.LeftEvent{Type: "left"}},
+		{"put out", `{"type":"left","room":"r","code":"banned","text":"spam","by":"mia","until_ts":7}`,
+			&wire.LeftEvent{Type: "left", Room: "r", Code: "banned", Text: "spam", By: "mia", UntilTS: 7}},
+		{"kick", `{"type":"kick","room":"r","seq":4,"id":"i","ts":5,"changes":[{"key":"role/bob"}]}`,
+			&wire.EntryEvent{Type: "kick", Room: "r", Seq: 4, ID: "i", TS: 5, Changes: []wire.ChangeEvent{{Key: "role/bob"}}}},
+		{"refreshed", `{"type":"refreshed","id":"3","expires_ts":9}`, &wire.RefreshedEvent{Type: "refreshed", ID: "3", ExpiresTS: 9}},
 		{"unknown", `{"type":"dance","x":1}`, &UnknownEvent{Type: "dance", Raw: []byte(`{"type":"dance","x":1}`)}},
 		{"unknown and broken", `{"type":"dance",`, nil},
 		{"not JSON", `hello`, nil},
@@ -34,6 +39,9 @@ func TestDecode(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"type":"message","room":"r","seq":3,"id":"i","ts":5}`))
+	f.Add([]byte(`{"type":"left","room":"r","code":"denied","reasons":[{"code":"c"}],"until_ts":-1}`))
+	f.Add([]byte(`{"type":"kick","changes":[{"key":"role/bob","value":null},{"key":7}]}`))
+	f.Add([]byte(`{"type":"refreshed","roles":null,"expires_ts":1e99}`))
 	f.Add([]byte(`{"type":"x`))
 	f.Add([]byte(`{"type":"\u0070ing"}`))
 	f.Add([]byte(``))

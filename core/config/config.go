@@ -142,6 +142,36 @@ type Decisions struct {
 type Policy struct {
 	Dir string `yaml:"dir" zero:"not used" doc:"Folder with Rego files, reloaded when one changes."`
 	Git Git    `yaml:"git" doc:"A Git repository that is polled for new rules."`
+
+	AllowOnError []string `yaml:"allow_on_error" check:"action" zero:"none" doc:"Actions that go ahead when the policy cannot decide about them (an error, no answer, a malformed one). All others are refused then. Each time is logged as an error."`
+
+	Log    DecisionLog `yaml:"log" doc:"What is remembered of the policy's decisions: every refusal, and a sample of what was allowed. Kept on the node that decided."`
+	Replay Replay      `yaml:"replay" doc:"Recorded decisions that a new revision is asked before it goes live, so that what it changes is known."`
+	Guard  Guard       `yaml:"guard" doc:"Bounds on what a new revision may change. One beyond them is refused until an operator accepts it by name (platform policy accept)."`
+}
+
+// DecisionLog configures what is remembered of decisions.
+type DecisionLog struct {
+	Entries   int           `yaml:"entries" min:"16" max:"1048576" doc:"Decisions in memory, about 1 KiB each."`
+	MaxBytes  Size          `yaml:"max_bytes" min:"1MiB" max:"1TiB" zero:"memory only" doc:"Size of the files in data_dir/policy-log together; the oldest makes way."`
+	Retention time.Duration `yaml:"retention" min:"1m" max:"8760h" zero:"until max_bytes" doc:"Age at which a file is removed."`
+	Sample    []string      `yaml:"sample" check:"sample" zero:"refusals alone" doc:"Which share of the allowed decisions is recorded, by action; * is every other action. 0 records none of that action."`
+	PerMinute int           `yaml:"per_minute" min:"0" zero:"none" doc:"Allowed decisions of each action that are recorded each minute before the share counts."`
+	Mask      []string      `yaml:"mask" check:"field" zero:"nothing" doc:"Fields of the input that are left out of the records of a policy that does not read them."`
+	MaskRead  bool          `yaml:"mask_read" doc:"Leave them out even where the policy reads them. Such a record is marked and is never replayed."`
+}
+
+// Replay configures the preview of a new revision.
+type Replay struct {
+	Entries int           `yaml:"entries" min:"0" max:"100000" zero:"no replay" doc:"Newest recorded decisions that are replayed."`
+	Time    time.Duration `yaml:"time" min:"10ms" max:"1m" doc:"Time for it; what does not fit is left out and counted."`
+}
+
+// Guard configures what a new revision may change.
+type Guard struct {
+	MaxChanged int      `yaml:"max_changed" min:"0" zero:"no bound" doc:"Replayed decisions whose answer may change."`
+	MaxShare   int      `yaml:"max_share" min:"0" max:"100" zero:"no bound" doc:"Share of the replayed decisions whose answer may change, in percent. It counts from 20 replayed decisions on."`
+	Keep       []string `yaml:"keep" check:"keep" zero:"nobody" doc:"Operators who must not be locked out: who, the action and maybe the room. What they may do under the policy in use they must still be allowed."`
 }
 
 // Git names a policy repository.
@@ -292,7 +322,12 @@ func Defaults() Config {
 			Keep: "flagged", Retention: 72 * time.Hour, MaxBytes: 256 << 20,
 			Decisions: Decisions{Keep: true, Retention: 7 * 24 * time.Hour, MaxBytes: 128 << 20},
 		},
-		Policy: Policy{Git: Git{Ref: "main", Interval: 4 * time.Second}},
+		Policy: Policy{
+			Git:    Git{Ref: "main", Interval: 4 * time.Second},
+			Log:    DecisionLog{Entries: 4096, MaxBytes: 64 << 20, Retention: 7 * 24 * time.Hour, Sample: []string{"*=0.01"}, PerMinute: 60},
+			Replay: Replay{Entries: 1000, Time: 2 * time.Second},
+			Guard:  Guard{Keep: []string{"role:admin connect", "role:admin room.join", "role:admin moderate.review", "role:admin admin.write"}},
+		},
 		Journal: Journal{
 			RetentionEntries: 100_000,
 			NonceWindow:      10 * time.Minute, // longer than any client keeps resending

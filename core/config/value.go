@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"parley/core/chat"
+	"parley/core/gate"
 	"parley/core/spelling"
 	"parley/core/state"
 )
@@ -183,7 +184,11 @@ var checks = map[string]struct {
 	"envname":  {"the name of a variable", checkEnvName},
 	"gitref":   {"a branch or tag name", checkGitRef},
 	"cidr":     {"a network or an address, such as 10.0.0.0/8", checkNetwork},
+	"action":   {"an action the policy is asked about, such as typing; see docs/policy.md", checkAction},
 	"ed25519":  {"32 bytes in base64", checkEd25519},
+	"sample":   {"ACTION=SHARE with a share from 0 to 1, such as message.send=0.01 or *=0.1", checkSample},
+	"field":    {"a field of the input, such as subject.id", checkField},
+	"keep":     {"role:NAME ACTION [ROOM] or user:NAME ACTION [ROOM], such as role:admin moderate.review", checkKeep},
 	"room":     {"1 to 64 of a-z 0-9 - _ . : beginning with a letter or digit", checkRoom},
 	"title":    {fmt.Sprintf("at most %d bytes of text", state.MaxTitleBytes), checkTitle},
 }
@@ -196,6 +201,16 @@ func checkNetwork(s string) error {
 		return errors.New("is no network")
 	}
 	return nil
+}
+
+func checkAction(s string) error {
+	if slices.Contains(gate.Actions(), s) {
+		return nil
+	}
+	if near := spelling.Nearest(s, gate.Actions()); near != "" {
+		return fmt.Errorf("is no action of the policy; did you mean %q?", near)
+	}
+	return errors.New("is no action of the policy")
 }
 
 func checkEd25519(s string) error {
@@ -299,6 +314,39 @@ func checkGitRef(s string) error {
 func checkRoom(s string) error {
 	if !chat.ValidRoom(chat.RoomID(s)) {
 		return errors.New("is not a room name")
+	}
+	return nil
+}
+
+func checkSample(s string) error {
+	action, share, ok := strings.Cut(s, "=")
+	if !ok || action == "" {
+		return errors.New("has no action and share")
+	}
+	if f, err := strconv.ParseFloat(share, 64); err != nil || !(f >= 0 && f <= 1) {
+		return errors.New("has no share from 0 to 1")
+	}
+	return nil
+}
+
+// checkField knows the form alone; the decision log knows the names.
+func checkField(s string) error {
+	if group, name, ok := strings.Cut(s, "."); !ok || group == "" || name == "" || strings.ContainsAny(s, " \"'") {
+		return errors.New("is no field of an input")
+	}
+	return nil
+}
+
+func checkKeep(s string) error {
+	words := strings.Fields(s)
+	if len(words) < 2 || len(words) > 3 {
+		return errors.New("is not who, an action and maybe a room")
+	}
+	if what, name, _ := strings.Cut(words[0], ":"); name == "" || what != "role" && what != "user" {
+		return errors.New("does not begin with role:NAME or user:NAME")
+	}
+	if len(words) == 3 {
+		return checkRoom(words[2])
 	}
 	return nil
 }

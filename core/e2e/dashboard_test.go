@@ -122,11 +122,11 @@ type dashboard struct {
 	}
 }
 
-// TestTheDashboardShowsSomething runs every query of the dashboard in deploy
-// against a real Prometheus that scrapes a real server with traffic.
-func TestTheDashboardShowsSomething(t *testing.T) {
-	t.Parallel()
-	b, err := os.ReadFile("../../deploy/grafana/parley-plugins.json")
+// queriesOf returns every query of a dashboard in deploy/grafana, by what asks
+// for it.
+func queriesOf(t *testing.T, name string) map[string]string {
+	t.Helper()
+	b, err := os.ReadFile("../../deploy/grafana/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,14 @@ func TestTheDashboardShowsSomething(t *testing.T) {
 			queries[fmt.Sprintf("panel %q, query %d", p.Title, i+1)] = strings.NewReplacer("$plugin", ".*", "$__rate_interval", "10s").Replace(target.Expr)
 		}
 	}
+	return queries
+}
 
+// TestTheDashboardShowsSomething runs every query of the dashboard in deploy
+// against a real Prometheus that scrapes a real server with traffic.
+func TestTheDashboardShowsSomething(t *testing.T) {
+	t.Parallel()
+	queries := queriesOf(t, "parley-plugins.json")
 	dir := t.TempDir()
 	n := startNode(t, unlimited(settings{"plugins.dir": dir}))
 	n.drop(dir, constantModule(abi.Flag, "v1"), map[string]any{"version": "1"})
@@ -177,6 +184,31 @@ func TestTheDashboardShowsSomething(t *testing.T) {
 		await(t, name+": "+expr, func() bool {
 			ann.says("lobby", "a fine day")
 			ann.says("lobby", "well darn it")
+			return prom.query(expr) > 0
+		})
+	}
+	n.stop()
+}
+
+// TestThePolicyDashboardShowsSomething does the same with the policy's, over
+// two commits.
+func TestThePolicyDashboardShowsSomething(t *testing.T) {
+	t.Parallel()
+	r := newRepo(t)
+	r.commit(map[string]string{"parley.rego": openRules})
+	n := startNode(t, unlimited(settings{"policy.git.url": r.dir, "policy.git.interval": "1s"}))
+	prom := scrape(t, n)
+	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	ann.enters("lobby")
+	ann.says("lobby", "a fine day")
+	now := r.commit(map[string]string{"parley.rego": quietRules})
+	await(t, "the second commit is live", func() bool {
+		return strings.Contains(status[policyStatus](n, "/v1/policy/status").Revision, now)
+	})
+	for name, expr := range queriesOf(t, "parley-policy.json") {
+		await(t, name+": "+expr, func() bool {
+			ann.says("kitchen", "louder here")
+			_, _ = ann.Send(within(t), "lobby", client.NewNonce(), "refused")
 			return prom.query(expr) > 0
 		})
 	}

@@ -206,7 +206,13 @@ func cleanEnv() []string {
 // configuration.
 func (n *node) platform(args ...string) (out string, code int) {
 	n.t.Helper()
-	cmd := exec.CommandContext(within(n.t), built.platform, append(args, "--config", n.config)...)
+	return n.bare(append(args, "--config", n.config)...)
+}
+
+// bare runs another command of the binary to its end.
+func (n *node) bare(args ...string) (out string, code int) {
+	n.t.Helper()
+	cmd := exec.CommandContext(within(n.t), built.platform, args...)
 	cmd.Env = cleanEnv()
 	b, err := cmd.CombinedOutput()
 	var ended *exec.ExitError

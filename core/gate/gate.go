@@ -11,26 +11,17 @@ package gate
 
 import "parley/core/chat"
 
-// The actions a policy is asked about. A policy must treat an action it does
-// not know as it treats any other: its default decides.
-const (
-	Connect     = "connect"
-	RoomCreate  = "room.create"
-	RoomJoin    = "room.join"
-	HistoryRead = "history.read"
-	MembersRead = "members.read"
-	MessageSend = "message.send"
-	// ModerateReview: see the room's review queue, approve and reject.
-	ModerateReview = "moderate.review"
-)
-
 // Input is the question: may this subject do this action to this resource?
-// The words are those of the AuthZEN Authorization API 1.0.
+// The words are those of the AuthZEN Authorization API 1.0; target is ours.
 type Input struct {
 	Subject  Subject  `json:"subject"`
 	Action   Action   `json:"action"`
 	Resource Resource `json:"resource"`
+	Target   Target   `json:"target"`
 	Context  Context  `json:"context"`
+	// Message names the message in question where it has an id. It is for the
+	// decision log and no part of the question: no policy sees it.
+	Message chat.MessageID `json:"-"`
 }
 
 // Subject is who asks.
@@ -45,9 +36,33 @@ type Subject struct {
 	Muted    bool   `json:"muted"`     // muted in the room at this moment
 }
 
-// Action is what is asked for.
+// Action is what is asked for. Beyond the name its fields are zero, and
+// Changes [], unless the comment names the action.
 type Action struct {
-	Name string `json:"name"` // one of the constants above
+	Name string `json:"name"` // one of the constants of this package
+
+	Role       string   `json:"role"`        // member.role: the role to be given; "" takes the present one away
+	Changes    []string `json:"changes"`     // room.configure: what it changes, sorted, of "mode", "slow_mode", "title", "visibility"
+	Mode       string   `json:"mode"`        // room.configure: the mode afterwards
+	Visibility string   `json:"visibility"`  // room.configure: the visibility afterwards
+	SlowModeS  int      `json:"slow_mode_s"` // room.configure: the slow mode afterwards
+	Seconds    int      `json:"seconds"`     // member.ban, member.mute: for how long; 0 for good
+	Lift       bool     `json:"lift"`        // member.ban, member.mute: it is to be lifted
+}
+
+// Target is the person something is done to: who is invited, given a role,
+// kicked, banned, muted or written to, or who wrote the message in question.
+// It is zero for other actions.
+type Target struct {
+	// Type is "user" for a name that a verified token has had here, "guest" for
+	// any other.
+	Type string `json:"type"`
+	ID   string `json:"id"`
+	Self bool   `json:"self"` // the subject itself
+
+	RoomRole string `json:"room_role"` // as of Subject
+	Banned   bool   `json:"banned"`
+	Muted    bool   `json:"muted"`
 }
 
 // Resource is what it would be done to.
@@ -78,10 +93,14 @@ type Decision struct {
 	Revision string
 	// Failed says that the policy could not decide (undefined, error,
 	// malformed, timeout). Allow is then false and the one Reason has code
-	// "policy_error".
+	// "policy_error", unless the operator has let the action through for this
+	// case (policy.allow_on_error).
 	Failed bool
 	// Cached says that the answer came from the decision cache.
 	Cached bool
+	// ID names the decision in the decision log; "" where it was not recorded,
+	// which an allowed one need not be.
+	ID string
 }
 
 // Obligations are conditions under which an allowed action goes ahead. A nil

@@ -29,6 +29,7 @@ const (
 	KindSettings Kind = "settings" // the room's settings changed (also its first entry)
 	KindRole     Kind = "role"     // a user's role in the room changed
 	KindBan      Kind = "ban"      // a user was banned, muted, or freed of either
+	KindKick     Kind = "kick"     // a user was put out of the room; the change takes their role, Text is the reason
 )
 
 // Entry is one record of a room's log. It is immutable once appended.

@@ -25,6 +25,9 @@
 // name (another epoch) is a new generation of the room: its members are reset
 // to its top.
 //
+// A kick or a ban ends a person's cursors at its seq, whoever serves them; the
+// memberships end a moment later (cut.go).
+//
 // All bytes to one connection go through its Peer, under its lock; the
 // connection's reader goroutine uses Peer.Reply for answers.
 //

@@ -79,6 +79,7 @@ func (p *Peer) nextToDrain() (buf []byte, behind *Member, done bool) {
 		m := p.members[p.turn%len(p.members)]
 		arena = arena[:0]
 		o := m.room.collect(m, p.form, &arena)
+		m.clip(&o, p.form, &arena)
 		if o.behind {
 			behind = m
 			continue
@@ -174,6 +175,9 @@ func (p *Peer) catchUp(ctx context.Context, m *Member) error {
 		m.next++
 		if es[i].Seq > m.past {
 			m.mark += uint64(f.Len())
+		}
+		if m.puts(&es[i]) {
+			break
 		}
 	}
 	return nil

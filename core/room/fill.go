@@ -150,6 +150,7 @@ func (r *Room) skip(ctx context.Context, at sight, to uint64) (moved bool, err e
 	}
 	r.ring.restart(to)
 	r.st.Store(st) // of the top: folding the entries up to there once more ends in the same
+	r.renewedLocked()
 	r.hub.log.Error("room goes on behind entries that cannot be read", slog.String("room", string(r.id)), slog.Uint64("after", at.Seq), slog.Uint64("to", to))
 	return false, nil
 }

@@ -274,8 +274,8 @@ func (l *listener) step(ctx context.Context, tr *truth, rng *rand.Rand) error {
 		l.sink.mu.Lock()
 		l.since[ask] = since
 		l.sink.mu.Unlock()
-		m, err := l.hub.Join(ctx, id, l.peer, since, func(r *Room, i JoinInfo) wire.Frame {
-			return wire.Encode(wire.JoinedEvent{Type: wire.Joined, ID: ask, Room: id, Epoch: i.Position.Epoch, Seq: i.Position.Seq, LastID: i.Position.ID, Recovered: i.Recovered})
+		m, err := l.hub.Join(ctx, id, l.peer, since, func(r *Room, i JoinInfo) (wire.Frame, error) {
+			return wire.Encode(wire.JoinedEvent{Type: wire.Joined, ID: ask, Room: id, Epoch: i.Position.Epoch, Seq: i.Position.Seq, LastID: i.Position.ID, Recovered: i.Recovered}), nil
 		})
 		if err != nil {
 			return fmt.Errorf("join: %w", err)

@@ -32,15 +32,16 @@ type Stats struct {
 
 // Hub holds the loaded rooms and the shards that serve their members.
 type Hub struct {
-	cfg     Config
-	journal journal.Journal
-	log     *slog.Logger
-	shards  []*shard
-	stats   Stats
-	ctx     context.Context // ends when Run is asked to stop
-	stop    context.CancelFunc
-	nextID  atomic.Uint32 // spreads peers over shards
-	hints   hints
+	cfg      Config
+	journal  journal.Journal
+	log      *slog.Logger
+	shards   []*shard
+	stats    Stats
+	ctx      context.Context // ends when Run is asked to stop
+	stop     context.CancelFunc
+	nextID   atomic.Uint32 // spreads peers over shards
+	hints    hints
+	onChange func(*Room, Change) // see OnChange
 
 	mu     sync.Mutex
 	rooms  map[chat.RoomID]*Room
@@ -215,7 +216,8 @@ func (h *Hub) siftLocked(now time.Time) (out []*Room) {
 
 // Join makes the peer a member of the room, after since if it is given.
 // joined builds the reply, which reaches the peer before any entry does.
-func (h *Hub) Join(ctx context.Context, id chat.RoomID, p *Peer, since *journal.Position, joined func(*Room, JoinInfo) wire.Frame) (*Member, error) {
+// An error of joined ends the join and is returned.
+func (h *Hub) Join(ctx context.Context, id chat.RoomID, p *Peer, since *journal.Position, joined func(*Room, JoinInfo) (wire.Frame, error)) (*Member, error) {
 	for range 4 {
 		r, err := h.Room(ctx, id)
 		if err != nil {
@@ -275,6 +277,7 @@ func (h *Hub) sweep(now time.Time) {
 		}
 		r.mu.Lock()
 		r.expireEphemeralLocked(now)
+		r.forgetCutsLocked(now)
 		r.mu.Unlock()
 		if r.refs.Load() > 0 || now.UnixMilli()-r.used.Load() < h.cfg.IdleTime.Milliseconds() {
 			continue

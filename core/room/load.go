@@ -58,6 +58,9 @@ func (r *Room) reload(ctx context.Context, was sight) (took bool, err error) {
 		r.putLocked(&es[i])
 	}
 	r.st.Store(st) // that of the top, so the entries must not be folded again
+	if r.loaded {
+		r.renewedLocked()
+	}
 	r.loaded = true
 	r.forgetStaleLocked()
 	r.drainPendingLocked()

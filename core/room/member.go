@@ -14,6 +14,9 @@ type Member struct {
 	peer *Peer
 	slot int // index in the shard's list; owned by the shard, -1 outside
 
+	born    uint64 // the room's top when it joined, in generation bornGen; never changed
+	bornGen uint32
+
 	// Guarded by peer.mu.
 	next uint64 // the seq it is owed next
 	gen  uint32 // the room's generation that next belongs to
@@ -33,7 +36,7 @@ type JoinInfo struct {
 	Asked     bool             // since was given
 }
 
-func (r *Room) join(ctx context.Context, p *Peer, since *journal.Position, joined func(*Room, JoinInfo) wire.Frame) (*Member, error) {
+func (r *Room) join(ctx context.Context, p *Peer, since *journal.Position, joined func(*Room, JoinInfo) (wire.Frame, error)) (*Member, error) {
 	if since != nil && r.ahead(since) { // another node may have shown it
 		if err := r.fillOnce(ctx); err != nil {
 			return nil, unavailable(err)
@@ -47,14 +50,19 @@ func (r *Room) join(ctx context.Context, p *Peer, since *journal.Position, joine
 	}
 	r.refs.Add(1)
 	info := JoinInfo{Position: r.positionLocked(), Asked: since != nil}
-	m := &Member{room: r, peer: p, slot: -1, gen: r.generation, next: r.ring.head + 1, eph: r.ephHead, mark: r.grown, past: r.ring.head}
+	m := &Member{room: r, peer: p, slot: -1, gen: r.generation, next: r.ring.head + 1, eph: r.ephHead, mark: r.grown, past: r.ring.head,
+		born: r.ring.head, bornGen: r.generation}
 	if known && since.Epoch == r.epoch && since.Seq <= r.ring.head {
 		info.Recovered = true
 		m.next = since.Seq + 1
 	}
 	r.mu.Unlock()
 
-	if err := p.admit(m, joined(r, info)); err != nil {
+	reply, err := joined(r, info)
+	if err == nil {
+		err = p.admit(m, reply)
+	}
+	if err != nil {
 		r.refs.Add(-1)
 		return nil, err
 	}
@@ -96,8 +104,8 @@ func (r *Room) provable(ctx context.Context, since *journal.Position) bool {
 }
 
 // Leave ends the membership: no frame of the room follows. It may be called
-// twice.
-func (m *Member) Leave() {
+// twice, and from several goroutines; one call reports true.
+func (m *Member) Leave() (ended bool) {
 	m.peer.mu.Lock()
 	gone := m.gone
 	m.gone = true
@@ -106,6 +114,7 @@ func (m *Member) Leave() {
 	if !gone {
 		m.peer.shard.post(op{member: m})
 	}
+	return !gone
 }
 
 // owed is what a member is to be sent.

@@ -37,6 +37,7 @@ type Peer struct {
 	shard *shard
 	sock  Socket
 	form  wire.Form
+	user  chat.UserID // set before the first join, see Name
 
 	// Owned by the shard's goroutine.
 	pass uint64
@@ -273,6 +274,7 @@ func (p *Peer) flush(s *shard) {
 			break
 		}
 		o := s.collect(m, p.form)
+		m.clip(&o, p.form, &s.arena)
 		behind = behind || o.behind || o.more
 		m.take(&o)
 		switch {

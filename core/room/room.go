@@ -42,6 +42,9 @@ type Room struct {
 	used   atomic.Int64  // Unix ms of the last use, for the sweep
 	st     atomic.Pointer[state.Room]
 
+	cutting atomic.Int32 // len(cuts)
+	telling atomic.Bool  // len(untold) > 0
+
 	mu     sync.Mutex
 	loaded bool
 	ring   ring
@@ -58,6 +61,9 @@ type Room struct {
 	ephHead    uint64                // how many there have ever been
 	ephAt      time.Time             // when a pass was last asked for them at once
 	spoke      map[chat.UserID]int64 // Unix ms of each user's last message
+	cuts       map[chat.UserID]cut   // where people were put out lately
+	untold     []Change              // not yet handed to Hub.onChange
+	teller     bool                  // somebody is handing them on
 }
 
 // early is an entry that arrived ahead of its turn.
@@ -210,6 +216,7 @@ func (r *Room) pushLocked(e *journal.Entry) {
 			r.hub.log.Error("entry's state change cannot be read; room keeps its state", slog.String("room", string(r.id)), slog.Uint64("seq", e.Seq), slog.Any("error", err))
 		}
 		r.st.Store(next)
+		r.noteLocked(e)
 	}
 }
 
@@ -297,6 +304,7 @@ func (r *Room) expireEphemeralLocked(now time.Time) {
 // wake queues the room at every shard that has members of it. The queued flag
 // of an empty shard is cleared by its pass, which costs nothing else.
 func (r *Room) wake() {
+	r.tell()
 	if r.refs.Load() == 0 {
 		return
 	}

@@ -265,8 +265,8 @@ func (w *world) joinPeer(id chat.RoomID, p *Peer, since *journal.Position) *Memb
 	return m
 }
 
-func joinedFrame(r *Room, i JoinInfo) wire.Frame {
-	return wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: r.ID(), Epoch: i.Position.Epoch, Seq: i.Position.Seq, LastID: i.Position.ID, Recovered: i.Recovered})
+func joinedFrame(r *Room, i JoinInfo) (wire.Frame, error) {
+	return wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: r.ID(), Epoch: i.Position.Epoch, Seq: i.Position.Seq, LastID: i.Position.ID, Recovered: i.Recovered}), nil
 }
 
 func small(c *Config) { c.RingEntries = 8 }

@@ -98,7 +98,7 @@ func (x *Session) appeal(ctx context.Context, c *wire.Command) error {
 	}
 	f := floor{turns: x.srv.turns, turn: turn{x.who.User, r.ID()}}
 	defer f.end()
-	_, now, err := x.speak(ctx, r, &f, len(d.entry.Text))
+	_, now, err := x.speak(ctx, r, &f, d.entry.ID, len(d.entry.Text))
 	if err != nil {
 		undo()
 		return err

@@ -26,6 +26,8 @@ type sink struct {
 	broken bool          // every write fails
 	ended  bool          // Shutdown
 	cut    bool          // Abort
+
+	onWrite func([]byte) // sees what is written, before it is taken; set before there are writers
 }
 
 func newSink() *sink {
@@ -35,6 +37,9 @@ func newSink() *sink {
 }
 
 func (s *sink) TryWrite(p []byte) (int, error) {
+	if s.onWrite != nil {
+		s.onWrite(p)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -113,6 +118,8 @@ type event struct {
 	ReviewID                                                                                                    string `json:"review_id"`
 	Appeal, By, Record                                                                                          any
 	All                                                                                                         bool
+	ExpiresTS                                                                                                   int64 `json:"expires_ts"`
+	UntilTS                                                                                                     int64 `json:"until_ts"`
 	Limits                                                                                                      map[string]int
 }
 

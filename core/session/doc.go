@@ -9,4 +9,8 @@
 // A send walks: table (state, rate) -> clean -> room -> gate -> plugins ->
 // journal -> ack. Before anything may refuse it, its nonce is looked up, so a
 // resend of a message that was posted is answered as it was the first time.
+//
+// A command that runs a room walks: room -> its turn -> gate -> journal -> ack;
+// what it does to people is done by its entry, on every node. Who has joined a
+// room is asked about again whenever the policy may think otherwise (reask.go).
 package session

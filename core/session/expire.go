@@ -15,21 +15,20 @@ import (
 // expireBatch is how many overdue reviews are asked for at a time.
 const expireBatch = 100
 
-// Run expires held messages that nobody has decided about within
+// expireUntil expires held messages that nobody has decided about within
 // Config.ReviewAge, until ctx ends. Every node of a cluster may do so: of those
 // that expire the same one counts.
-func (s *Server) Run(ctx context.Context) error {
+func (s *Server) expireUntil(ctx context.Context) {
 	age := s.cfg.ReviewAge
 	if age <= 0 {
-		<-ctx.Done()
-		return nil
+		return
 	}
 	every := min(max(age/10, time.Second), time.Minute)
 	for {
 		wait := every - rand.N(every/4+1) // nodes that were started together spread out
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(wait):
 		}
 		if err := s.expire(ctx, time.Now().Add(-age)); err != nil && ctx.Err() == nil {

@@ -11,7 +11,7 @@ import (
 
 // question begins the input of a decision about this client.
 func (x *Session) question(action string) *gate.Input {
-	roles := x.who.Roles
+	roles := x.roles()
 	if roles == nil {
 		roles = []string{}
 	}
@@ -54,7 +54,7 @@ func slowWait(u chat.UserID, r *room.Room, seconds int, now time.Time) time.Dura
 
 // denied is the error of a decision against the client.
 func denied(d gate.Decision) *chat.Error {
-	e := &chat.Error{Code: chat.CodeDenied, Text: "the rules of this server do not allow this", Reasons: d.Reasons}
+	e := &chat.Error{Code: chat.CodeDenied, Text: "the rules of this server do not allow this", Reasons: d.Reasons, Decision: d.ID}
 	if d.Failed {
 		e.Code, e.Text, e.Retry = chat.CodePolicyError, "the rules of this server could not decide, so this was refused; the operators can see why", 5*time.Second
 		return e

@@ -32,15 +32,14 @@ func (x *Session) hello(ctx context.Context, c *wire.Command) error {
 		return x.refuse(c, e, code)
 	}
 	x.device, x.id = c.Device, newID()
+	x.peer.Name(x.who.User)
+	x.renew(x.who)
 	x.greeted.Store(true)
-	if !x.who.Expires.IsZero() {
-		x.expiry = time.AfterFunc(time.Until(x.who.Expires), x.expire)
-	}
 	s.d.Log.Debug("session began", slog.String("session", x.id), slog.String("user", string(x.who.User)),
 		slog.String("transport", x.transport), slog.String("device", x.device))
 	err = x.peer.Reply(wire.Encode(wire.WelcomeEvent{
 		Type: wire.Welcome, ID: c.ID, Protocol: 1,
-		User: x.who.User, Class: x.who.Class, Roles: x.who.Roles, Session: x.id, Secret: secret,
+		User: x.who.User, Class: x.who.Class, Roles: x.who.Roles, Session: x.id, Secret: secret, ExpiresTS: expiresTS(x.proof.Load()),
 		HeartbeatMS: s.cfg.Heartbeat.Milliseconds(), ReconnectJitterMS: s.cfg.ReconnectJitter.Milliseconds(),
 		Limits: wire.Limits{FrameBytes: s.cfg.FrameBytes, TextBytes: s.cfg.TextBytes, CommandsPerSecond: s.cfg.CommandsPerSecond,
 			RoomsPerConnection: s.cfg.RoomsPerConnection, HistoryEntries: s.cfg.HistoryEntries},
@@ -62,24 +61,37 @@ func (x *Session) prove(c *wire.Command) (secret string, err error) {
 		x.who, x.release = chat.Identity{User: name, Class: chat.ClassGuest}, release
 		return resume, nil
 	}
-	who, err := x.srv.d.Auth.Token(c.Token)
+	x.who, err = x.verify(c.Token)
+	return "", err
+}
+
+// verify returns whom a token speaks for.
+func (x *Session) verify(token string) (chat.Identity, error) {
+	who, err := x.srv.d.Auth.Token(token)
 	if err != nil {
-		return "", err
+		return chat.Identity{}, err
 	}
 	who.Roles = slices.Compact(slices.Sorted(slices.Values(who.Roles)))
 	if !who.Expires.IsZero() {
 		who.Expires = who.Expires.Add(expiryLeeway)
 	}
-	x.who = who
-	return "", nil
+	return who, nil
+}
+
+// mayConnect asks the policy about the connection.
+func (x *Session) mayConnect(ctx context.Context) *chat.Error {
+	in := x.question(gate.Connect)
+	in.Resource = gate.Resource{Type: "server", Exists: true}
+	if d := x.srv.d.Gate.Decide(ctx, in); !d.Allow {
+		return denied(d)
+	}
+	return nil
 }
 
 // enter asks the policy about the connection and counts it for its user.
 func (x *Session) enter(ctx context.Context) (*chat.Error, wire.CloseCode) {
-	in := x.question(gate.Connect)
-	in.Resource = gate.Resource{Type: "server", Exists: true}
-	if d := x.srv.d.Gate.Decide(ctx, in); !d.Allow {
-		return denied(d), wire.CloseDenied
+	if e := x.mayConnect(ctx); e != nil {
+		return e, wire.CloseDenied
 	}
 	if !x.srv.countUser(x.who.User) {
 		return &chat.Error{Code: chat.CodeTooManyConns, Text: "you have as many connections as are allowed; close one first", Retry: 10 * time.Second}, wire.CloseTooMany
@@ -104,9 +116,6 @@ func (x *Session) refuse(c *wire.Command, e *chat.Error, code wire.CloseCode) er
 	x.close(code, string(e.Code))
 	return errTold
 }
-
-// expire ends the connection of an identity whose proof has ended.
-func (x *Session) expire() { x.close(wire.CloseUnauthorized, "token expired") }
 
 // ping answers the client's own ping.
 func (x *Session) ping(_ context.Context, c *wire.Command) error {

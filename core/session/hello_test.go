@@ -138,7 +138,8 @@ func TestATokenEndsWhileItsClientIsConnected(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		c.checkClosed(4001, false) // it only listens, and is told all the same
+		c.checkClosed(4002, false) // it only listens, and is told all the same
+		checkError(t, c.await("why", func(e event) bool { return e.Type == "error" }), chat.CodeTokenExpired)
 		c.end()
 	})
 }
@@ -147,9 +148,9 @@ func TestAnExpiredTokenIsNoticedByTheNextCommandToo(t *testing.T) {
 	w := newWorld(t, nil)
 	c := w.user("mia")
 	defer c.end()
-	c.x.who.Expires = time.Now().Add(-time.Second) // as when the machine slept and the timer is late
-	checkError(t, c.do(`{"type":"send","room":"lobby","nonce":"n1","text":"hi"}`), chat.CodeUnauthorized)
-	c.checkClosed(4001, false)
+	c.x.proof.Store(&proof{expires: time.Now().Add(-time.Second)}) // as when the machine slept and the timer is late
+	checkError(t, c.do(`{"type":"send","room":"lobby","nonce":"n1","text":"hi"}`), chat.CodeTokenExpired)
+	c.checkClosed(4002, false)
 	if w.store.lookups.Load() != 0 {
 		t.Error("a nonce was looked up for somebody whose token had ended")
 	}

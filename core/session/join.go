@@ -34,9 +34,9 @@ func (x *Session) joinOne(ctx context.Context, c *wire.Command, since *journal.P
 	if limit := x.srv.cfg.RoomsPerConnection; limit > 0 && m == nil && x.peer.Rooms() >= limit {
 		return chat.Errorf(chat.CodeTooManyRooms, "this connection has joined %d rooms, as many as are allowed; leave one first", limit)
 	}
-	here := m != nil // counted as present
-	if here {        // joining again begins again, at since; an error means that one is not in the room
-		m.Leave()
+	here := false // counted as present
+	if m != nil { // joining again begins again, at since; an error means that one is not in the room
+		here = m.Leave()
 	}
 	err := x.follow(ctx, c, since, &here)
 	if err != nil && here {
@@ -52,16 +52,25 @@ func (x *Session) follow(ctx context.Context, c *wire.Command, since *journal.Po
 	if err != nil {
 		return err
 	}
-	d := x.srv.d.Gate.Decide(ctx, x.about(gate.RoomJoin, r, time.Now()))
-	if !d.Allow {
-		return denied(d)
+	a, err := x.admit(ctx, r)
+	if err != nil {
+		return err
 	}
-	if since != nil && !x.mayReplay(ctx, r, since.Seq, &d) {
+	if since != nil && !x.mayReplay(ctx, r, since.Seq, &a.decision) {
 		since = nil
 	}
 	present := x.srv.d.Presence
-	_, err = x.srv.d.Hub.Join(ctx, c.Room, x.peer, since, func(r *room.Room, info room.JoinInfo) wire.Frame {
-		set := r.State().Settings
+	m, err := x.srv.d.Hub.Join(ctx, c.Room, x.peer, since, func(r *room.Room, info room.JoinInfo) (wire.Frame, error) {
+		// From here on what puts the client out finds the membership; up to
+		// here it may have missed it.
+		if !a.stands(x, r) {
+			again, err := x.admit(ctx, r)
+			if err != nil {
+				return wire.Frame{}, err
+			}
+			a = again
+		}
+		set, role := r.State().Settings, r.State().Role(x.who.User)
 		count := present.Join(c.Room, x.who.User, r)
 		if *here { // for the second time
 			present.Leave(c.Room, x.who.User)
@@ -69,9 +78,12 @@ func (x *Session) follow(ctx context.Context, c *wire.Command, since *journal.Po
 		*here = true
 		return wire.Encode(wire.JoinedEvent{
 			Type: wire.Joined, ID: c.ID, Room: c.Room, Epoch: info.Position.Epoch, Seq: info.Position.Seq, LastID: info.Position.ID,
-			Recovered: info.Recovered, Title: set.Title, Mode: string(set.Mode), SlowModeS: set.SlowModeS, Count: count,
-		})
+			Recovered: info.Recovered, Title: set.Title, Mode: string(set.Mode), SlowModeS: set.SlowModeS, Role: string(role), Count: count,
+		}), nil
 	})
+	if err == nil && !a.stands(x, m.Room()) {
+		x.reask(m)
+	}
 	return err
 }
 
@@ -160,12 +172,14 @@ func (x *Session) leave(_ context.Context, c *wire.Command) error {
 }
 
 func (x *Session) quit(id chat.RoomID, m *room.Member) {
-	m.Leave()
+	ended := m.Leave()
 	if _, looks := x.looking[id]; looks {
 		delete(x.looking, id)
 		x.srv.reviewers.remove(id, x)
 	}
-	x.srv.d.Presence.Leave(id, x.who.User)
+	if ended { // and nobody was quicker
+		x.srv.d.Presence.Leave(id, x.who.User)
+	}
 }
 
 // members answers who is in the room.

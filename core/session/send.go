@@ -43,10 +43,20 @@ func (x *Session) count(r journal.Receipt) {
 	}
 }
 
-// unlessPosted stands before every refusal of a send: if the nonce is known,
-// the message was posted, and its receipt is the answer.
+// appends reports whether commands of the type append an entry, under the
+// nonce that they may carry.
+func appends(t wire.Type) bool {
+	switch t {
+	case wire.Send, wire.Configure, wire.SlowMode, wire.Role, wire.Kick, wire.Ban, wire.Unban, wire.Mute, wire.Unmute:
+		return true
+	}
+	return false
+}
+
+// unlessPosted stands before every refusal of a command that appends: if the
+// nonce is known, that was done, and its receipt is the answer.
 func (x *Session) unlessPosted(ctx context.Context, c *wire.Command, refusal error) error {
-	if c.Type != wire.Send || c.Nonce == "" || !x.greeted.Load() || errors.Is(refusal, errTold) || errors.Is(refusal, room.ErrClosed) {
+	if c.Nonce == "" || !appends(c.Type) || !x.greeted.Load() || errors.Is(refusal, errTold) || errors.Is(refusal, room.ErrClosed) {
 		return refusal
 	}
 	receipt, ok, err := x.srv.d.Journal.Lookup(ctx, c.Room, x.who.User, c.Nonce)
@@ -72,11 +82,12 @@ func (x *Session) post(ctx context.Context, c *wire.Command) (journal.Receipt, e
 	}
 	f := floor{turns: x.srv.turns, turn: turn{x.who.User, r.ID()}}
 	defer f.end()
-	d, now, err := x.speak(ctx, r, &f, len(text))
+	id := chat.MessageID(newID()) // before the policy is asked: the decision is found by it
+	d, now, err := x.speak(ctx, r, &f, id, len(text))
 	if err != nil {
 		return none, err
 	}
-	e := journal.Entry{ID: chat.MessageID(newID()), Kind: journal.KindMessage, From: x.who.User,
+	e := journal.Entry{ID: id, Kind: journal.KindMessage, From: x.who.User,
 		Time: now.UnixMilli(), Nonce: c.Nonce, Text: text, Outcome: chat.Accepted}
 	if e.Nonce == "" {
 		e.Nonce = string(e.ID) // nobody can resend it, and nothing else may have the same
@@ -127,10 +138,10 @@ func (f *floor) end() {
 	}
 }
 
-// speak asks whether the client may say a text of that many bytes in the room,
-// by the policy, slow mode and rates, and counts it. It returns the decision and
+// speak asks whether the client may say the message id, of that many bytes, in
+// the room, by the policy, slow mode and rates, and counts it. It returns the decision and
 // the moment it speaks of. f is ended by the caller, on an error too.
-func (x *Session) speak(ctx context.Context, r *room.Room, f *floor, bytes int) (gate.Decision, time.Time, error) {
+func (x *Session) speak(ctx context.Context, r *room.Room, f *floor, id chat.MessageID, bytes int) (gate.Decision, time.Time, error) {
 	if r.State().Settings.SlowModeS > 0 {
 		if err := f.take(ctx); err != nil {
 			return gate.Decision{}, time.Time{}, err
@@ -138,7 +149,7 @@ func (x *Session) speak(ctx context.Context, r *room.Room, f *floor, bytes int) 
 	}
 	now := time.Now()
 	in := x.about(gate.MessageSend, r, now)
-	in.Context.TextBytes = bytes
+	in.Context.TextBytes, in.Message = bytes, id
 	d := x.srv.d.Gate.Decide(ctx, in)
 	if !d.Allow {
 		e := denied(d)
@@ -184,7 +195,7 @@ type judged struct {
 
 // judge runs the plugins over the message e and keeps the evidence of it.
 func (x *Session) judge(ctx context.Context, r *room.Room, e *journal.Entry, d *gate.Decision) (judged, error) {
-	m := moderation.Message{Room: r.ID(), User: x.who.User, Roles: x.who.Roles, Kind: "message", Text: e.Text, TimeMS: e.Time}
+	m := moderation.Message{Room: r.ID(), User: x.who.User, Roles: x.roles(), Kind: "message", Text: e.Text, TimeMS: e.Time}
 	if role := r.State().Role(x.who.User); role != "" {
 		m.Roles = append(append([]string(nil), m.Roles...), string(role))
 	}

@@ -43,6 +43,9 @@ type Authenticator interface {
 	// connection until release is called. secret resumes an earlier name.
 	// evict is called when a token user claims the name.
 	Guest(wish, secret string, evict func()) (name chat.UserID, resume string, release func(), err error)
+	// Known reports whether a token was ever verified for the name, so that no
+	// guest can have it.
+	Known(chat.UserID) bool
 }
 
 // Config bounds what clients may ask for; 0 means no limit.
@@ -97,6 +100,7 @@ type Server struct {
 
 	worst pathsOnce
 
+	rules     atomic.Uint64 // how often the policy is known to have changed
 	appeals   appeals
 	reviewers reviewers
 
@@ -148,8 +152,18 @@ func New(cfg Config, d Deps) (*Server, error) {
 	}
 	if d.Hub != nil {
 		d.Hub.OnReview(s.reviewed)
+		d.Hub.OnChange(s.changed)
 	}
 	return s, nil
+}
+
+// Run does what sessions do not do by themselves, until ctx ends: it expires
+// held messages and asks about everybody again when the policy has changed.
+func (s *Server) Run(ctx context.Context) error {
+	var own sync.WaitGroup
+	own.Go(func() { s.expireUntil(ctx) })
+	defer own.Wait()
+	return s.followPolicy(ctx)
 }
 
 // Config returns the server's configuration.

@@ -32,6 +32,7 @@ type Session struct {
 	kernel    witness       // nil where the socket has none
 	found     atomic.Uint32 // dead, by the ladder or by the kernel
 	greeted   atomic.Bool
+	proof     atomic.Pointer[proof] // from hello on
 
 	busy sync.Mutex // held while a command is carried out
 
@@ -40,7 +41,7 @@ type Session struct {
 	pings   bucket
 	strikes int
 	id      string
-	who     chat.Identity
+	who     chat.Identity // as of hello; see proof for roles and end
 	device  string
 	release func()      // gives a guest's name back
 	expiry  *time.Timer // ends the connection with its token; nil = never
@@ -92,6 +93,16 @@ func init() { // the handlers refer to the table through the stats
 		wire.Reviews: {afterHello, one, true, true, (*Session).reviews},
 		wire.Review:  {afterHello, one, true, true, (*Session).review},
 		wire.Appeal:  {afterHello, one, true, true, (*Session).appeal},
+		wire.Refresh: {afterHello, one, true, false, (*Session).refresh},
+
+		wire.Configure: {afterHello, one, true, true, (*Session).configure},
+		wire.SlowMode:  {afterHello, one, true, true, (*Session).slowMode},
+		wire.Role:      {afterHello, one, true, true, (*Session).role},
+		wire.Kick:      {afterHello, one, true, true, (*Session).kick},
+		wire.Ban:       {afterHello, one, true, true, (*Session).restrain},
+		wire.Unban:     {afterHello, one, true, true, (*Session).restrain},
+		wire.Mute:      {afterHello, one, true, true, (*Session).restrain},
+		wire.Unmute:    {afterHello, one, true, true, (*Session).restrain},
 	}
 }
 
@@ -160,8 +171,8 @@ func (x *Session) strike(c *wire.Command, bad *chat.Error) {
 func (x *Session) allowed(c *wire.Command, row command) error {
 	greeted := x.greeted.Load()
 	now := time.Now()
-	if greeted && !x.who.Expires.IsZero() && now.After(x.who.Expires) {
-		return x.refuse(c, chat.Errorf(chat.CodeUnauthorized, "your token has expired; connect again with a new one"), wire.CloseUnauthorized)
+	if p := x.proof.Load(); greeted && !p.expires.IsZero() && now.After(p.expires) {
+		return x.refuse(c, expired(), wire.CloseExpired)
 	}
 	cost := row.cost(c)
 	if wait := x.rate.take(now, cost); wait > 0 {

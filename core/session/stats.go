@@ -17,6 +17,7 @@ type Stats struct {
 	Appeals  atomic.Uint64 // of them, appeals
 	Approved atomic.Uint64 // reviews decided here
 	Rejected atomic.Uint64
+	PutOut   atomic.Uint64 // memberships ended by a kick, a ban or the policy
 	Expired  atomic.Uint64
 	errors   map[chat.Code]*atomic.Uint64
 	commands map[wire.Type]*atomic.Uint64
@@ -24,7 +25,7 @@ type Stats struct {
 }
 
 var allCodes = []chat.Code{
-	chat.CodeBadRequest, chat.CodeUnknownType, chat.CodeBadState, chat.CodeUnauthorized, chat.CodeNameTaken,
+	chat.CodeBadRequest, chat.CodeUnknownType, chat.CodeBadState, chat.CodeUnauthorized, chat.CodeTokenExpired, chat.CodeNameTaken,
 	chat.CodeDenied, chat.CodePolicyError, chat.CodePluginError, chat.CodeNoRoom, chat.CodeNotMember,
 	chat.CodeTextTooLong, chat.CodeFrameTooBig, chat.CodeRateLimited, chat.CodeSlowMode, chat.CodeTooManyRooms,
 	chat.CodeTooManyConns, chat.CodeQueueFull, chat.CodeNoReview, chat.CodeNoAppeal, chat.CodeUnavailable, chat.CodeOverloaded, chat.CodeSlowConsumer, chat.CodeGoingAway, chat.CodeInternal,
@@ -32,7 +33,7 @@ var allCodes = []chat.Code{
 
 var allCloses = []wire.CloseCode{
 	wire.CloseNormal, wire.CloseProtocol, wire.CloseBinary, wire.CloseUTF8, wire.CloseTooBig, wire.CloseInternal,
-	wire.CloseRestart, wire.CloseUnauthorized, wire.CloseDenied, wire.CloseAbuse, wire.CloseHandshake,
+	wire.CloseRestart, wire.CloseUnauthorized, wire.CloseExpired, wire.CloseDenied, wire.CloseAbuse, wire.CloseHandshake,
 	wire.CloseSlow, wire.CloseNoPong, wire.CloseTooMany,
 }
 

@@ -23,6 +23,8 @@ import (
 	"parley/core/moderation"
 	"parley/core/presence"
 	"parley/core/room"
+	"parley/policy"
+	"parley/policy/rego"
 	"parley/sdk/abi"
 )
 
@@ -41,6 +43,9 @@ type world struct {
 	rules    atomic.Pointer[func(*gate.Input) gate.Decision]
 	judges   atomic.Pointer[[]moderation.Judge]
 	log      *logbook
+
+	mu      sync.Mutex
+	changed chan struct{} // see Changed; guarded by mu
 }
 
 // setup is what a test may change before the world is made.
@@ -68,7 +73,7 @@ func newWorld(t testing.TB, change func(*setup)) *world {
 	if change != nil {
 		change(&s)
 	}
-	w := &world{t: t, presence: presence.New(), log: new(logbook)}
+	w := &world{t: t, presence: presence.New(), log: new(logbook), changed: make(chan struct{})}
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	w.allow(nil)
 	w.judge()
@@ -86,7 +91,7 @@ func newWorld(t testing.TB, change func(*setup)) *world {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context) error{w.hub.Run, w.wheel.Run, w.presence.Run} {
+	for _, run := range []func(context.Context) error{w.hub.Run, w.wheel.Run, w.presence.Run, w.srv.followPolicy} {
 		running.Go(func() {
 			if err := run(ctx); err != nil {
 				t.Error(err)
@@ -120,6 +125,35 @@ func (w *world) allow(f func(*gate.Input) gate.Decision) {
 		f = func(*gate.Input) gate.Decision { return gate.Decision{Allow: true} }
 	}
 	w.rules.Store(&f)
+}
+
+// Changed tells of adopt.
+func (w *world) Changed() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.changed
+}
+
+// adopt is allow for rules that everybody who is somewhere is to be asked
+// about.
+func (w *world) adopt(f func(*gate.Input) gate.Decision) {
+	w.allow(f)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// law makes the default policy decide.
+func (w *world) law() {
+	w.t.Helper()
+	o := policy.Defaults()
+	o.EvalTimeout, o.TestTimeout = time.Minute, time.Minute
+	e, err := o.Compile(w.t.Context(), rego.Files(), rego.Revision)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.allow(func(in *gate.Input) gate.Decision { return e.Decide(context.Background(), in) })
 }
 
 // rule decides about one action and allows all others.
@@ -273,6 +307,8 @@ func (i *identities) Token(token string) (chat.Identity, error) {
 	}
 	return who, nil
 }
+
+func (i *identities) Known(u chat.UserID) bool { return i.known.Known(string(u)) }
 
 func (i *identities) Guest(wish, secret string, evict func()) (chat.UserID, string, func(), error) {
 	if i.guests == nil {

@@ -63,6 +63,7 @@ type Watcher struct {
 	cfg     Config
 	log     *slog.Logger
 	changed func(context.Context)
+	nudge   chan struct{} // one slot
 
 	// Owned by Run.
 	events  *fsnotify.Watcher // nil while polling
@@ -83,7 +84,16 @@ func New(cfg Config, log *slog.Logger, changed func(context.Context)) (*Watcher,
 		return nil, fmt.Errorf("watch %s: max files %d must be above zero", cfg.Dir, cfg.MaxFiles)
 	}
 	cfg.Dir = filepath.Clean(cfg.Dir)
-	return &Watcher{cfg: cfg, log: log, changed: changed}, nil
+	return &Watcher{cfg: cfg, log: log, changed: changed, nudge: make(chan struct{}, 1)}, nil
+}
+
+// Nudge has Run call back soon, whether anything has changed or not. Any
+// goroutine may call it.
+func (w *Watcher) Nudge() {
+	select {
+	case w.nudge <- struct{}{}:
+	default:
+	}
 }
 
 // Run watches until ctx ends and returns nil then. It calls back once at the
@@ -131,6 +141,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 				since = time.Now()
 			}
 			quiet.Reset(w.cfg.Quiet)
+		case <-w.nudge:
+			w.last = w.scan()
+			w.changed(ctx)
 		case <-quiet.C:
 			since = time.Time{}
 			w.last = w.scan()

@@ -14,7 +14,8 @@ const (
 	CloseTooBig       CloseCode = 1009 // a frame above limits.frame_bytes
 	CloseInternal     CloseCode = 1011 // a fault of the server
 	CloseRestart      CloseCode = 1012 // the node drains; reconnect after a random part of the announced jitter
-	CloseUnauthorized CloseCode = 4001 // token refused or expired: get a new one first
+	CloseUnauthorized CloseCode = 4001 // token refused: get a new one first
+	CloseExpired      CloseCode = 4002 // the token has expired and was not refreshed: get a new one first
 	CloseDenied       CloseCode = 4003 // policy refuses the connection
 	CloseAbuse        CloseCode = 4008 // too many malformed commands, or a flood of pings
 	CloseHandshake    CloseCode = 4009 // no hello in time

@@ -48,7 +48,7 @@ func decode(frame []byte, c *Command) *chat.Error {
 		if c.Type == "" {
 			return chat.Errorf(chat.CodeBadRequest, `the command has no "type"`)
 		}
-		return chat.Errorf(chat.CodeUnknownType, "there is no command %q; known are hello, join, leave, send, history, members, ping, pong, reviews, review, appeal", cut(string(c.Type), 32))
+		return chat.Errorf(chat.CodeUnknownType, "there is no command %q; known are hello, refresh, join, leave, send, history, members, ping, pong, reviews, review, appeal, configure, slow_mode, role, kick, ban, unban, mute, unmute", cut(string(c.Type), 32))
 	}
 	return check(c)
 }
@@ -94,6 +94,16 @@ var checks = map[Type]func(*Command) *chat.Error{
 	Reviews: checkRoom,
 	Review:  checkReview,
 	Appeal:  checkAppeal,
+	Refresh: checkRefresh,
+
+	Configure: checkConfigure,
+	SlowMode:  checkSlowMode,
+	Role:      checkRole,
+	Kick:      checkPerson,
+	Ban:       checkRestrain,
+	Unban:     checkPerson,
+	Mute:      checkRestrain,
+	Unmute:    checkPerson,
 }
 
 func checkHello(c *Command) *chat.Error {
@@ -160,11 +170,18 @@ func checkSend(c *Command) *chat.Error {
 	if err := checkRoom(c); err != nil {
 		return err
 	}
-	if c.Nonce != "" && !chat.ValidNonce(c.Nonce) {
-		return chat.Errorf(chat.CodeBadRequest, `"nonce" must be 1 to %d printable ASCII characters (a UUID is fine), new for each message and the same when you resend it`, chat.MaxNonce)
+	if err := checkNonce(c); err != nil {
+		return err
 	}
 	if c.Text == "" {
 		return chat.Errorf(chat.CodeBadRequest, `send needs a "text"`)
+	}
+	return nil
+}
+
+func checkNonce(c *Command) *chat.Error {
+	if c.Nonce != "" && !chat.ValidNonce(c.Nonce) {
+		return chat.Errorf(chat.CodeBadRequest, `"nonce" must be 1 to %d printable ASCII characters (a UUID is fine), new for each message and the same when you resend it`, chat.MaxNonce)
 	}
 	return nil
 }

@@ -121,7 +121,7 @@ func EventOf(room chat.RoomID, e *journal.Entry) EntryEvent {
 // ErrorOf is the event for an error; id and room echo the command.
 func ErrorOf(id string, room chat.RoomID, e *chat.Error) ErrorEvent {
 	ev := ErrorEvent{Type: Error, ID: id, Room: room, Code: e.Code, Text: e.Text,
-		Reasons: e.Reasons, Retryable: e.Retry != 0, Appeal: e.Appeal}
+		Reasons: e.Reasons, Retryable: e.Retry != 0, Appeal: e.Appeal, Decision: e.Decision}
 	if e.Retry > 0 {
 		ev.RetryAfterMS = (e.Retry + time.Millisecond - 1).Milliseconds() // rounded up: 0 would say nothing
 	}

@@ -45,6 +45,7 @@ var commandVectors = []struct{ name, about, frame string }{
 	{"join", "one room", `{"type":"join","id":"2","room":"lobby"}`},
 	{"join-since", "one room, resumed", `{"type":"join","id":"2","room":"lobby","since":{"epoch":"9f3c01d2","seq":40,"id":"0197c5f0-70aa-7b1c-8a2d-4c0e9f1b3a5d"}}`},
 	{"join-rooms", "many rooms, some resumed", `{"type":"join","id":"2","rooms":[{"room":"lobby","since":{"epoch":"9f3c01d2","seq":0}},{"room":"announcements"}]}`},
+	{"join-since-nothing", "no position: nothing is recovered", `{"type":"join","rooms":[{"room":"0","since":{}}]}`},
 	{"leave", "", `{"type":"leave","id":"3","room":"lobby"}`},
 	{"send", "", `{"type":"send","id":"4","room":"lobby","nonce":"` + goldenNonce + `","text":"hi"}`},
 	{"send-no-nonce", "the server makes a nonce up", `{"type":"send","room":"lobby","text":"hi"}`},
@@ -59,6 +60,19 @@ var commandVectors = []struct{ name, about, frame string }{
 	{"review-approve", "", `{"type":"review","id":"10","room":"lobby","review_id":"0197c5f0-8001-7d4c-ae5f-6c2a1b3d5e7f","action":"approve"}`},
 	{"review-reject", "", `{"type":"review","id":"10","room":"lobby","review_id":"0197c5f0-8001-7d4c-ae5f-6c2a1b3d5e7f","action":"reject","reason":"no addresses here, please"}`},
 	{"appeal", "", `{"type":"appeal","id":"11","room":"lobby","appeal":"K5J2XQWE3NNCTTDXZQ4WQFVBLA","reason":"it is the name of a town"}`},
+	{"refresh", "a new token of the same user", `{"type":"refresh","id":"12","token":"eyJhbGciOiJIUzI1NiJ9.e30.y"}`},
+	{"configure", "what is absent stays", `{"type":"configure","id":"13","room":"lobby","nonce":"c1","title":"The lobby","mode":"announce","visibility":"private","slow_mode_s":30}`},
+	{"configure-off", "the empty title and no slow mode", `{"type":"configure","room":"lobby","title":"","slow_mode_s":0}`},
+	{"slow-mode", "", `{"type":"slow_mode","id":"14","room":"lobby","seconds":30}`},
+	{"slow-mode-off", "", `{"type":"slow_mode","room":"lobby"}`},
+	{"role", "", `{"type":"role","id":"15","room":"lobby","user":"ann","role":"moderator"}`},
+	{"role-none", "takes the role away", `{"type":"role","room":"lobby","user":"Zoë","role":"none","reason":"thank you"}`},
+	{"kick", "", `{"type":"kick","id":"16","room":"lobby","user":"bob","reason":"please calm down"}`},
+	{"ban", "for good", `{"type":"ban","id":"17","room":"lobby","nonce":"b1","user":"bob"}`},
+	{"ban-hour", "for an hour", `{"type":"ban","room":"lobby","user":"bob","seconds":3600,"reason":"spam"}`},
+	{"unban", "", `{"type":"unban","id":"18","room":"lobby","user":"bob"}`},
+	{"mute", "", `{"type":"mute","id":"19","room":"lobby","user":"bob","seconds":600,"reason":"too many capitals"}`},
+	{"unmute", "", `{"type":"unmute","id":"20","room":"lobby","user":"bob"}`},
 	{"unknown-member", "ignored, so that newer clients may talk to older servers", `{"type":"leave","room":"lobby","colour":{"a":[1]}}`},
 
 	{"bad-empty", "no bytes at all", ``},
@@ -91,6 +105,22 @@ var commandVectors = []struct{ name, about, frame string }{
 	{"bad-review-action", "", `{"type":"review","id":"10","room":"lobby","review_id":"0197c5f0","action":"delete"}`},
 	{"bad-review-reason", "", `{"type":"review","id":"10","room":"lobby","review_id":"0197c5f0","action":"reject","reason":"` + strings.Repeat("x", 501) + `"}`},
 	{"bad-appeal", "", `{"type":"appeal","id":"11","room":"lobby"}`},
+	{"bad-refresh", "", `{"type":"refresh","id":"12"}`},
+	{"bad-refresh-long", "", `{"type":"refresh","token":"` + strings.Repeat("t", wire.MaxToken+1) + `"}`},
+	{"bad-configure-nothing", "", `{"type":"configure","id":"13","room":"lobby"}`},
+	{"bad-configure-title", "", `{"type":"configure","room":"lobby","title":"` + strings.Repeat("t", 201) + `"}`},
+	{"bad-configure-mode", "", `{"type":"configure","room":"lobby","mode":"loud"}`},
+	{"bad-configure-mode-empty", "what is empty is not absent", `{"type":"configure","room":"lobby","mode":"","slow_mode_s":0}`},
+	{"bad-configure-visibility", "", `{"type":"configure","room":"lobby","visibility":"secret"}`},
+	{"bad-configure-slow-mode", "", `{"type":"configure","room":"lobby","slow_mode_s":21601}`},
+	{"bad-configure-nonce", "", `{"type":"configure","room":"lobby","title":"x","nonce":"a b"}`},
+	{"bad-slow-mode", "", `{"type":"slow_mode","id":"14","room":"lobby","seconds":-1}`},
+	{"bad-role", "", `{"type":"role","id":"15","room":"lobby","user":"ann","role":"king"}`},
+	{"bad-role-nobody", "", `{"type":"role","room":"lobby","role":"owner"}`},
+	{"bad-kick-nobody", "", `{"type":"kick","id":"16","room":"lobby"}`},
+	{"bad-kick-name", "", `{"type":"kick","room":"lobby","user":"bob smith"}`},
+	{"bad-kick-reason", "", `{"type":"kick","room":"lobby","user":"bob","reason":"` + strings.Repeat("x", 501) + `"}`},
+	{"bad-ban-seconds", "", `{"type":"ban","room":"lobby","user":"bob","seconds":315360001}`},
 	{"bad-seq-negative", "", `{"type":"history","id":"5","room":"lobby","before":-1}`},
 }
 
@@ -133,12 +163,16 @@ func eventVectors() []struct {
 		Changes: []journal.Change{{Key: "role/ann", Value: []byte(`"moderator"`)}}}
 	unban := &journal.Entry{Seq: 3, ID: goldenID, Kind: journal.KindBan, From: "mia", Time: 1764000000000,
 		Changes: []journal.Change{{Key: "ban/bob"}}}
+	kick := &journal.Entry{Seq: 4, ID: goldenID, Kind: journal.KindKick, From: "mia", Time: 1764000000000, Text: "please calm down",
+		Changes: []journal.Change{{Key: "role/bob"}}}
 	reasons := []chat.Reason{{Code: "wordlist", Text: "a word on this server's list was masked", Source: "plugin:wordlist"}}
 	long := func(n int) *journal.Entry { e := *entry; e.Text = strings.Repeat("x", n); return &e }
 	denied := chat.Errorf(chat.CodeDenied, "the message was refused")
 	denied.Reasons = []chat.Reason{{Code: "announce_only", Text: "only moderators write in this room", Source: "policy"}}
 	appealable := *denied
 	appealable.Reasons, appealable.Appeal = reasons, "K5J2XQWE3NNCTTDXZQ4WQFVBLA"
+	recorded := *denied
+	recorded.Decision = "06h1f93qbr000001"
 	held := journal.Review{Entry: journal.Entry{ID: goldenID, Kind: journal.KindMessage, From: "ann", Time: 1764000000123, Nonce: goldenNonce,
 		Text: "write to ann@example.org", Outcome: chat.Held, Reasons: reasons}, Appeal: true, Record: strings.Repeat("0a", 32)}
 	rejected := held
@@ -157,9 +191,14 @@ func eventVectors() []struct {
 		{"welcome-guest", "", wire.Encode(wire.WelcomeEvent{Type: wire.Welcome, ID: "1", Protocol: 1, User: "ann", Class: chat.ClassGuest, Session: "0197c5f0a1b2", Secret: "q1l9sE0PZ2Yw", HeartbeatMS: 15000, ReconnectJitterMS: 5000, Limits: limits})},
 		{"welcome-user", "", wire.Encode(wire.WelcomeEvent{Type: wire.Welcome, Protocol: 1, User: "mia", Class: chat.ClassUser, Roles: []string{"moderator"}, Session: "0197c5f0a1b3", HeartbeatMS: 15000, ReconnectJitterMS: 5000})},
 		{"joined", "", wire.Encode(wire.JoinedEvent{Type: wire.Joined, ID: "2", Room: "lobby", Epoch: "9f3c01d2", Seq: 43, LastID: goldenID, Title: "Lobby", Mode: "open", Count: 3})},
-		{"joined-recovered", "", wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: "announcements", Epoch: "9f3c01d2", Seq: 43, LastID: goldenID, Recovered: true, Mode: "announce", SlowModeS: 30, Count: 1})},
+		{"joined-recovered", "", wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: "announcements", Epoch: "9f3c01d2", Seq: 43, LastID: goldenID, Recovered: true, Mode: "announce", SlowModeS: 30, Role: "moderator", Count: 1})},
 		{"joined-empty", "a room without entries", wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: "new", Epoch: "9f3c01d2", Mode: "open", Count: 1})},
+		{"welcome-expires", "the token ends", wire.Encode(wire.WelcomeEvent{Type: wire.Welcome, ID: "1", Protocol: 1, User: "mia", Class: chat.ClassUser, Session: "0197c5f0a1b3", ExpiresTS: 1764003600000, HeartbeatMS: 15000, ReconnectJitterMS: 5000})},
+		{"refreshed", "", wire.Encode(wire.RefreshedEvent{Type: wire.Refreshed, ID: "12", Roles: []string{"moderator"}, ExpiresTS: 1764003600000})},
 		{"left", "", wire.Encode(wire.LeftEvent{Type: wire.Left, ID: "3", Room: "lobby"})},
+		{"left-kicked", "", wire.Encode(wire.LeftEvent{Type: wire.Left, Room: "lobby", Code: "kicked", Text: "please calm down", By: "mia"})},
+		{"left-banned", "for a time", wire.Encode(wire.LeftEvent{Type: wire.Left, Room: "lobby", Code: "banned", Text: "spam", By: "mia", UntilTS: 1764003600000})},
+		{"left-denied", "the policy has changed, or what it reads", wire.Encode(wire.LeftEvent{Type: wire.Left, Room: "lobby", Code: "denied", Text: "This room is private.", Reasons: []chat.Reason{{Code: "private_room", Text: "This room is private.", Source: "policy"}}})},
 		{"ack", "", wire.EncodeAck("4", "lobby", &journal.Receipt{Epoch: "9f3c01d2", Seq: 43, ID: goldenID, Outcome: chat.Accepted})},
 		{"ack-no-id", "", wire.EncodeAck("", "lobby", &journal.Receipt{Epoch: "9f3c01d2", Seq: 43, ID: goldenID, Outcome: chat.Redacted})},
 		{"ack-redacted", "", wire.EncodeAck("4", "lobby", &journal.Receipt{Epoch: "9f3c01d2", Seq: 43, ID: goldenID, Outcome: chat.Redacted, Reasons: reasons})},
@@ -173,6 +212,7 @@ func eventVectors() []struct {
 		{"review-expired", "nobody decided", wire.Encode(wire.ReviewEvent{Type: wire.Review, Room: "lobby", ReviewItem: wire.ItemOf(&expired, false)})},
 		{"review-approved", "the answer to the moderator", wire.Encode(wire.ReviewEvent{Type: wire.Review, ID: "10", Room: "lobby", ReviewItem: wire.ItemOf(&approved, true), Seq: 44})},
 		{"error-appeal", "it may be appealed", wire.Encode(wire.ErrorOf("4", "lobby", &appealable))},
+		{"error-decision", "a decision of the policy, which operators can look up", wire.Encode(wire.ErrorOf("5", "announcements", &recorded))},
 		{"error-denied", "", wire.Encode(wire.ErrorOf("4", "announcements", denied))},
 		{"error-wait", "", wire.Encode(wire.ErrorOf("4", "lobby", &chat.Error{Code: chat.CodeSlowMode, Text: "this room takes one message in 30 s", Retry: 12_500_000_000}))},
 		{"error-retry", "at once, with backoff", wire.Encode(wire.ErrorOf("4", "lobby", &chat.Error{Code: chat.CodeUnavailable, Text: "the store does not answer", Retry: -1}))},
@@ -182,6 +222,7 @@ func eventVectors() []struct {
 		{"message-300", "a two-byte length (RFC 6455 §5.2)", wire.EncodeEntry("lobby", long(300))},
 		{"settings", "", wire.EncodeEntry("lobby", settings)},
 		{"role", "", wire.EncodeEntry("lobby", role)},
+		{"kick", "the change takes the role that they had", wire.EncodeEntry("lobby", kick)},
 		{"ban-lifted", "a change without a value deletes", wire.EncodeEntry("lobby", unban)},
 		{"history", "", wire.Encode(wire.HistoryEvent{Type: wire.History, ID: "5", Room: "lobby", Epoch: "9f3c01d2", Entries: []wire.EntryEvent{wire.EventOf("lobby", settings), wire.EventOf("lobby", entry)}, More: true})},
 		{"history-empty", "", wire.Encode(wire.HistoryEvent{Type: wire.History, Room: "lobby", Epoch: "9f3c01d2"})},

@@ -58,6 +58,24 @@ var commandShapes = map[wire.Type]shape{
 		fields: []string{"room", "review_id", "action", "reason"}, required: []string{"room", "review_id", "action"}},
 	wire.Appeal: {about: "Asks that a moderator looks at a message that was denied, once. Answered by ack.",
 		fields: []string{"room", "appeal", "reason"}, required: []string{"room", "appeal"}},
+	wire.Refresh: {about: "Puts a new token of the same user in place of the connection's. Answered by refreshed.",
+		fields: []string{"token"}, required: []string{"token"}},
+	wire.Configure: {about: "Changes a room's settings; what is absent stays. Answered by ack.",
+		fields: []string{"room", "nonce", "title", "mode", "visibility", "slow_mode_s"}, required: []string{"room"}},
+	wire.SlowMode: {about: "Sets the seconds between two messages of one user. Answered by ack.",
+		fields: []string{"room", "nonce", "seconds"}, required: []string{"room"}},
+	wire.Role: {about: "Gives a role in a room, or takes it away. Answered by ack.",
+		fields: []string{"room", "nonce", "user", "role", "reason"}, required: []string{"room", "user", "role"}},
+	wire.Kick: {about: "Puts a person out of a room, who loses their role in it. Answered by ack.",
+		fields: []string{"room", "nonce", "user", "reason"}, required: []string{"room", "user"}},
+	wire.Ban: {about: "Puts a person out of a room and keeps them out. Answered by ack.",
+		fields: []string{"room", "nonce", "user", "seconds", "reason"}, required: []string{"room", "user"}},
+	wire.Unban: {about: "Lifts a ban. Answered by ack.",
+		fields: []string{"room", "nonce", "user", "reason"}, required: []string{"room", "user"}},
+	wire.Mute: {about: "Keeps a person from writing in a room. Answered by ack.",
+		fields: []string{"room", "nonce", "user", "seconds", "reason"}, required: []string{"room", "user"}},
+	wire.Unmute: {about: "Lifts a mute. Answered by ack.",
+		fields: []string{"room", "nonce", "user", "reason"}, required: []string{"room", "user"}},
 	wire.Ping: {about: "Asks for a pong.", fields: []string{"ts"}},
 	wire.Pong: {about: "Answers a ping of the server.", fields: []string{"ts"}},
 }
@@ -69,9 +87,10 @@ var eventShapes = []struct {
 	value any
 }{
 	{[]string{"welcome"}, "Answers hello.", wire.WelcomeEvent{}},
+	{[]string{"refreshed"}, "Answers refresh.", wire.RefreshedEvent{}},
 	{[]string{"joined"}, "Answers join, once for each room.", wire.JoinedEvent{}},
-	{[]string{"left"}, "Answers leave, or tells that the server removed the connection from the room.", wire.LeftEvent{}},
-	{[]string{"ack"}, "Answers send: the message is durable.", wire.AckEvent{}},
+	{[]string{"left"}, "Answers leave, or tells that the connection was put out of the room, and why.", wire.LeftEvent{}},
+	{[]string{"ack"}, "Answers send, appeal and what runs a room: the message or the change is durable.", wire.AckEvent{}},
 	{[]string{"error"}, "Refuses a command, or says why the connection is about to be closed.", wire.ErrorEvent{}},
 	{entryKinds, "One entry of a room's log.", wire.EntryEvent{}},
 	{[]string{"history"}, "Answers history.", wire.HistoryEvent{}},
@@ -84,7 +103,7 @@ var eventShapes = []struct {
 	{[]string{"close"}, "The last line of a TCP connection.", wire.CloseEvent{}},
 }
 
-var entryKinds = []string{"message", "settings", "role", "ban"}
+var entryKinds = []string{"message", "settings", "role", "ban", "kick"}
 
 // buildSchema makes the schema of protocol v1. The published one allows
 // members it does not know, as the protocol does; the strict one is for tests,
@@ -132,6 +151,10 @@ func commandSchema(r *jsonschema.Reflector, t wire.Type, sh shape) *jsonschema.S
 	}
 	setType(s, []string{string(t)})
 	s.Required = append([]string{"type"}, sh.required...)
+	anyPosition(s)
+	if rooms, ok := s.Properties.Get("rooms"); ok {
+		anyPosition(rooms.Items)
+	}
 	if text, ok := s.Properties.Get("text"); ok {
 		text.MinLength = new(uint64(1))
 	}
@@ -142,6 +165,14 @@ func commandSchema(r *jsonschema.Reflector, t wire.Type, sh shape) *jsonschema.S
 		s.Not = &jsonschema.Schema{Required: sh.notBoth}
 	}
 	return s
+}
+
+// anyPosition lets since lack members: what is no position of this server's is
+// taken, and nothing is recovered from it.
+func anyPosition(s *jsonschema.Schema) {
+	if since, ok := s.Properties.Get("since"); ok {
+		since.Required = nil
+	}
 }
 
 func setType(s *jsonschema.Schema, types []string) {
@@ -260,6 +291,21 @@ func TestSchemaRefuses(t *testing.T) {
 				t.Errorf("schema accepts %s", tc.text)
 			}
 		})
+	}
+}
+
+// TestBoundsAreThoseOfState holds what this package repeats to core/state.
+func TestBoundsAreThoseOfState(t *testing.T) {
+	var modes []string
+	for _, m := range state.Modes {
+		modes = append(modes, string(m))
+	}
+	if !slices.Equal(wire.Modes, modes) || !slices.Equal(wire.Visibilities, []string{string(state.Public), string(state.Private)}) ||
+		!slices.Equal(wire.Roles, []string{string(state.RoleOwner), string(state.RoleModerator), string(state.RoleMember), wire.NoRole}) {
+		t.Error("the words are not those of core/state")
+	}
+	if wire.MaxSlowModeS != state.MaxSlowModeS || wire.MaxTitle != state.MaxTitleBytes {
+		t.Error("the bounds are not those of core/state")
 	}
 }
 

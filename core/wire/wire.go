@@ -32,20 +32,35 @@ const (
 	Reviews Type = "reviews"
 	Review  Type = "review"
 	Appeal  Type = "appeal"
+	Refresh Type = "refresh"
+)
+
+// The commands that run a room; the answer to each is an ack. The entries that
+// role, kick, ban and mute append have the types "role", "kick" and "ban".
+const (
+	Configure Type = "configure"
+	SlowMode  Type = "slow_mode"
+	Role      Type = "role"
+	Kick      Type = "kick"
+	Ban       Type = "ban"
+	Unban     Type = "unban"
+	Mute      Type = "mute"
+	Unmute    Type = "unmute"
 )
 
 // The events a server sends besides "history", "members", "ping", "pong",
 // "reviews" and "review".
 // Entries of a room's log use their journal.Kind as type.
 const (
-	Welcome  Type = "welcome"
-	Joined   Type = "joined"
-	Left     Type = "left"
-	Ack      Type = "ack"
-	Error    Type = "error"
-	Presence Type = "presence"
-	Reset    Type = "reset"
-	Close    Type = "close" // TCP only: what a WebSocket close frame says
+	Welcome   Type = "welcome"
+	Refreshed Type = "refreshed"
+	Joined    Type = "joined"
+	Left      Type = "left"
+	Ack       Type = "ack"
+	Error     Type = "error"
+	Presence  Type = "presence"
+	Reset     Type = "reset"
+	Close     Type = "close" // TCP only: what a WebSocket close frame says
 )
 
 // Bounds of a command that no configuration changes.
@@ -61,21 +76,21 @@ const (
 // Command is any command of protocol v1: the union of all fields. Which ones
 // a type needs is in docs/protocol.md and checked by Decode.
 type Command struct {
-	Type Type   `json:"type" jsonschema:"enum=hello,enum=join,enum=leave,enum=send,enum=history,enum=members,enum=ping,enum=pong,enum=reviews,enum=review,enum=appeal"`
+	Type Type   `json:"type" jsonschema:"enum=hello,enum=join,enum=leave,enum=send,enum=history,enum=members,enum=ping,enum=pong,enum=reviews,enum=review,enum=appeal,enum=refresh,enum=configure,enum=slow_mode,enum=role,enum=kick,enum=ban,enum=unban,enum=mute,enum=unmute"`
 	ID   string `json:"id,omitempty" jsonschema:"maxLength=64,description=echoed by the reply"`
 
-	// hello
+	// hello; refresh: the token
 	Token  string  `json:"token,omitempty" jsonschema:"description=a JWT"`
 	Guest  *string `json:"guest,omitempty" jsonschema:"description=the wished guest name; empty lets the server choose"`
 	Secret string  `json:"secret,omitempty" jsonschema:"description=the resume secret of an earlier guest welcome"`
 	Device string  `json:"device,omitempty" jsonschema:"maxLength=128,description=client name and version"`
 
-	// join, leave, send, history, members, reviews, review, appeal
+	// all but hello, refresh, ping and pong
 	Room  chat.RoomID       `json:"room,omitempty"`
 	Since *journal.Position `json:"since,omitempty" jsonschema:"description=join: resume after this position"`
 	Rooms []JoinRoom        `json:"rooms,omitempty" jsonschema:"description=join: many rooms at once"`
 
-	// send
+	// send; nonce: the commands that run a room too
 	Nonce string `json:"nonce,omitempty" jsonschema:"maxLength=64"`
 	Text  string `json:"text,omitempty"`
 
@@ -87,8 +102,21 @@ type Command struct {
 	// review, appeal
 	ReviewID chat.MessageID `json:"review_id,omitempty" jsonschema:"maxLength=64"`
 	Action   string         `json:"action,omitempty" jsonschema:"enum=approve,enum=reject"`
-	Reason   string         `json:"reason,omitempty" jsonschema:"maxLength=500,description=what the author or the moderator is told"`
+	Reason   string         `json:"reason,omitempty" jsonschema:"maxLength=500,description=what the author, the moderator or the person is told"`
 	Appeal   string         `json:"appeal,omitempty" jsonschema:"maxLength=64,description=the appeal of the error denied"`
+
+	// configure: what is absent stays
+	Title      *string `json:"title,omitempty" jsonschema:"maxLength=200"`
+	Mode       *string `json:"mode,omitempty" jsonschema:"enum=open,enum=announce,enum=read-only,enum=archived"`
+	Visibility *string `json:"visibility,omitempty" jsonschema:"enum=public,enum=private"`
+	SlowModeS  *int    `json:"slow_mode_s,omitempty" jsonschema:"minimum=0,maximum=21600,description=seconds between two messages of one user; 0 is off"`
+
+	// role, kick, ban, unban, mute, unmute
+	User chat.UserID `json:"user,omitempty"`
+	Role string      `json:"role,omitempty" jsonschema:"enum=owner,enum=moderator,enum=member,enum=none"`
+
+	// slow_mode, ban, mute
+	Seconds int `json:"seconds,omitzero" jsonschema:"minimum=0,maximum=315360000,description=how long; 0 is for good and for slow_mode off"`
 
 	// ping, pong
 	TS int64 `json:"ts,omitzero" jsonschema:"description=echoed by the pong"`
@@ -109,7 +137,8 @@ type WelcomeEvent struct {
 	Class             chat.Class  `json:"class"`
 	Roles             []string    `json:"roles,omitempty"`
 	Session           string      `json:"session"`
-	Secret            string      `json:"secret,omitempty"` // guests: resume secret
+	Secret            string      `json:"secret,omitempty"`    // guests: resume secret
+	ExpiresTS         int64       `json:"expires_ts,omitzero"` // Unix ms at which the token ends; absent = never
 	HeartbeatMS       int64       `json:"heartbeat_ms"`
 	ReconnectJitterMS int64       `json:"reconnect_jitter_ms"`
 	Limits            Limits      `json:"limits"`
@@ -137,17 +166,25 @@ type JoinedEvent struct {
 	Title     string         `json:"title,omitempty"`
 	Mode      string         `json:"mode"`
 	SlowModeS int            `json:"slow_mode_s,omitzero"`
-	Count     int            `json:"count"` // members here now, this connection included
+	Role      string         `json:"role,omitempty"` // one's own in this room: owner, moderator or member
+	Count     int            `json:"count"`          // members here now, this connection included
 }
 
-// LeftEvent answers leave, and tells a member that it was made to leave.
+// LeftEvent answers leave, and tells a member that it was made to leave: then
+// it has a code and a text and no id.
 type LeftEvent struct {
-	Type Type        `json:"type"`
-	ID   string      `json:"id,omitempty"`
-	Room chat.RoomID `json:"room"`
+	Type    Type          `json:"type"`
+	ID      string        `json:"id,omitempty"`
+	Room    chat.RoomID   `json:"room"`
+	Code    string        `json:"code,omitempty"` // kicked, banned, denied, policy_error
+	Text    string        `json:"text,omitempty"`
+	Reasons []chat.Reason `json:"reasons,omitempty"` // denied: the policy's
+	By      chat.UserID   `json:"by,omitempty"`      // kicked, banned: by whom
+	UntilTS int64         `json:"until_ts,omitzero"` // banned: Unix ms at which it ends; absent = never
 }
 
-// AckEvent answers send and appeal: the message is durable. One that is held
+// AckEvent answers send, appeal and the commands that run a room: the message,
+// or the entry that records the change, is durable. One that is held
 // for review, or was rejected there, has a review id and no seq.
 type AckEvent struct {
 	Type      Type           `json:"type"`
@@ -173,7 +210,8 @@ type ErrorEvent struct {
 	Reasons      []chat.Reason `json:"reasons,omitempty"`
 	Retryable    bool          `json:"retryable"`
 	RetryAfterMS int64         `json:"retry_after_ms,omitzero"`
-	Appeal       string        `json:"appeal,omitempty"` // what the command appeal takes
+	Appeal       string        `json:"appeal,omitempty"`   // what the command appeal takes
+	Decision     string        `json:"decision,omitempty"` // of the policy, for its operators to look up
 }
 
 // EntryEvent is one entry of a room's log: live, replayed, or inside history.

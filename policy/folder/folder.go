@@ -40,13 +40,15 @@ type Source struct {
 	watcher *watch.Watcher
 	seen    string // revision last applied or refused; owned by Load and Run
 	unread  string // last error of reading, so that it is reported once; the same owner
+
+	again chan struct{} // one slot: apply what is there though it was seen
 }
 
 // New returns a Source for dir.
 func New(dir string, hooks Hooks, log *slog.Logger) (*Source, error) {
 	cfg := watch.Defaults()
 	cfg.Dir, cfg.Tree = dir, true
-	s := &Source{dir: dir, hooks: hooks}
+	s := &Source{dir: dir, hooks: hooks, again: make(chan struct{}, 1)}
 	w, err := watch.New(cfg, log, s.changed)
 	if err != nil {
 		return nil, fmt.Errorf("policy folder: %w", err)
@@ -69,6 +71,15 @@ func (s *Source) Load(ctx context.Context) error {
 // Run follows the folder until ctx ends and returns nil then.
 func (s *Source) Run(ctx context.Context) error { return s.watcher.Run(ctx) }
 
+// Retry has the folder applied once more though nothing in it has changed.
+func (s *Source) Retry() {
+	select {
+	case s.again <- struct{}{}:
+	default:
+	}
+	s.watcher.Nudge()
+}
+
 // A folder is taken only when two readings, settle apart, agree: somebody may
 // be in the middle of writing it, and half a policy can be a valid one.
 const (
@@ -78,6 +89,11 @@ const (
 
 // changed is called when the folder may have changed.
 func (s *Source) changed(ctx context.Context) {
+	select {
+	case <-s.again:
+		s.seen = ""
+	default:
+	}
 	files, revision, err := s.settled(ctx)
 	switch {
 	case ctx.Err() != nil:

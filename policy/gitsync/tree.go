@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
@@ -59,7 +60,10 @@ func (w *walk) tree(t *object.Tree, at string, depth int) error {
 		if w.entries++; w.entries > maxEntries {
 			return policy.Problems{{Reason: fmt.Sprintf("the commit has more than %d files below the policy's folder; set policy.git.path to a folder of its own", maxEntries)}}
 		}
-		if len(e.Name) == 0 || e.Name[0] == '.' {
+		if trick(e.Name) {
+			return policy.Problems{{File: at, Reason: fmt.Sprintf("it has an entry named %.80q, which no file can have; git fsck tells more", e.Name)}}
+		}
+		if e.Name[0] == '.' {
 			continue
 		}
 		if len(at)+1+len(e.Name) > policy.MaxPathBytes {
@@ -70,6 +74,11 @@ func (w *walk) tree(t *object.Tree, at string, depth int) error {
 		}
 	}
 	return nil
+}
+
+// trick reports whether git itself would never write an entry of that name.
+func trick(name string) bool {
+	return name == "" || name == "." || name == ".." || strings.EqualFold(name, ".git") || strings.ContainsAny(name, "/\x00")
 }
 
 func (w *walk) entry(e *object.TreeEntry, p string, depth int) error {

@@ -47,21 +47,46 @@ moderator if input.subject.room_role in {"owner", "moderator"}
 # Someone the room knows: owner, moderator or member.
 insider if input.subject.room_role != ""
 
+# Who may act on whom in a room goes by rank: the higher on the lower. Global
+# moderators stand above a room's own people.
+ranks := {"owner": 3, "moderator": 2, "member": 1, "": 0}
+
+default rank := 0
+
+rank := 4 if global_moderator
+
+rank := ranks[input.subject.room_role] if not global_moderator
+
+outranks if rank > ranks[input.target.room_role]
+
 # --- Kinds of action ----------------------------------------------------------
 
 # Actions that let somebody see what is in a room.
 reading if input.action.name in {"room.join", "history.read", "members.read"}
 
 # Actions that add to a room.
-writing if input.action.name == "message.send"
+writing if input.action.name in {"message.send", "message.edit", "message.react", "typing"}
+
+# Actions on a message that is there already; the target is its author.
+revising if input.action.name in {"message.edit", "message.redact"}
 
 # Actions that need an existing room.
 entering if reading
 
 entering if writing
 
+entering if revising
+
 # Looking through the messages that plugins held, approving and rejecting them.
 reviewing if input.action.name == "moderate.review"
+
+# Acting on another person in the room; the target is that person.
+restraining if input.action.name in {"member.kick", "member.ban", "member.mute"}
+
+# Actions of those who run a room.
+managing if restraining
+
+managing if input.action.name in {"room.configure", "member.role"}
 
 # --- What is permitted --------------------------------------------------------
 
@@ -106,6 +131,85 @@ permitted if {
 	moderator
 }
 
+# Moderators kick, ban and mute those below them.
+permitted if {
+	restraining
+	moderator
+	outranks
+}
+
+# Owners and global moderators give any role to those below them.
+permitted if {
+	input.action.name == "member.role"
+	rank >= 3
+	outranks
+}
+
+# Moderators let people in as members, and take that back.
+permitted if {
+	input.action.name == "member.role"
+	rank == 2
+	outranks
+	input.action.role in {"", "member"}
+}
+
+# Whoever has a role may step down.
+permitted if {
+	input.action.name == "member.role"
+	input.target.self
+	ranks[input.action.role] < ranks[input.subject.room_role]
+}
+
+# Moderators set a room up. What decides who is in it, and whether it goes on,
+# is for owners and global moderators.
+permitted if {
+	input.action.name == "room.configure"
+	moderator
+	not owners_decide
+}
+
+permitted if {
+	input.action.name == "room.configure"
+	rank >= 3
+}
+
+owners_decide if "visibility" in input.action.changes
+
+owners_decide if {
+	"mode" in input.action.changes
+	"archived" in {input.action.mode, input.resource.mode}
+}
+
+# Into a public room everybody with an account may invite, into a private one
+# those it knows.
+permitted if {
+	input.action.name == "member.invite"
+	input.resource.visibility == "public"
+	input.subject.type == "user"
+}
+
+permitted if {
+	input.action.name == "member.invite"
+	insider
+}
+
+permitted if {
+	input.action.name == "member.invite"
+	global_moderator
+}
+
+# A talk between two is opened by people with an account.
+permitted if {
+	input.action.name == "direct.open"
+	input.subject.type == "user"
+}
+
+# The server itself is for its administrators.
+permitted if {
+	input.action.name in {"admin.read", "admin.write"}
+	"admin" in input.subject.roles
+}
+
 # --- Why something is refused -------------------------------------------------
 
 # Whatever is not permitted gets a reason too, so nobody faces a bare "no".
@@ -123,7 +227,87 @@ refusal contains {
 } if {
 	not entering
 	not reviewing
+	not managing
 	not permitted
+}
+
+refusal contains {
+	"code": "moderators_manage",
+	"text": "Only moderators of this room may do this.",
+} if {
+	managing
+	not moderator
+	not permitted
+}
+
+refusal contains {
+	"code": "owners_manage",
+	"text": "Only owners of this room may do this.",
+} if {
+	input.action.name == "room.configure"
+	moderator
+	not permitted
+}
+
+refusal contains {
+	"code": "outranked",
+	"text": "You may do this to those with a lower role than yours, and only up to your own.",
+} if {
+	input.action.name != "room.configure"
+	managing
+	moderator
+	not input.target.self
+	not permitted
+}
+
+refusal contains {
+	"code": "yourself",
+	"text": "You cannot do this to yourself.",
+} if {
+	managing
+	moderator
+	input.target.self
+	not permitted
+}
+
+# Nor does a moderator of the whole server, who outranks everybody here.
+refusal contains {
+	"code": "yourself",
+	"text": "You cannot do this to yourself.",
+} if {
+	restraining
+	input.target.self
+	permitted
+}
+
+# A guest's name is nobody's: the next one could come by it, and by the role.
+refusal contains {
+	"code": "needs_account",
+	"text": "Only people with an account who have been on this server can be given a role.",
+} if {
+	input.action.name == "member.role"
+	permitted
+	input.action.role != ""
+	input.target.type != "user"
+}
+
+# What somebody has written is changed by them alone.
+refusal contains {
+	"code": "not_author",
+	"text": "Only the author of a message may change it.",
+} if {
+	input.action.name == "message.edit"
+	not input.target.self
+}
+
+# It is taken back by its author, or away by a moderator.
+refusal contains {
+	"code": "not_author",
+	"text": "Only the author of a message and moderators may remove it.",
+} if {
+	input.action.name == "message.redact"
+	not input.target.self
+	not moderator
 }
 
 refusal contains {
@@ -142,6 +326,23 @@ refusal contains {
 	reviewing
 	input.subject.banned
 	not global_moderator
+}
+
+refusal contains {
+	"code": "banned",
+	"text": "You are banned from this room.",
+} if {
+	managing
+	input.subject.banned
+	not global_moderator
+}
+
+refusal contains {
+	"code": "banned",
+	"text": "You are banned from this room.",
+} if {
+	input.action.name == "member.invite"
+	input.subject.banned
 }
 
 # Banned people neither enter, nor read, nor write. Leaving is always possible.
@@ -173,6 +374,7 @@ refusal contains {
 	"text": "Only moderators write in this room. You can read everything here.",
 } if {
 	writing
+	input.action.name != "message.react"
 	announcing
 	not moderator
 }
@@ -212,7 +414,7 @@ refusal contains {
 	"code": "slow_mode",
 	"text": sprintf("Slow mode is on: please wait %d more %s before your next message.", [wait, unit]),
 } if {
-	writing
+	input.action.name == "message.send"
 	wait := input.context.slow_wait_s
 	wait > 0
 	not moderator

@@ -7,8 +7,9 @@ import data.parley
 # A guest writes into an open public room.
 ask := {
 	"subject": {"type": "guest", "id": "ann", "roles": [], "room_role": "", "banned": false, "muted": false},
-	"action": {"name": "message.send"},
+	"action": {"name": "message.send", "role": "", "changes": [], "mode": "", "visibility": "", "slow_mode_s": 0, "seconds": 0, "lift": false},
 	"resource": {"type": "room", "id": "lobby", "exists": true, "mode": "open", "visibility": "public", "slow_mode_s": 0},
+	"target": {"type": "", "id": "", "self": false, "room_role": "", "banned": false, "muted": false},
 	"context": {"transport": "ws", "network": "public", "text_bytes": 5, "slow_wait_s": 0},
 }
 
@@ -77,6 +78,170 @@ test_banned_moderator_does_not_review if {
 
 test_a_muted_moderator_reviews if {
 	allowed(also(also(review, "/subject/room_role", "moderator"), "/subject/muted", true))
+}
+
+# act(name, mine, theirs) is somebody with the role `mine` in the room doing
+# something to somebody with the role `theirs`.
+act(name, mine, theirs) := also(also(also(change("/action/name", name), "/subject/room_role", mine), "/target/room_role", theirs), "/target/type", "user")
+
+restraints := ["member.kick", "member.ban", "member.mute"]
+
+test_the_higher_restrain_the_lower if {
+	every action in restraints {
+		every theirs in ["", "member", "moderator"] {
+			allowed(act(action, "owner", theirs))
+		}
+		every theirs in ["", "member"] {
+			allowed(act(action, "moderator", theirs))
+		}
+		allowed(also(act(action, "", "owner"), "/subject/roles", ["moderator"]))
+		allowed(also(act(action, "moderator", ""), "/action/lift", true))
+	}
+}
+
+test_nobody_restrains_their_equals_or_betters if {
+	every action in restraints {
+		refused(act(action, "owner", "owner"), "outranked")
+		refused(act(action, "moderator", "moderator"), "outranked")
+		refused(act(action, "moderator", "owner"), "outranked")
+	}
+}
+
+test_only_moderators_restrain if {
+	every action in restraints {
+		every mine in ["", "member"] {
+			refused(act(action, mine, ""), "moderators_manage")
+		}
+	}
+}
+
+test_nobody_restrains_themselves if {
+	every action in restraints {
+		refused(also(act(action, "moderator", "moderator"), "/target/self", true), "yourself")
+		refused(also(also(act(action, "", ""), "/subject/roles", ["admin"]), "/target/self", true), "yourself")
+	}
+}
+
+test_who_is_banned_manages_nothing if {
+	every action in array.concat(restraints, ["member.role", "room.configure"]) {
+		refused(also(act(action, "owner", ""), "/subject/banned", true), "banned")
+	}
+	allowed(also(also(act("member.kick", "", ""), "/subject/roles", ["admin"]), "/subject/banned", true))
+}
+
+give(mine, theirs, role) := also(act("member.role", mine, theirs), "/action/role", role)
+
+test_owners_give_every_role_to_those_below if {
+	every role in ["owner", "moderator", "member", ""] {
+		every theirs in ["moderator", "member", ""] {
+			allowed(give("owner", theirs, role))
+		}
+	}
+	refused(give("owner", "owner", "member"), "outranked")
+	allowed(also(give("", "owner", "member"), "/subject/roles", ["admin"]))
+}
+
+test_moderators_give_membership_alone if {
+	allowed(give("moderator", "", "member"))
+	allowed(give("moderator", "member", ""))
+	refused(give("moderator", "member", "moderator"), "outranked")
+	refused(give("moderator", "moderator", ""), "outranked")
+	refused(give("moderator", "owner", ""), "outranked")
+}
+
+test_others_give_no_role if {
+	refused(give("member", "", "member"), "moderators_manage")
+	refused(give("", "", "owner"), "moderators_manage")
+}
+
+test_whoever_has_a_role_may_step_down if {
+	every mine in ["owner", "moderator", "member"] {
+		allowed(also(give(mine, mine, ""), "/target/self", true))
+	}
+	refused(also(give("moderator", "moderator", "owner"), "/target/self", true), "yourself")
+	refused(also(give("member", "member", "owner"), "/target/self", true), "moderators_manage")
+}
+
+test_guests_are_given_no_role if {
+	guest := also(give("owner", "", "member"), "/target/type", "guest")
+	refused(guest, "needs_account")
+	allowed(also(guest, "/action/role", "")) # and may lose one
+}
+
+configure(mine, changes) := also(also(change("/action/name", "room.configure"), "/subject/room_role", mine), "/action/changes", changes)
+
+test_moderators_configure if {
+	allowed(configure("moderator", ["slow_mode", "title"]))
+	allowed(also(configure("moderator", ["mode"]), "/action/mode", "announce"))
+	refused(configure("member", ["title"]), "moderators_manage")
+	refused(configure("", ["title"]), "moderators_manage")
+}
+
+test_owners_decide_who_is_in_and_whether_it_goes_on if {
+	archive := also(configure("moderator", ["mode"]), "/action/mode", "archived")
+	refused(configure("moderator", ["visibility"]), "owners_manage")
+	refused(archive, "owners_manage")
+	refused(also(also(archive, "/action/mode", "open"), "/resource/mode", "archived"), "owners_manage")
+	every doc in [configure("owner", ["visibility"]), also(archive, "/subject/room_role", "owner"), also(archive, "/subject/roles", ["moderator"])] {
+		allowed(doc)
+	}
+}
+
+by_author(action) := also(change("/action/name", action), "/target/self", true)
+
+test_authors_edit_their_messages if {
+	allowed(by_author("message.edit"))
+	refused(change("/action/name", "message.edit"), "not_author")
+	refused(also(change("/action/name", "message.edit"), "/subject/room_role", "owner"), "not_author")
+	refused(also(by_author("message.edit"), "/subject/muted", true), "muted")
+	refused(also(by_author("message.edit"), "/resource/mode", "archived"), "archived")
+	allowed(also(by_author("message.edit"), "/context/slow_wait_s", 5))
+}
+
+test_authors_and_moderators_redact if {
+	allowed(by_author("message.redact"))
+	allowed(also(by_author("message.redact"), "/subject/muted", true))
+	refused(change("/action/name", "message.redact"), "not_author")
+	allowed(also(change("/action/name", "message.redact"), "/subject/room_role", "moderator"))
+	refused(also(by_author("message.redact"), "/subject/banned", true), "banned")
+}
+
+test_reacting_is_for_readers_too if {
+	react := change("/action/name", "message.react")
+	allowed(also(react, "/resource/mode", "announce"))
+	refused(also(react, "/resource/mode", "read-only"), "read_only")
+	refused(also(react, "/subject/muted", true), "muted")
+	refused(also(react, "/resource/visibility", "private"), "private_room")
+}
+
+test_typing_is_for_those_who_may_write if {
+	typing := change("/action/name", "typing")
+	allowed(also(typing, "/context/slow_wait_s", 5))
+	refused(also(typing, "/resource/mode", "announce"), "moderators_write")
+	refused(also(typing, "/subject/muted", true), "muted")
+}
+
+test_who_invites if {
+	invite := also(change("/action/name", "member.invite"), "/subject/type", "user")
+	allowed(invite)
+	refused(also(invite, "/subject/type", "guest"), "not_allowed")
+	refused(also(invite, "/resource/visibility", "private"), "not_allowed")
+	allowed(also(also(invite, "/resource/visibility", "private"), "/subject/room_role", "member"))
+	allowed(also(also(invite, "/resource/visibility", "private"), "/subject/roles", ["moderator"]))
+	refused(also(invite, "/subject/banned", true), "banned")
+}
+
+test_people_with_an_account_open_direct_rooms if {
+	refused(change("/action/name", "direct.open"), "not_allowed")
+	allowed(also(change("/action/name", "direct.open"), "/subject/type", "user"))
+}
+
+test_administrators_run_the_server if {
+	every action in ["admin.read", "admin.write"] {
+		allowed(also(change("/action/name", action), "/subject/roles", ["admin"]))
+		refused(also(change("/action/name", action), "/subject/roles", ["moderator"]), "not_allowed")
+		refused(change("/action/name", action), "not_allowed")
+	}
 }
 
 test_unknown_action_is_refused if refused(change("/action/name", "server.stop"), "not_allowed")

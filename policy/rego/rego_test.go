@@ -10,6 +10,14 @@ import (
 	"parley/policy/rego"
 )
 
+// acts is somebody with the role mine doing something to one with theirs.
+func acts(action, mine, theirs string) func(*gate.Input) {
+	return func(in *gate.Input) {
+		in.Action.Name, in.Subject.RoomRole = action, mine
+		in.Target = gate.Target{Type: "user", ID: "bob", RoomRole: theirs}
+	}
+}
+
 // TestDefaultPolicy compiles the embedded files, which runs parley_test.rego,
 // and walks each rule once from the outside.
 func TestDefaultPolicy(t *testing.T) {
@@ -43,6 +51,22 @@ func TestDefaultPolicy(t *testing.T) {
 		{"banned", func(in *gate.Input) { in.Subject.Banned, in.Action.Name = true, gate.RoomJoin }, "banned"},
 		{"muted", func(in *gate.Input) { in.Subject.Muted = true }, "muted"},
 		{"slow mode", func(in *gate.Input) { in.Context.SlowWaitS = 4 }, "slow_mode"},
+		{"moderator kicks a member", acts(gate.MemberKick, "moderator", "member"), ""},
+		{"moderator kicks an owner", acts(gate.MemberKick, "moderator", "owner"), "outranked"},
+		{"owner bans a moderator", acts(gate.MemberBan, "owner", "moderator"), ""},
+		{"member mutes", acts(gate.MemberMute, "member", ""), "moderators_manage"},
+		{"owner makes an owner", func(in *gate.Input) { acts(gate.MemberRole, "owner", "")(in); in.Action.Role = "owner" }, ""},
+		{"owner makes a guest one", func(in *gate.Input) {
+			acts(gate.MemberRole, "owner", "")(in)
+			in.Action.Role, in.Target.Type = "owner", "guest"
+		}, "needs_account"},
+		{"moderator archives", func(in *gate.Input) {
+			acts(gate.RoomConfigure, "moderator", "")(in)
+			in.Action.Changes, in.Action.Mode = []string{"mode"}, "archived"
+		}, "owners_manage"},
+		{"another's message", func(in *gate.Input) { in.Action.Name = gate.MessageEdit }, "not_author"},
+		{"direct room of a guest", func(in *gate.Input) { in.Action.Name = gate.DirectOpen }, "not_allowed"},
+		{"admin API without the role", func(in *gate.Input) { in.Action.Name = gate.AdminWrite }, "not_allowed"},
 		{"another action", func(in *gate.Input) { in.Action.Name = "server.stop" }, "not_allowed"},
 	}
 	for _, tt := range tests {

@@ -21,7 +21,17 @@ func (s *Source) Pin(ctx context.Context, revision, by, reason string) error {
 	if s.git == nil {
 		return errNoGit
 	}
-	return s.git.Pin(ctx, gitsync.Pin{Revision: revision, By: by, Reason: reason})
+	// Who pins a commit by name means it: policy.guard must not stand in the way
+	// of going back.
+	name := gitsync.Revision(revision)
+	s.mu.Lock()
+	s.accepted[name] = by
+	s.mu.Unlock()
+	err := s.git.Pin(ctx, gitsync.Pin{Revision: revision, By: by, Reason: reason})
+	s.mu.Lock()
+	delete(s.accepted, name)
+	s.mu.Unlock()
+	return err
 }
 
 // Unpin follows the ref again.
@@ -66,12 +76,19 @@ func (s *Source) Fallback() Fallback {
 }
 
 // Notes says what an operator should know although decisions are made: that
-// something else decides than the repository holds, or that it does not answer.
+// something else decides than the repository holds, that it does not answer,
+// that a revision is refused, or that the cache gave a wrong answer.
 func (s *Source) Notes() (notes []string) {
-	if s.git == nil {
-		return nil
-	}
 	st := s.Status()
+	if st.CacheOff {
+		notes = append(notes, "the policy's cache is switched off: it gave an answer that the rules do not give")
+	}
+	if st.Refused != nil && (s.git == nil || st.Git.Commit != "") {
+		notes = append(notes, fmt.Sprintf("the newest policy was refused (%s); %s stays in use", st.Refused.Revision, st.Revision))
+	}
+	if s.git == nil {
+		return notes
+	}
 	switch fallback := s.Fallback(); {
 	case fallback == FromDefault:
 		notes = append(notes, "the built-in policy decides: the repository has given none that could be taken, and there is no last good one on disk")
@@ -79,9 +96,6 @@ func (s *Source) Notes() (notes []string) {
 		notes = append(notes, fmt.Sprintf("the last good policy on disk decides (%s): the repository has not answered since the start", st.Revision))
 	case st.Git.Error != "" && st.Git.ErrorSince != nil:
 		notes = append(notes, fmt.Sprintf("the policy repository has not answered since %s; %s stays in use", st.Git.ErrorSince.UTC().Format(time.RFC3339), st.Revision))
-	}
-	if st.Refused != nil && st.Git.Commit != "" {
-		notes = append(notes, fmt.Sprintf("the newest policy was refused (%s); %s stays in use", st.Refused.Revision, st.Revision))
 	}
 	return notes
 }

@@ -13,11 +13,16 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"parley/core/gate"
 	"parley/policy"
+	"parley/policy/decisionlog"
 	"parley/policy/folder"
 	"parley/policy/gitsync"
+	"parley/policy/preview"
 	"parley/policy/rego"
 )
 
@@ -26,11 +31,30 @@ type Config struct {
 	Dir     string         // policy.dir; "" for none
 	Git     gitsync.Config // policy.git; URL "" for none
 	Options policy.Options
+	// AllowOnError names the actions that go ahead when the policy cannot
+	// decide; see policy.Live.
+	AllowOnError []string
+	Trial        policy.Trial // how a policy that is not the built-in one is tried
+	// Decisions remembers what was decided; nil remembers nothing, and nothing
+	// can be replayed.
+	Decisions *decisionlog.Log
+	Replay    Replay
+	Guard     preview.Guard
+}
+
+// Replay bounds what a new revision is asked of what was recorded, before it
+// goes live.
+type Replay struct {
+	Entries int // newest records; 0 asks nothing
+	Time    time.Duration
 }
 
 // Defaults returns a Config for the built-in policy.
 func Defaults() Config {
-	return Config{Git: gitsync.Defaults(), Options: policy.Defaults()}
+	return Config{
+		Git: gitsync.Defaults(), Options: policy.Defaults(), Trial: policy.DefaultTrial(),
+		Replay: Replay{Entries: 1000, Time: 2 * time.Second}, // 0.2 s of topdown for both engines
+	}
 }
 
 // Source is the live policy and what feeds it. Make one with Open.
@@ -43,13 +67,19 @@ type Source struct {
 	dir  *folder.Source  // nil unless a folder feeds it
 
 	early string // revision refused before anything was live; used by Open alone
+
+	replayed, unequal atomic.Uint64 // records that their own revision was asked again; of them, answered otherwise
+
+	mu       sync.Mutex
+	report   *preview.Report   // of the newest revision that was looked at; guarded by mu
+	accepted map[string]string // revision -> by whom, until it is live; guarded by mu
 }
 
 // Open loads the first policy. A folder that cannot be taken is an error: the
 // operator is there to see it. A repository falls back to the last good policy
 // on disk, then to the built-in one, and says so in the log.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Source, err error) {
-	s := &Source{cfg: cfg, log: log}
+	s := &Source{cfg: cfg, log: log, accepted: map[string]string{}}
 	switch {
 	case cfg.Git.URL != "" && cfg.Dir != "":
 		return nil, errors.New("policy.dir and policy.git.url are both set; only one place can hold the rules")
@@ -62,6 +92,9 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Source, err err
 	}
 	if err != nil {
 		return nil, err
+	}
+	if missing := cfg.Guard.Missing(ctx, s.live.Engine()); len(missing) > 0 {
+		log.Warn("policy.guard.keep names what the policy in use does not allow, so it guards nothing there", "missing", missing)
 	}
 	return s, nil
 }
@@ -118,10 +151,14 @@ func (s *Source) openGit(ctx context.Context) (err error) {
 	return nil
 }
 
-// apply compiles and checks files and takes them live.
+// apply tries files, compares what they would change, and takes them live.
 func (s *Source) apply(ctx context.Context, files policy.Files, revision string) error {
-	e, err := s.cfg.Options.Compile(ctx, files, revision)
+	records := s.recent()
+	e, err := s.cfg.Trial.Build(ctx, s.cfg.Options, files, revision, samplesOf(records), s.log)
 	if err != nil {
+		return err
+	}
+	if err := s.judge(ctx, e, records); err != nil {
 		return err
 	}
 	s.take(e, s.name)
@@ -131,6 +168,10 @@ func (s *Source) apply(ctx context.Context, files policy.Files, revision string)
 func (s *Source) take(e *policy.Engine, from string) {
 	if s.live == nil { // still within Open: nobody else knows s
 		s.live = policy.NewLive(e, from, s.log)
+		s.live.AllowOnError(s.cfg.AllowOnError)
+		if s.cfg.Decisions != nil {
+			s.live.RecordTo(s.cfg.Decisions)
+		}
 		return
 	}
 	s.live.Swap(e, from)
@@ -161,6 +202,10 @@ func (s *Source) Decide(ctx context.Context, in *gate.Input) gate.Decision {
 	return s.live.Decide(ctx, in)
 }
 
+// Changed returns a channel that is closed when another policy has gone live
+// since the call.
+func (s *Source) Changed() <-chan struct{} { return s.live.Changed() }
+
 // Live returns the policy in use.
 func (s *Source) Live() *policy.Live { return s.live }
 
@@ -176,11 +221,26 @@ func (s *Source) Trigger() {
 type Status struct {
 	policy.Status
 	Git *gitsync.Status `json:"git,omitempty"`
+	// Preview is what the newest revision that passed its trial changes of the
+	// recorded decisions, whether it was taken or policy.guard refused it.
+	Preview *preview.Report    `json:"preview,omitempty"`
+	Log     *decisionlog.Stats `json:"log,omitempty"`
+	// Replayed is how many records their own revision was asked again, and
+	// Unequal how many it answered otherwise.
+	Replayed uint64 `json:"replayed"`
+	Unequal  uint64 `json:"unequal"`
 }
 
 // Status returns what an operator sees.
 func (s *Source) Status() Status {
-	out := Status{Status: s.live.Status()}
+	out := Status{Status: s.live.Status(), Replayed: s.replayed.Load(), Unequal: s.unequal.Load()}
+	s.mu.Lock()
+	out.Preview = s.report // immutable once stored
+	s.mu.Unlock()
+	if s.cfg.Decisions != nil {
+		st := s.cfg.Decisions.Stats()
+		out.Log = &st
+	}
 	if s.git != nil {
 		git := s.git.Status()
 		out.Git = &git

@@ -100,7 +100,7 @@ func TestHeldExpires(t *testing.T) {
 	}
 	// It is not shown again after a reload, and the page says nothing of it.
 	ann.run(`window.old = true; location.reload()`)
-	ann.wait("the log again", `!window.old && document.getElementById("people-list").children.length > 0`)
+	ann.wait("the log again", `!window.old && document.getElementById("people-list")?.children.length > 0`)
 	if n := value[int](ann, `document.querySelectorAll("#log .held, #log .failed").length`); n != 0 {
 		t.Errorf("%d messages are shown as held or failed, want none", n)
 	}

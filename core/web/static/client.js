@@ -7,7 +7,7 @@
 //   welcome   the welcome event
 //   refused   the error that ended the attempt to say hello
 //   joined    {...the joined event, fresh}     fresh: forget the room's log, read history
-//   left      {room}
+//   left      the left event: we were put out of the room, and why
 //   denied    the error that answered a join
 //   reset     {room}                           forget the room's log, read history
 //   entry     one entry of a room's log, in order, once
@@ -151,6 +151,12 @@ export class Client extends EventTarget {
 
   review(room, id, action, reason) {
     return this.#request({ type: "review", room, review_id: id, action, ...(reason ? { reason } : {}) });
+  }
+
+  // manage does something to a person: kick, mute or ban, for seconds or for
+  // good. The nonce makes it once, whatever is sent again.
+  manage(room, type, user, seconds) {
+    return this.#request({ type, room, user, nonce: nonce(), ...(seconds ? { seconds } : {}) });
   }
 
   // appeal asks that a moderator looks at a message that was denied, once.
@@ -320,6 +326,7 @@ export class Client extends EventTarget {
     settings: (e) => this.#entry(e),
     role: (e) => this.#entry(e),
     ban: (e) => this.#entry(e),
+    kick: (e) => this.#entry(e),
     presence: (e) => this.#rooms.get(e.room)?.joined && this.#emit("presence", e),
     ping: (e) => this.#command({ type: "pong", ts: e.ts }),
   };

@@ -16,7 +16,7 @@ export class LogView {
   #following = true; // the reader is at the end and wants to stay there
   #actions;
 
-  // actions: {resend(m), appeal(m), edit(m), discard(m), older(), latest(), read()}
+  // actions: {resend(m), appeal(m), edit(m), discard(m), manage(type, name), older(), latest(), read()}
   constructor(actions) {
     this.#actions = actions;
     this.#scroll.addEventListener("scroll", () => this.#scrolled(), { passive: true });
@@ -119,7 +119,7 @@ export class LogView {
   }
 
   #make(item) {
-    if (item.kind !== "message") return { node: el("li", { className: item.kind }, el("span", {}, item.text)) };
+    if (item.kind !== "message") return { node: el("li", { className: item.kind }, el("span", {}, item.text), item.lift ? this.#lift(item.lift) : "") };
     const part = {
       node: el("li"),
       head: el("p", { className: "head" }, el("b", {}, item.from), timeOf(item.ts)),
@@ -129,6 +129,13 @@ export class LogView {
     const face = avatar(el("span", { ariaHidden: "true" }), item.from);
     part.node.append(face, el("div", { className: "body" }, part.head, part.text, part.foot));
     return part;
+  }
+
+  // lift is the way back from a ban or a mute, for those who may.
+  #lift({ type, user }) {
+    const b = el("button", { type: "button", className: "link", ariaLabel: `Lift this for ${user}` }, "Lift");
+    b.addEventListener("click", () => this.#actions.manage(type, user));
+    return b;
   }
 
   #fill(part, item) {
@@ -179,6 +186,12 @@ export class LogView {
   }
 }
 
+// liftable is what would lift the ban or mute that an entry speaks.
+function liftable(e) {
+  const c = (e.changes ?? []).find((c) => c.value && /^(ban|mute)\//.test(c.key));
+  return c ? { type: "un" + c.key.split("/")[0], user: c.key.slice(c.key.indexOf("/") + 1) } : null;
+}
+
 // items is what is drawn of a room, in order.
 function items(room) {
   const list = [];
@@ -208,7 +221,7 @@ function items(room) {
       continue;
     }
     const text = change(e);
-    if (text) list.push({ key: "seq " + e.seq, kind: "event", text });
+    if (text) list.push({ key: "seq " + e.seq, kind: "event", text, lift: room.runs ? liftable(e) : null });
     last = null;
   }
   for (const m of room.mine.values()) {

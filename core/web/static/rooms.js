@@ -16,6 +16,8 @@ export class Room {
   title = "";
   mode = "open";
   slow = 0; // seconds between two messages of one user
+  role = ""; // our own in this room
+  runs = false; // we may act on people here
   joined = false;
   denied = null; // the error that answered join
   unread = 0;
@@ -34,7 +36,7 @@ export class Room {
   // entered takes a joined event. What is kept continues without a gap unless
   // the event says fresh.
   entered(e) {
-    Object.assign(this, { joined: true, denied: null, title: e.title ?? "", mode: e.mode, slow: e.slow_mode_s ?? 0, count: e.count });
+    Object.assign(this, { joined: true, denied: null, title: e.title ?? "", mode: e.mode, slow: e.slow_mode_s ?? 0, role: e.role ?? "", count: e.count });
     if (e.fresh) this.forget();
   }
 
@@ -47,7 +49,7 @@ export class Room {
   // take adds a live entry and says whether it is in the window now.
   take(e) {
     this.#settle(e);
-    if (e.type === "settings") this.#configure(e.changes);
+    this.#configure(e.changes);
     if (this.behind) return false;
     this.entries.push(e);
     if (this.entries.length > WINDOW) {
@@ -69,6 +71,7 @@ export class Room {
 
   #configure(changes = []) {
     for (const c of changes) {
+      if (c.key === "role/" + this.client.user) this.role = c.value ?? "";
       if (c.key !== "settings") continue;
       const s = c.value ?? {};
       Object.assign(this, { title: s.title ?? "", mode: s.mode ?? "open", slow: s.slow_mode_s ?? 0 });

@@ -9,8 +9,11 @@ export class SideView {
   #app = byID("app");
   #opener = null;
   #marks = new Map(); // list id -> what it shows
+  #manage;
 
-  constructor() {
+  // manage(type, name, seconds) does something to a person.
+  constructor(manage) {
+    this.#manage = manage;
     byID("show-rooms").addEventListener("click", (e) => this.#toggle("rooms", e.currentTarget));
     byID("show-people").addEventListener("click", (e) => this.#toggle("people", e.currentTarget));
     byID("veil").addEventListener("click", () => this.close());
@@ -61,10 +64,12 @@ export class SideView {
     if (focused) [...list.querySelectorAll("a")].find((a) => a.getAttribute("href") === focused)?.focus();
   }
 
-  people(room, me) {
+  // people lists who is here; runs says whether we may act on them.
+  people(room, me, runs) {
     say(byID("people-count"), String(room.count));
     const names = [...(room.members ?? [])].sort((a, b) => (b === me) - (a === me) || a.localeCompare(b));
-    this.#replace("people-list", [me, ...names], () => names.slice(0, NAMED).map((name) => person(name, name === me)));
+    this.#replace("people-list", [me, runs, ...names], () =>
+      names.slice(0, NAMED).map((name) => person(name, name === me, runs && name !== me && this.#manage)));
     const more = room.members ? Math.max(0, names.length - NAMED) : room.count;
     const note = room.members ? `and ${more} more` : `${room.count} ${room.count === 1 ? "person" : "people"}`;
     if (show(byID("people-more"), more > 0)) say(byID("people-more"), note);
@@ -92,6 +97,27 @@ function link(name, title) {
   return el("a", { href: "#" + name }, el("span", { className: "hash", ariaHidden: "true" }, "#"), el("span", { className: "label" }, title));
 }
 
-function person(name, me) {
-  return el("li", {}, avatar(el("span", { ariaHidden: "true" }), name), el("span", { className: "label" }, name), me ? el("span", { className: "you" }, "you") : "");
+function person(name, me, manage) {
+  return el("li", {}, avatar(el("span", { ariaHidden: "true" }), name), el("span", { className: "label" }, name), me ? el("span", { className: "you" }, "you") : "",
+    manage ? menu(name, manage) : "");
+}
+
+const ACTS = [["kick", "Put out"], ["mute", "Mute for 10 minutes", 600], ["ban", "Ban for an hour", 3600], ["ban", "Ban for good"], ["unmute", "Unmute"]];
+
+// menu is what one who runs the room may do to a person.
+function menu(name, manage) {
+  const node = el("details", { className: "acts" }, el("summary", { ariaLabel: `What to do about ${name}` }, "⋯"));
+  const buttons = ACTS.map(([type, label, seconds]) => {
+    const b = el("button", { type: "button", className: "link", ariaLabel: `${label}: ${name}` }, label);
+    b.addEventListener("click", () => ((node.open = false), manage(type, name, seconds)));
+    return b;
+  });
+  node.append(el("div", {}, ...buttons));
+  node.addEventListener("keydown", (e) => {
+    if (e.key !== "Escape" || !node.open) return;
+    e.stopPropagation();
+    node.open = false;
+    node.firstChild.focus();
+  });
+  return node;
 }

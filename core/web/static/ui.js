@@ -7,7 +7,7 @@ import { LogView } from "./log.js";
 import { QueueView } from "./queue.js";
 import { Room } from "./rooms.js";
 import { SideView } from "./side.js";
-import { byteLength, closed, explain, lost, modeNote, sentence, soon, sources, why } from "./words.js";
+import { byteLength, closed, explain, lost, modeNote, putOut, sentence, soon, sources, why } from "./words.js";
 
 const ROOM_NAME = /^[a-z0-9][a-z0-9_.:-]{0,63}$/;
 
@@ -21,7 +21,8 @@ export class UI {
   #user = "";
   #countdown = 0;
   #log;
-  #side = new SideView();
+  #side = new SideView((type, name, seconds) => this.#manage(type, name, seconds));
+  #roles = []; // our global roles
   #queue;
 
   constructor(client, config, session) {
@@ -33,6 +34,7 @@ export class UI {
       appeal: (m) => client.appeal(m),
       edit: (m) => this.#edit(m),
       discard: (m) => (this.#room(m.room)?.dismiss(m), this.#say(""), this.#log.draw()),
+      manage: (type, name) => this.#manage(type, name),
       older: () => this.#load((room) => room.earlier()),
       latest: () => this.#load((room) => room.latest()),
       read: () => this.#read(),
@@ -105,6 +107,7 @@ export class UI {
   onwelcome(w) {
     if (this.#user && this.#user !== w.user) for (const r of this.#rooms.values()) r.mine.clear();
     this.#user = w.user;
+    this.#roles = w.roles ?? [];
     if (w.secret) this.#session.identity = { guest: w.user, secret: w.secret };
     byID("token").value = "";
     this.#side.me(w.user, w.class);
@@ -257,7 +260,21 @@ export class UI {
   }
 
   onleft(e) {
-    this.ondenied({ room: e.room, code: "denied", text: "you were removed from this room" });
+    const room = this.#room(e.room);
+    this.ondenied({ ...e, code: "denied", text: putOut(e) });
+    if (room && room === this.#active) this.#say(putOut(e), sources(e.reasons ?? []));
+  }
+
+  // runs says whether we may act on people here. The policy decides; this is
+  // for what to offer.
+  #runs(room) {
+    return ["owner", "moderator"].includes(room.role) || this.#roles.includes("moderator") || this.#roles.includes("admin");
+  }
+
+  #manage(type, name, seconds) {
+    const room = this.#active.name;
+    this.#say("");
+    this.#client.manage(room, type, name, seconds).catch((e) => room === this.#active?.name && this.#say(explain(e).text, explain(e).source));
   }
 
   onpresence(e) {
@@ -360,7 +377,8 @@ export class UI {
     byID("text").placeholder = `Write to ${room.title || room.name}`;
     byID("text").disabled = byID("send").disabled = Boolean(room.denied);
     this.#side.rooms(this.#rooms, room.name, this.#config.rooms.filter((name) => !this.#rooms.has(name)));
-    this.#side.people(room, this.#user);
+    room.runs = this.#runs(room);
+    this.#side.people(room, this.#user, room.runs);
     this.#queue.draw(room);
     const unread = [...this.#rooms.values()].reduce((n, r) => n + r.unread, 0);
     document.title = `${unread ? `(${unread}) ` : ""}${room.title || room.name} · ${this.#config.name}`;

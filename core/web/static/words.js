@@ -5,6 +5,7 @@
 const ERRORS = {
   bad_request: "the server did not understand it",
   unauthorized: "the sign-in was refused or has expired",
+  token_expired: "your sign-in has expired",
   name_taken: "this name is taken",
   denied: "the rules here do not allow it",
   policy_error: "the rules could not be read, so the answer is no; please tell an operator",
@@ -30,7 +31,8 @@ const ERRORS = {
 
 const CLOSED = {
   1009: "What you sent is larger than the server takes.",
-  4001: "Your sign-in was refused or has expired. Sign in again.",
+  4001: "Your sign-in was refused. Sign in again.",
+  4002: "Your sign-in has expired. Sign in again.",
   4003: "The rules of this server do not allow you to connect.",
   4008: "The server closed the connection because of malformed commands. Reload the page.",
   4009: "The connection took too long to sign in.",
@@ -96,6 +98,14 @@ export function lost(detail) {
   return LOST[detail.code] ?? (detail.reason || "the connection was lost");
 }
 
+// putOut says why we are not in a room any more.
+export function putOut(e) {
+  const until = e.until_ts ? ` You can come back ${soon(e.until_ts - Date.now())}.` : "";
+  if (e.code === "kicked") return `${e.by ?? "A moderator"} put you out of this room: ${sentence(e.text)}`;
+  if (e.code === "banned") return `${e.by ?? "A moderator"} banned you from this room: ${sentence(e.text)}${until}`;
+  return explain(e).text;
+}
+
 export function modeNote(room) {
   const notes = [];
   if (room.mode !== "open" && MODES[room.mode]) notes.push(`This room is ${MODES[room.mode]}.`);
@@ -115,6 +125,7 @@ function describe(by, e, c) {
     case "settings":
       return e.seq === 1 ? `${by} created this room.` : `${by} changed this room; it is now ${MODES[c.value?.mode] ?? "changed"}.`;
     case "role":
+      if (e.type === "kick") return `${by} put ${user} out of this room` + (e.text ? `: ${sentence(e.text)}` : ".");
       return c.value ? `${by} made ${user} ${c.value}.` : `${by} took ${user}'s role.`;
     case "ban":
     case "mute": {

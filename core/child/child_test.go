@@ -1,0 +1,168 @@
+package child_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"parley/core/child"
+)
+
+// TestMain lets the test binary be its own child.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "child-work" {
+		os.Exit(child.Serve(os.Stdin, os.Stdout, 1<<20, work))
+	}
+	code := m.Run()
+	if built := builtDir; built != "" {
+		_ = os.RemoveAll(built)
+	}
+	os.Exit(code)
+}
+
+func work(request []byte) []byte {
+	switch string(request) {
+	case "spin":
+		for n := 0; ; n++ {
+			if n < 0 {
+				return nil
+			}
+		}
+	case "wait":
+		var ends [2]int
+		if err := syscall.Pipe(ends[:]); err != nil {
+			return []byte(err.Error())
+		}
+		_, _ = syscall.Read(ends[0], make([]byte, 1)) // nobody writes
+	case "talk":
+		return make([]byte, 1<<20)
+	case "environment":
+		dir, _ := os.Getwd()
+		return fmt.Appendf(nil, "%d %s", len(os.Environ()), dir)
+	case "panic":
+		panic("oh dear")
+	}
+	return append([]byte("got "), request...)
+}
+
+func limits() child.Limits {
+	return child.Limits{MemoryBytes: 256 << 20, CPU: 20 * time.Second, Wall: time.Minute, AnswerBytes: 1 << 16}
+}
+
+func self() []string { return []string{os.Args[0], "child-work"} }
+
+func TestRun(t *testing.T) {
+	answer, err := child.Run(t.Context(), self(), limits(), []byte("hello"))
+	if err != nil || string(answer) != "got hello" {
+		t.Errorf("got %q, %v, want the answer", answer, err)
+	}
+	t.Setenv("PARLEY_SECRET", "x")
+	if answer, err = child.Run(t.Context(), self(), limits(), []byte("environment")); err != nil || !bytes.HasPrefix(answer, []byte("0 /")) {
+		t.Errorf("got %q, %v, want no environment, and the root for a folder", answer, err)
+	}
+}
+
+func TestWhatEndsAChildIsNamed(t *testing.T) {
+	short := func(change func(*child.Limits)) child.Limits {
+		l := limits()
+		change(&l)
+		return l
+	}
+	for _, tt := range []struct {
+		request, want string
+		lim           child.Limits
+		slow          bool
+	}{
+		{"spin", "more than 1s of processor time (RLIMIT_CPU)", short(func(l *child.Limits) { l.CPU = time.Second }), false},
+		{"wait", "more than 1s in all", short(func(l *child.Limits) { l.Wall = time.Second }), true},
+		{"talk", "more than 65536 bytes", limits(), false},
+		{"panic", "panic: oh dear", limits(), false},
+	} {
+		t.Run(tt.request, func(t *testing.T) {
+			t.Parallel()
+			_, err := child.Run(t.Context(), self(), tt.lim, []byte(tt.request))
+			if !errors.Is(err, child.ErrDied) || !strings.Contains(err.Error(), tt.want) || errors.Is(err, child.ErrSlow) != tt.slow {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+var builtDir string
+
+// plain is a child without the race detector, which leaves no room for
+// RLIMIT_AS.
+var plain = sync.OnceValues(func() (string, error) {
+	var err error
+	if builtDir, err = os.MkdirTemp("", "parley-child-"); err != nil {
+		return "", err
+	}
+	out := filepath.Join(builtDir, "hungry")
+	if msg, err := exec.Command("go", "build", "-o", out, "./testdata/hungry").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the child: %w\n%s", err, msg)
+	}
+	return out, nil
+})
+
+func TestMemoryIsNamed(t *testing.T) {
+	path, err := plain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, request := range []string{"eat", "recurse"} {
+		_, err := child.Run(t.Context(), []string{path}, limits(), []byte(request))
+		if !errors.Is(err, child.ErrDied) || !strings.Contains(err.Error(), "more than 256 MiB of memory (RLIMIT_AS)") {
+			t.Errorf("%s: got %v, want the limit named", request, err)
+		}
+	}
+}
+
+func TestRunFailures(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := child.Run(ctx, self(), limits(), []byte("wait")); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: got %v, want context.Canceled", err)
+	}
+	if _, err := child.Run(t.Context(), []string{"/nonexistent"}, limits(), nil); err == nil || errors.Is(err, child.ErrDied) {
+		t.Errorf("no such command: got %v, want a fault that is not the request's", err)
+	}
+	for _, script := range []string{"exit 3", "kill -9 $$"} {
+		if _, err := child.Run(t.Context(), []string{"/bin/sh", "-c", script}, limits(), nil); !errors.Is(err, child.ErrDied) || !strings.Contains(err.Error(), "it ended with") {
+			t.Errorf("%s: got %v, want how it ended", script, err)
+		}
+	}
+	for name, l := range map[string]child.Limits{
+		"memory": {MemoryBytes: 1, CPU: time.Second, Wall: time.Second, AnswerBytes: 1},
+		"time":   {MemoryBytes: 1 << 30, CPU: 1, Wall: time.Second, AnswerBytes: 1},
+		"answer": {MemoryBytes: 1 << 30, CPU: time.Second, Wall: time.Second},
+	} {
+		if _, err := child.Run(t.Context(), self(), l, nil); err == nil {
+			t.Errorf("%s: got no error, want the limit refused", name)
+		}
+	}
+}
+
+// What is no request does not bring a child to limit itself or to work.
+func TestServeRefuses(t *testing.T) {
+	for _, in := range []string{"", "short", strings.Repeat("\xff", 24)} {
+		var out bytes.Buffer
+		if code := child.Serve(strings.NewReader(in), &out, 10, work); code == 0 || out.Len() > 0 {
+			t.Errorf("%q: got %d, %q, want a failure without an answer", in, code, out.String())
+		}
+	}
+}
+
+func TestCommand(t *testing.T) {
+	if c := child.Command("work"); len(c) != 2 || c[1] != "work" {
+		t.Errorf("got %v, want this program and the word", c)
+	}
+}
