@@ -29,8 +29,13 @@ func (c *Catalog) reloadLocked(ctx context.Context, most time.Duration) error {
 	}
 	f, err := c.list()
 	if err != nil {
-		err = fmt.Errorf("plugins: %w; the loaded ones stay in force", err)
-		if old := c.set.Load(); old.err == nil || old.err.Error() != err.Error() {
+		old := c.set.Load()
+		if len(old.judges) > 0 {
+			err = fmt.Errorf("plugins: %w; the loaded ones stay in force", err)
+		} else {
+			err = fmt.Errorf("plugins: %w; no plugin judges until it can be read: is plugins.dir right?", err)
+		}
+		if old.err == nil || old.err.Error() != err.Error() {
 			c.log.Error("plugin folder cannot be read", "dir", c.cfg.Dir, "err", err)
 		}
 		c.setErr(err)

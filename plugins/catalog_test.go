@@ -1,10 +1,12 @@
 package plugins_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -200,6 +202,25 @@ func TestRefusedWithoutOldVersion(t *testing.T) {
 	}
 	if got := c.Stats(); got.Active != 1 || got.Refused != 3 {
 		t.Errorf("got %+v, want 1 active, 3 refused", got)
+	}
+}
+
+// A folder that is misspelt leaves a server without plugins: it says that, and
+// not that something stays in force.
+func TestUnreadableFolderOfNoPlugins(t *testing.T) {
+	var log bytes.Buffer
+	cfg := plugins.Defaults()
+	cfg.Dir = filepath.Join(t.TempDir(), "plguins")
+	c, err := plugins.New(cfg, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "no plugin judges") || !strings.Contains(err.Error(), cfg.Dir) {
+		t.Errorf("got %v, want it to name the folder and say that no plugin judges", err)
+	}
+	if n := strings.Count(log.String(), "plugin folder cannot be read"); n != 1 {
+		t.Errorf("got %d records of it, want 1:\n%s", n, &log)
 	}
 }
 

@@ -13,8 +13,9 @@ import (
 	"parley/sdk/abi"
 )
 
-// Config says where plugins lie and what they may use. The limits are
-// defaults; a manifest may set others within the hard ones below.
+// Config says where plugins lie and what they may use. The limits are defaults;
+// a manifest may set others: of input and result within the hard ones below, of
+// fuel and memory up to the larger of the two given here.
 type Config struct {
 	Dir      string // folder of NAME.wasm and NAME.json; "" means no plugins
 	CacheDir string // for compiled modules; "" compiles at every start
@@ -163,6 +164,22 @@ func (c *Config) cache(name string) string {
 		return ""
 	}
 	return filepath.Join(c.CacheDir, name)
+}
+
+// afford names the limit of a manifest that is above what the server gives.
+func (c *Config) afford(l Limits) error {
+	for _, f := range []struct {
+		name      string
+		got, most uint64
+	}{
+		{"fuel", l.Fuel, max(c.Fuel, c.GoFuel)},
+		{"memory_bytes", uint64(l.MemoryBytes), uint64(max(c.MemoryBytes, c.GoMemoryBytes))},
+	} {
+		if f.got > f.most {
+			return fmt.Errorf("limits.%s is %d, more than the server gives: %d (plugins.%[1]s)", f.name, f.got, f.most)
+		}
+	}
+	return nil
 }
 
 // limits completes a manifest's limits with the defaults.

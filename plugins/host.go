@@ -116,6 +116,9 @@ func (h *Host) Load(ctx context.Context, name string, file []byte, manifest Mani
 	if err := h.cfg.verify(manifest, file); err != nil {
 		return nil, err
 	}
+	if err := h.cfg.afford(manifest.Limits); err != nil {
+		return nil, err
+	}
 	if h.cfg.Trial.child() {
 		if err := h.tried(ctx, name, file, manifest, false); err != nil {
 			return nil, err

@@ -215,6 +215,20 @@ func TestInputLimitBelowTheSelfTest(t *testing.T) {
 	}
 }
 
+// plugins.fuel and plugins.memory_bytes are the most that a manifest may ask for.
+func TestMoreThanTheServerGives(t *testing.T) {
+	h := newHost(t, func(c *plugins.Config) { c.GoFuel, c.GoMemoryBytes = 2_000_000, 2<<20 })
+	mustLoad(t, h, allower(), `{"limits":{"fuel":2000000,"memory_bytes":2097152}}`)
+	for manifest, want := range map[string]string{
+		`{"limits":{"fuel":2000001}}`:         "limits.fuel is 2000001, more than the server gives: 2000000 (plugins.fuel)",
+		`{"limits":{"memory_bytes":2162688}}`: "limits.memory_bytes is 2162688, more than the server gives: 2097152 (plugins.memory_bytes)",
+	} {
+		if _, err := load(t, h, allower(), manifest); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", manifest, err, want)
+		}
+	}
+}
+
 func TestInputTooLarge(t *testing.T) {
 	p := mustLoad(t, newHost(t), allower(), `{"limits":{"input_bytes":200}}`)
 	v, _, _, err := ask(p, strings.Repeat("x", 100))

@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -32,7 +32,7 @@ type adminFlags struct {
 // add gives the command the flags. --data-dir is its own where it has one.
 func (f *adminFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.addr, "admin", config.Defaults().Admin.Listen, "address of the server's admin listener")
-	c.Flags().StringVar(&f.tokenFile, "admin-token-file", "", "file with its admin token")
+	c.Flags().StringVar(&f.tokenFile, "admin-token-file", "", "file with its admin token, which is data_dir/admin.token")
 	c.Flags().StringVar(&f.dataDir, "data-dir", "", "the server's data_dir, whose admin.token is used")
 	_ = c.MarkFlagFilename("admin-token-file")
 	_ = c.MarkFlagDirname("data-dir")
@@ -75,7 +75,7 @@ func ask(ctx context.Context, addr, tokenFile, method, path string, body, v any)
 		return nil
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return errors.New("the answer is not that of a Parley server; is --admin the admin listener?")
+		return fmt.Errorf("the answer is not that of a Parley server; is %s its admin.listen?", addr)
 	}
 	return nil
 }
@@ -90,14 +90,18 @@ func send(ctx context.Context, addr, tokenFile, method, path string, body any) (
 		}
 		payload = bytes.NewReader(b)
 	}
+	addr = strings.TrimSuffix(strings.TrimPrefix(addr, "http://"), "/")
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return nil, fmt.Errorf("the admin listener %q is no address: want host:port, such as %s", addr, config.Defaults().Admin.Listen)
+	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+addr+path, payload)
 	if err != nil {
-		return nil, fmt.Errorf("--admin %s is no address: %w", addr, err)
+		return nil, fmt.Errorf("the admin listener %q is no address: %w", addr, err)
 	}
 	if tokenFile != "" {
 		token, err := os.ReadFile(tokenFile)
 		if err != nil {
-			return nil, fmt.Errorf("read the admin token: %w", err)
+			return nil, fmt.Errorf("read the admin token: %w; is that the server's data_dir?", err)
 		}
 		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	}
@@ -113,5 +117,14 @@ func send(ctx context.Context, addr, tokenFile, method, path string, body any) (
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // what cannot be read says nothing
 	var said struct{ Text string }
 	_ = json.Unmarshal(b, &said) // and neither does what is no JSON
-	return nil, fmt.Errorf("the server answered %s: %s", resp.Status, plain(said.Text))
+	switch {
+	case said.Text == "":
+		return nil, fmt.Errorf("the server answered %s; is %s its admin.listen?", resp.Status, addr)
+	case resp.StatusCode != http.StatusUnauthorized:
+		return nil, fmt.Errorf("the server answered %s: %s", resp.Status, plain(said.Text))
+	case tokenFile == "":
+		return nil, fmt.Errorf("the server answered %s: it wants the token in its data_dir/admin.token; name it with --admin-token-file, or that folder", resp.Status)
+	default:
+		return nil, fmt.Errorf("the server answered %s: the token in %s is not its own; is %s the server whose data_dir that is?", resp.Status, tokenFile, addr)
+	}
 }

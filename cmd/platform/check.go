@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"parley/core/auth"
 	"parley/core/config"
 	"parley/core/transport/certs"
 	"parley/plugins"
@@ -32,7 +35,8 @@ func checkCommand() *cobra.Command {
 		}
 		out := c.OutOrStdout()
 		fmt.Fprintln(out, "config   ok")
-		bad := !checkTLS(cfg, out)
+		bad := !checkKey(cfg, out)
+		bad = !checkTLS(cfg, out) || bad
 		bad = checkPlugins(c.Context(), cfg, out) || bad
 		bad = !checkPolicy(c.Context(), cfg, out) || bad
 		bad = !checkHook(cfg, out) || bad
@@ -42,6 +46,20 @@ func checkCommand() *cobra.Command {
 		return nil
 	}
 	return c
+}
+
+// checkKey reads the key of tokens, but where the start would make one.
+func checkKey(cfg config.Config, out io.Writer) (ok bool) {
+	keys := authConfig(cfg)
+	if _, err := os.Stat(keys.KeyFile); keys.CreateKey && errors.Is(err, fs.ErrNotExist) {
+		return true
+	}
+	keys.CreateKey = false
+	if _, err := auth.NewVerifier(keys); err != nil {
+		fmt.Fprintf(out, "auth     refused: auth.jwt: %v\n", err)
+		return false
+	}
+	return true
 }
 
 // checkTLS reads the certificate, where there is one.

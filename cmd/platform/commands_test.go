@@ -13,6 +13,7 @@ import (
 	"parley/core/auth"
 	"parley/core/config"
 	"parley/core/transport/transporttest"
+	"parley/plugins"
 	"parley/policy/source"
 )
 
@@ -179,8 +180,10 @@ func TestCheckReadsTheRepositoryNow(t *testing.T) {
 }
 
 func TestVersionAndCompletion(t *testing.T) {
-	if out, err := command(t, "version"); err != nil || !strings.HasPrefix(out, "parley ") {
-		t.Errorf("version: got %q, %v", out, err)
+	for _, how := range []string{"version", "--version"} {
+		if out, err := command(t, how); err != nil || !strings.HasPrefix(out, "parley ") {
+			t.Errorf("%s: got %q, %v", how, out, err)
+		}
 	}
 	if out, err := command(t, "completion", "bash"); err != nil || !strings.Contains(out, "platform") {
 		t.Errorf("completion: got %d bytes, %v", len(out), err)
@@ -200,5 +203,68 @@ func TestBenchRefusesWhatMeasuresNothing(t *testing.T) {
 		if out, err := command(t, append([]string{"bench"}, args...)...); err == nil {
 			t.Errorf("%v: got no error, %s", args, out)
 		}
+	}
+}
+
+// Whatever the configuration allows, the host takes.
+func TestLimitsOfPluginsAreTheHosts(t *testing.T) {
+	for key, most := range map[string][2]string{"plugins.fuel": {"1000000000", "1000000001"}, "plugins.memory_bytes": {"64MiB", "65MiB"}} {
+		load := func(value string) error {
+			cfg, err := config.Load("", nil, map[string]string{key: value})
+			if err != nil {
+				return err
+			}
+			h, err := plugins.NewHost(pluginConfig(cfg), slog.New(slog.DiscardHandler))
+			if err != nil {
+				return err
+			}
+			return h.Close()
+		}
+		t.Chdir(t.TempDir())
+		if err := load(most[0]); err != nil {
+			t.Errorf("%s %s: %v", key, most[0], err)
+		}
+		if err := load(most[1]); err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s %s: got %v, want an error that names the key", key, most[1], err)
+		}
+	}
+}
+
+// A start refuses a key of tokens that it cannot read; so does check.
+func TestCheckReadsTheKey(t *testing.T) {
+	dir := t.TempDir()
+	check := func(args ...string) (string, error) {
+		return command(t, append([]string{"check", "--data_dir", dir}, args...)...)
+	}
+	if out, err := check(); err != nil { // the start makes one
+		t.Errorf("no key yet: got %v: %s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "jwt.key")); err == nil {
+		t.Error("check made a key")
+	}
+	for _, args := range [][]string{
+		{"--auth.jwt.key_file", filepath.Join(dir, "none")},
+		{"--auth.jwt.key_file", write(t, dir, "short", "secret")},
+		{"--auth.jwt.algorithm", "EdDSA", "--auth.jwt.key_file", write(t, dir, "pem", "no PEM")},
+	} {
+		if out, err := check(args...); err == nil || !strings.Contains(out, "auth     refused: auth.jwt: ") || !strings.Contains(out, args[len(args)-1]) {
+			t.Errorf("%v: got %v: %s", args, err, out)
+		}
+	}
+	write(t, dir, "jwt.key", "cut off")
+	if out, err := check(); err == nil || !strings.Contains(out, "jwt.key has 7 bytes") {
+		t.Errorf("a damaged key: got %v: %s", err, out)
+	}
+}
+
+// A server takes the key_file it is told, and makes none there; a token of a key
+// that this command made would be for no server.
+func TestTokenMakesNoKeyThatIsNamed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "none")
+	if out, err := command(t, "token", "--user", "ann", "--auth.jwt.key_file", file); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("got %v: %s, want an error that names the file", err, out)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("it made the key")
 	}
 }

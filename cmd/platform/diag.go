@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"parley/core/config"
 	"parley/core/session"
 )
 
@@ -25,26 +23,22 @@ func diagCommand() *cobra.Command {
 
 func diagTCPCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "tcp [--admin ADDR]",
+		Use:   "tcp",
 		Short: "Print the ten connections with the worst network paths, as the server's kernel knows them",
-		Args:  cobra.NoArgs,
+		Long: "Print the ten connections with the worst network paths, as the server's kernel knows them. On the server's own\n" +
+			"machine this needs no token.",
+		Args: cobra.NoArgs,
 	}
-	addr := c.Flags().String("admin", config.Defaults().Admin.Listen, "address of the server's admin listener")
-	tokenFile := c.Flags().String("token-file", "", "file with the admin token (data_dir/admin.token); not needed on the machine itself")
+	var admin adminFlags
+	admin.add(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		paths, err := fetchPaths(c.Context(), *addr, *tokenFile)
-		if err != nil {
+		var paths session.Paths
+		if err := admin.ask(c.Context(), http.MethodGet, "/v1/diag/tcp", nil, &paths); err != nil {
 			return err
 		}
 		return printPaths(c.OutOrStdout(), paths)
 	}
 	return c
-}
-
-// fetchPaths asks the admin listener.
-func fetchPaths(ctx context.Context, addr, tokenFile string) (p session.Paths, err error) {
-	err = ask(ctx, addr, tokenFile, http.MethodGet, "/v1/diag/tcp", nil, &p)
-	return p, err
 }
 
 // printPaths writes the table. What clients chose is quoted where it could

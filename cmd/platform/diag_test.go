@@ -40,7 +40,7 @@ func TestDiagTCP(t *testing.T) {
 	dir := t.TempDir()
 	token := write(t, dir, "admin.token", "secret\n")
 
-	out, err := command(t, "diag", "tcp", "--admin", addr, "--token-file", token)
+	out, err := command(t, "diag", "tcp", "--admin", addr, "--admin-token-file", token)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,9 +53,9 @@ func TestDiagTCP(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no token":        {[]string{"--admin", addr}, "401 Unauthorized: send the token"},
-		"no token file":   {[]string{"--admin", addr, "--token-file", dir + "/none"}, "read the admin token"},
-		"no Parley":       {[]string{"--admin", addr, "--token-file", write(t, dir, "other", "other")}, "not that of a Parley server"},
+		"no token":        {[]string{"--admin", addr}, "401 Unauthorized: it wants the token"},
+		"no token file":   {[]string{"--admin", addr, "--admin-token-file", dir + "/none"}, "read the admin token"},
+		"no Parley":       {[]string{"--admin", addr, "--admin-token-file", write(t, dir, "other", "other")}, "not that of a Parley server"},
 		"nobody there":    {[]string{"--admin", "127.0.0.1:1"}, "is it running"},
 		"no address":      {[]string{"--admin", "a b"}, "is no address"},
 		"a word too many": {[]string{"now"}, "now"},

@@ -24,7 +24,7 @@ func doctorCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 	}
 	asJSON := c.Flags().Bool("json", false, "print JSON instead of a table")
-	load := configured(c)
+	load := configured(c, "data_dir", "limits.connections", "liveness.", "redis.")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := load()
 		if err != nil {

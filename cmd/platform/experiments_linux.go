@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,7 +39,7 @@ func experimentsCommands() []*cobra.Command {
 	fl := c.Flags()
 	fl.StringVar(&f.Plugins, "plugins", defaultPlugins(), "folder of plugins; empty: none")
 	fl.StringVar(&f.docs, "docs", "", "folder for experiments.md and its plots; empty: results are printed only")
-	fl.StringSliceVar(&f.only, "only", nil, "names of experiments; empty: all")
+	fl.StringSliceVar(&f.only, "only", nil, "names of experiments: "+names()+"; empty: all")
 	fl.Float64Var(&f.scale, "scale", 1, "below 1: fewer connections for a shorter time, to test the experiments and not to learn from")
 	fl.IntVar(&f.runs, "runs", 3, "how often each setting is measured; the page has the median")
 	c.RunE = func(c *cobra.Command, _ []string) error { return f.run(c.Context(), c.OutOrStdout()) }
@@ -53,6 +54,15 @@ func experimentsCommands() []*cobra.Command {
 		},
 	})
 	return []*cobra.Command{c}
+}
+
+// names lists the experiments in the order of the page.
+func names() string {
+	var all []string
+	for _, e := range experiments.All() {
+		all = append(all, e.Name)
+	}
+	return strings.Join(all, ", ")
 }
 
 func (f *experimentsFlags) run(ctx context.Context, out io.Writer) (err error) {

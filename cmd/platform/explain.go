@@ -26,8 +26,9 @@ func explainCommand() *cobra.Command {
 			"made from the text in the room's history. The id is that of a message or a review, or one from /v1/evidence.",
 		Args: cobra.ExactArgs(1),
 	}
-	load := configured(c)
-	tokenFile := c.Flags().String("token-file", "", "file with the admin token; data_dir/admin.token where it is not given")
+	load := configured(c, "data_dir", "admin.")
+	tokenFile := c.Flags().String("admin-token-file", "", "file with the admin token; empty: data_dir/admin.token")
+	_ = c.MarkFlagFilename("admin-token-file")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cfg, err := load()
 		if err != nil {

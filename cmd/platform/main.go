@@ -8,10 +8,11 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"parley/core/config"
 )
@@ -58,19 +59,26 @@ func heed(signals chan os.Signal, cancel context.CancelCauseFunc) {
 
 func root() *cobra.Command {
 	c := &cobra.Command{
-		Use:           "platform",
-		Short:         "Parley: a self-hosted chat server, moderated by WebAssembly, governed by Rego",
+		Use:   "platform",
+		Short: "Parley: a self-hosted chat server, moderated by WebAssembly, governed by Rego",
+		Long: "Parley: a self-hosted chat server, moderated by WebAssembly, governed by Rego.\n\n" +
+			"`platform run` starts a server, `platform doctor` says what the machine lacks for it, and\n" +
+			"`platform completion bash` prints what lets the shell complete commands and flags.",
+		Version:       versionText(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	c.AddCommand(runCommand(), checkCommand(), doctorCommand(), tokenCommand(), benchCommand(), versionCommand(), diagCommand(), pluginCommand(), trialCommand(), explainCommand(), policyCommand(), policyTrialCommand())
 	c.AddCommand(experimentsCommands()...)
+	c.SetVersionTemplate("{{.Version}}\n")
+	helpful(c)
 	return c
 }
 
 // configured adds --config and a flag for every key, and returns how to load
-// the configuration when the command runs.
-func configured(c *cobra.Command) func() (config.Config, error) {
+// the configuration when the command runs. The help shows the keys that begin
+// with one of shown, all of them without any; a flag is taken all the same.
+func configured(c *cobra.Command, shown ...string) func() (config.Config, error) {
 	file := c.Flags().String("config", "", "configuration file (YAML); see docs/configuration.md")
 	_ = c.MarkFlagFilename("config", "yaml", "yml")
 	values := make(map[string]*string)
@@ -80,16 +88,9 @@ func configured(c *cobra.Command) func() (config.Config, error) {
 			doc += " (" + k.Allowed + ")"
 		}
 		values[k.Name] = c.Flags().String(k.Name, k.Default, doc)
+		begins := func(part string) bool { return strings.HasPrefix(k.Name, part) }
+		c.Flags().Lookup(k.Name).Hidden = len(shown) > 0 && !slices.ContainsFunc(shown, begins)
 	}
-	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		var unknown *pflag.NotExistError
-		if errors.As(err, &unknown) {
-			if near := config.NearestKey(unknown.GetSpecifiedName()); near != "" {
-				return fmt.Errorf("%w; did you mean --%s?", err, near)
-			}
-		}
-		return err
-	})
 	return func() (config.Config, error) {
 		given := make(map[string]string)
 		for name, v := range values {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -33,16 +34,11 @@ func pluginInstallCommand() *cobra.Command {
 	dir := c.Flags().String("dir", "", "the server's plugin folder (plugins.dir)")
 	c.Flags().Lookup("data-dir").Usage = "the server's data_dir; its folder plugins and its admin.token are used"
 	wait := c.Flags().Duration("wait", 0, "how long to wait for the server to judge with it; 0: not at all")
-	c.MarkFlagsOneRequired("dir", "data-dir")
-	c.MarkFlagsMutuallyExclusive("dir", "data-dir")
 	_ = c.MarkFlagDirname("dir")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		to := *dir
-		if admin.dataDir != "" {
-			to = filepath.Join(admin.dataDir, "plugins")
-			if err := os.MkdirAll(to, 0o755); err != nil {
-				return fmt.Errorf("make the plugin folder: %w", err)
-			}
+		to, err := pluginFolder(*dir, admin.dataDir)
+		if err != nil {
+			return err
 		}
 		l, err := host.load(c, args[0])
 		if err != nil {
@@ -68,6 +64,25 @@ func pluginInstallCommand() *cobra.Command {
 		return err
 	}
 	return c
+}
+
+// pluginFolder is the folder to install to, made where the server's data_dir
+// is there and it is not: it need not have started with it.
+func pluginFolder(dir, dataDir string) (string, error) {
+	switch {
+	case (dir == "") == (dataDir == ""):
+		return "", errors.New("say where to install: --dir, the server's plugins.dir, or --data-dir, its parent; not both")
+	case dir != "":
+		return dir, nil
+	}
+	if _, err := os.Stat(dataDir); err != nil {
+		return "", fmt.Errorf("find the server's data_dir: %w", err)
+	}
+	dir = filepath.Join(dataDir, "plugins")
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", fmt.Errorf("make the plugin folder: %w", err)
+	}
+	return dir, nil
 }
 
 // install puts a module and its manifest into a plugin folder, each whole or

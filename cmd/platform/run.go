@@ -7,11 +7,13 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"parley/core/moderation"
 	"parley/policy/webhook"
 )
 
@@ -83,7 +85,7 @@ func (s *server) suggest(out io.Writer) {
 		fmt.Fprintln(out, `    {"type":"join","room":"lobby"}`)
 		fmt.Fprintln(out, `    {"type":"send","room":"lobby","text":"hello from a terminal"}`)
 	}
-	if len(s.catalog.Judges()) > 0 {
+	if slices.ContainsFunc(s.catalog.Judges(), func(j moderation.Judge) bool { return j.Name() == "wordlist" }) {
 		fmt.Fprintln(out, "  say a word the wordlist plugin masks: darn")
 	}
 	if s.adminLn != nil {

@@ -125,14 +125,8 @@ func (s *server) openPlugins(ctx context.Context) error {
 	}
 	s.catalog = c
 	s.closers = append(s.closers, c.Close)
-	err = c.Open(ctx)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil { // each bad module by name; the others judge
-		s.log.Error("a plugin is not loaded at start", slog.Any("error", err))
-	}
-	return nil
+	_ = c.Open(ctx) // it has logged each bad module by name; the others judge
+	return ctx.Err()
 }
 
 func pluginConfig(cfg config.Config) plugins.Config {

@@ -8,6 +8,7 @@ import (
 
 	"parley/core/auth"
 	"parley/core/chat"
+	"parley/core/config"
 	"parley/core/journal/disk"
 	redisjournal "parley/core/journal/redis"
 	"parley/core/moderation"
@@ -71,12 +72,16 @@ type identities struct {
 	log      *slog.Logger
 }
 
+func authConfig(cfg config.Config) auth.Config {
+	j := cfg.Auth.JWT
+	return auth.Config{Algorithm: j.Algorithm, KeyFile: keyFile(cfg), CreateKey: j.KeyFile == "", Audience: j.Audience, Issuer: j.Issuer}
+}
+
 func (s *server) openAuth() (*identities, error) {
 	a := s.cfg.Auth
-	v, err := auth.NewVerifier(auth.Config{Algorithm: a.JWT.Algorithm, KeyFile: keyFile(s.cfg), CreateKey: a.JWT.KeyFile == "",
-		Audience: a.JWT.Audience, Issuer: a.JWT.Issuer})
+	v, err := auth.NewVerifier(authConfig(s.cfg))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("auth.jwt: %w", err)
 	}
 	known, err := auth.OpenKnownUsers(s.data("known-users"), fold)
 	if err != nil {

@@ -19,9 +19,11 @@ func tokenCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "token --user NAME [--role ROLE]...",
 		Short: "Print a token for development, signed with this server's own HS256 key",
-		Args:  cobra.NoArgs,
+		Long: "Print a token for development, signed with the HS256 key of the server whose data_dir or auth.jwt.key_file is given.\n" +
+			"It goes into the web client's sign-in, or into the hello: {\"type\":\"hello\",\"token\":\"...\"}.",
+		Args: cobra.NoArgs,
 	}
-	load := configured(c)
+	load := configured(c, "data_dir", "auth.jwt.")
 	user := c.Flags().String("user", "", "user name")
 	roles := c.Flags().StringSlice("role", nil, "global role, such as moderator; may be repeated")
 	ttl := c.Flags().Duration("ttl", 24*time.Hour, "lifetime of the token")
@@ -39,7 +41,11 @@ func tokenCommand() *cobra.Command {
 		}
 		file := keyFile(cfg)
 		_, statErr := os.Stat(file)
-		key, err := auth.LoadOrCreateKey(file)
+		load := auth.LoadOrCreateKey
+		if cfg.Auth.JWT.KeyFile != "" { // a server makes none there either
+			load = auth.LoadKey
+		}
+		key, err := load(file)
 		if err != nil {
 			return err
 		}

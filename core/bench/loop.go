@@ -75,8 +75,8 @@ func (b *Bench) loop(ctx context.Context, l Load) ([]report.Section, error) {
 	sections[0].Text = strings.Join(text, "\n\n")
 	sections[0].Table = SweepSections("", all)[0].Table
 	return append(sections,
-		report.Section{Title: "who allocates", Text: "Bytes allocated while the load was measured, by the function that asked for them.", Table: top(heap, "alloc_space", 10)},
-		report.Section{Title: "who burns CPU", Text: "CPU time while the load was measured, by function.", Table: top(cpu, "cpu", 10)},
+		report.Section{Title: "Who allocates", Text: "Bytes allocated while the load was measured, by the function that asked for them.", Table: top(heap, "alloc_space", 10)},
+		report.Section{Title: "Who burns CPU", Text: "CPU time while the load was measured, by function.", Table: top(cpu, "cpu", 10)},
 	), nil
 }
 

@@ -312,12 +312,20 @@ var schemes = map[string]struct {
 	"tls": {tls: true, tcp: true, port: "7070"},
 }
 
+// adminURL lets the admin API be named by its address alone.
+func adminURL(admin string) string {
+	if admin != "" && !strings.Contains(admin, "://") {
+		admin = "http://" + admin
+	}
+	return strings.TrimSuffix(admin, "/")
+}
+
 // Take uses a server that runs already. target is the URL of the WebSocket, or
 // tcp://host:port or tls://host:port; admin that of the admin API or empty.
 func Take(ctx context.Context, target, admin, token string, pids []int) (*Server, error) {
 	u, err := url.Parse(target)
 	if err != nil {
-		return nil, fmt.Errorf("target %q: %w", target, err)
+		u = &url.URL{} // host:port without a scheme, mostly
 	}
 	how, ok := schemes[u.Scheme]
 	if !ok || u.Host == "" {
@@ -330,7 +338,7 @@ func Take(ctx context.Context, target, admin, token string, pids []int) (*Server
 	if err != nil {
 		return nil, fmt.Errorf("find target %q: %w", target, err)
 	}
-	s := &Server{Addr: net.JoinHostPort(ips[0].Unmap().String(), u.Port()), Path: u.Path, TLS: how.tls, TCP: how.tcp, Admin: strings.TrimSuffix(admin, "/"), Token: token, PIDs: pids}
+	s := &Server{Addr: net.JoinHostPort(ips[0].Unmap().String(), u.Port()), Path: u.Path, TLS: how.tls, TCP: how.tcp, Admin: adminURL(admin), Token: token, PIDs: pids}
 	if s.Path == "" {
 		s.Path = "/v1/ws"
 	}

@@ -95,7 +95,7 @@ type Auth struct {
 // JWT configures token verification.
 type JWT struct {
 	Algorithm string `yaml:"algorithm" enum:"HS256|EdDSA|" zero:"tokens are refused" doc:"The one signature algorithm that is accepted."`
-	KeyFile   string `yaml:"key_file" zero:"data_dir/jwt.key, made at first start (HS256 only)" doc:"The key: a secret of at least 32 bytes for HS256 (trailing line breaks do not count), a PEM public key for EdDSA."`
+	KeyFile   string `yaml:"key_file" zero:"data_dir/jwt.key, made at first start (HS256 only)" doc:"File with the key: a secret of at least 32 bytes for HS256 (trailing line breaks do not count), a PEM public key for EdDSA."`
 	Audience  string `yaml:"audience" zero:"not checked" doc:"The aud claim a token must carry."`
 	Issuer    string `yaml:"issuer" zero:"not checked" doc:"The iss claim a token must carry."`
 }
@@ -103,9 +103,9 @@ type JWT struct {
 // Plugins configures the plugin host.
 type Plugins struct {
 	Dir         string     `yaml:"dir" zero:"no plugins" doc:"Folder watched for NAME.wasm with an optional NAME.json."`
-	Fuel        int64      `yaml:"fuel" min:"1000" max:"100000000000" doc:"Most fuel one decision may burn; a plugin's manifest may ask for less. One unit is about one WebAssembly instruction."`
-	MemoryBytes Size       `yaml:"memory_bytes" min:"64KiB" max:"1GiB" doc:"Most memory one instance may have; a plugin's manifest may ask for less."`
-	Max         int        `yaml:"max" min:"1" max:"64" doc:"Most plugins that judge one message."`
+	Fuel        int64      `yaml:"fuel" min:"1000" max:"1000000000" doc:"Most fuel one decision may burn: what a plugin that imports WASI gets, and the most a manifest may ask for; other plugins get 1000000. docs/plugin-abi.md says what is paid for."`
+	MemoryBytes Size       `yaml:"memory_bytes" min:"64KiB" max:"64MiB" doc:"Most memory one instance may have: what a plugin that imports WASI gets, and the most a manifest may ask for; other plugins get 1MiB."`
+	Max         int        `yaml:"max" min:"1" max:"64" doc:"Most plugins that are loaded. Files beyond are refused, those in force last."`
 	OnError     string     `yaml:"on_error" enum:"open|closed|hold" doc:"What becomes of a message when a plugin fails and its manifest does not say: let through, refuse, hold for review."`
 	Quarantine  Quarantine `yaml:"quarantine" doc:"When a plugin that keeps failing is not asked any more, and how it comes back; see docs/plugins.md."`
 	// Who may sign plugins, and whether they must be signed.
@@ -133,9 +133,9 @@ type Evidence struct {
 
 // Decisions configures the records of decisions.
 type Decisions struct {
-	Keep      bool          `yaml:"keep" doc:"Whether every message that plugins judge leaves such a record."`
-	Retention time.Duration `yaml:"retention" min:"1m" max:"87600h" zero:"until max_bytes" doc:"Age at which records are erased."`
-	MaxBytes  Size          `yaml:"max_bytes" min:"1MiB" max:"1TiB" doc:"Size of all records together; the oldest make way."`
+	Keep      bool          `yaml:"keep" doc:"Whether every message that plugins judge leaves a record of the decision: who judged it how, and a hash of the text instead of the text."`
+	Retention time.Duration `yaml:"retention" min:"1m" max:"87600h" zero:"until max_bytes" doc:"Age at which records of decisions are erased."`
+	MaxBytes  Size          `yaml:"max_bytes" min:"1MiB" max:"1TiB" doc:"Size of all records of decisions together; the oldest make way."`
 }
 
 // Policy configures where the rules come from.

@@ -167,6 +167,7 @@ func TestBadFile(t *testing.T) {
 		{"merge key", "tcp:\n  <<: {listen: \"\"}\n", []string{`is not a key`}},
 		{"two documents", "listen: \":1\"\n---\nlisten: \":2\"\n", []string{`p.yaml:3:1: a second YAML document begins here`}},
 		{"broken YAML", "limits:\n  a: [1\n", []string{`p.yaml:2: not valid YAML: did not find expected ',' or ']'`}},
+		{"a tab", "limits:\n\tframe_bytes: 1\n", []string{`p.yaml:2: not valid YAML: found character that cannot start any token; YAML is indented with spaces, not tabs`}},
 		{"scanner error", "limits:\n  a: b: c\n", []string{`p.yaml:2: not valid YAML: mapping values`}},
 		{"not UTF-8", "a: 1\nb: \xff\n", []string{`p.yaml:2: holds a control character or is not UTF-8`}},
 		{"unknown anchor", "a: *b\n", []string{`p.yaml: not valid YAML: unknown anchor`}},

@@ -50,6 +50,9 @@ func syntaxError(err error) (line int, text string) {
 	if yamlFromZero.MatchString(text) {
 		line++
 	}
+	if strings.Contains(text, "cannot start any token") { // a tab, mostly
+		text += "; YAML is indented with spaces, not tabs"
+	}
 	return line, text
 }
 

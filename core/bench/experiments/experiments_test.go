@@ -98,6 +98,9 @@ func TestEach(t *testing.T) {
 		if !bytes.Contains(page, []byte("ONLY="+e.Name+"`")) {
 			t.Errorf("experiment %s is not on the page", e.Name)
 		}
+		if !bytes.Contains(page, []byte("- `"+e.Name+"`: [")) {
+			t.Errorf("experiment %s is not in the contents", e.Name)
+		}
 	}
 	for line := range strings.Lines(string(page)) {
 		if _, rest, ok := strings.Cut(line, "](experiments/"); ok {

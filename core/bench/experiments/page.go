@@ -10,6 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
 
 	"parley/core/bench/report"
 )
@@ -43,12 +46,14 @@ Classic claims about Go servers with many long connections, tried here. Written 
 ` + "`make experiments`" + `, which runs everything again; ` + "`make experiments ONLY=gogc`" + ` repeats
 one. On another machine the figures differ, the ratios should not by much. The
 figures of each experiment are in [experiments/](experiments) as JSON too.
+
+Each section names the claim, then what was measured and why the two agree or differ:
+
 `
 
 // Page writes docs/experiments.md from the results that are kept.
 func Page(docs string) error {
-	var page bytes.Buffer
-	page.WriteString(intro)
+	var page, contents bytes.Buffer
 	machine := ""
 	for _, e := range All() {
 		b, err := os.ReadFile(filepath.Join(docs, plots, e.Name+".json"))
@@ -66,6 +71,15 @@ func Page(docs string) error {
 			machine = r.Machine
 			fmt.Fprintf(&page, "\nMachine: %s.\n", machine)
 		}
+		for i, s := range r.Sections {
+			if i == 0 {
+				fmt.Fprintf(&contents, "- `%s`: ", e.Name)
+			} else {
+				contents.WriteString(" · ")
+			}
+			fmt.Fprintf(&contents, "[%s](#%s)", s.Title, anchor(s.Title))
+		}
+		contents.WriteString("\n")
 		err = report.Markdown(&page, plots, r.Sections, func(name string, svg []byte) error {
 			return os.WriteFile(filepath.Join(docs, plots, name), svg, 0o644)
 		})
@@ -74,5 +88,20 @@ func Page(docs string) error {
 		}
 		fmt.Fprintf(&page, "\n`make experiments ONLY=%s`\n", e.Name)
 	}
-	return os.WriteFile(filepath.Join(docs, "experiments.md"), page.Bytes(), 0o644)
+	all := slices.Concat([]byte(intro), contents.Bytes(), page.Bytes())
+	return os.WriteFile(filepath.Join(docs, "experiments.md"), all, 0o644)
+}
+
+// anchor is what a heading is linked by: lower case, without punctuation, with
+// hyphens for spaces. Of headings that are the same it finds the first.
+func anchor(title string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == ' ':
+			return '-'
+		case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+			return unicode.ToLower(r)
+		}
+		return -1
+	}, title)
 }
