@@ -14,6 +14,7 @@ import (
 	"parley/core/bench"
 	"parley/core/bench/load"
 	"parley/core/bench/report"
+	"parley/policy/rego"
 )
 
 // benchFlags are the flags of `platform bench MODE`.
@@ -37,6 +38,7 @@ type benchFlags struct {
 	perSecond  int
 	storm      bool
 	arrivals   int
+	merges     int
 	tunings    []string
 }
 
@@ -97,6 +99,7 @@ func benchMode(m bench.Mode) *cobra.Command {
 	fl.IntVar(&f.perSecond, "connect-rate", 0, "connections opened in a second; 0: as fast as it goes")
 	fl.BoolVar(&f.storm, "storm", false, "open all connections at the same moment")
 	fl.IntVar(&f.arrivals, "arrivals", m.Load.Arrivals, "storm: connections that arrive at the same moment")
+	fl.IntVar(&f.merges, "merges", m.Load.Merges, "policy: changes of the rules that are merged, first with a webhook, then without")
 	fl.StringArrayVar(&f.tunings, "tuning", nil, `gc, gc-loop, gomaxprocs: a setting to measure, such as "GOGC=off GOMEMLIMIT=1GiB"; may be repeated`)
 	c.RunE = func(c *cobra.Command, _ []string) error { return f.run(c, m) }
 	return c
@@ -123,6 +126,7 @@ func (f *benchFlags) check() error {
 		{"stalled", f.stalled, 0, 1_000_000},
 		{"parallel", f.parallel, 1, 1_000_000},
 		{"in-flight", f.inFlight, 1, 1_000_000},
+		{"merges", f.merges, 0, 100_000},
 	} {
 		if v.n < v.least || v.n > v.most {
 			return fmt.Errorf("--%s %d: %d to %d are possible", v.flag, v.n, v.least, v.most)
@@ -161,8 +165,9 @@ func (f *benchFlags) run(c *cobra.Command, m bench.Mode) (err error) {
 	}
 	f.Load = bench.Load{
 		Members: f.members * f.rooms, RoomSize: f.members, Stalled: f.stalled, Publishers: f.publishers, Rate: f.rate, TextBytes: f.textBytes,
-		Warmup: f.warmup, Duration: f.duration, Parallel: f.parallel, PerSecond: f.perSecond, Arrivals: f.arrivals,
+		Warmup: f.warmup, Duration: f.duration, Parallel: f.parallel, PerSecond: f.perSecond, Arrivals: f.arrivals, Merges: f.merges,
 	}
+	f.Rules = rego.Files()
 	if f.closed {
 		f.Load.Rate, f.Load.InFlight = 0, f.inFlight
 		if !c.Flags().Changed("publishers") {

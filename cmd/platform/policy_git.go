@@ -24,7 +24,7 @@ func followGit(c *source.Config, cfg config.Config) {
 		return
 	}
 	c.Git.URL, c.Git.Ref, c.Git.Path, c.Git.Interval, c.Git.Signers = git.URL, git.Ref, git.Path, git.Interval, git.Signers
-	c.Git.Auth = gitsync.Auth(git.Auth)
+	c.Git.Auth, c.Git.Debounce = gitsync.Auth(git.Auth), git.Webhook.Debounce
 	c.Git.StateDir = filepath.Join(cfg.DataDir, "policy")
 }
 

@@ -30,6 +30,8 @@ type Config struct {
 	Token  string // its admin token
 	PIDs   []int  // its processes, for CPU and memory
 
+	Rules map[string][]byte // mode policy: the files of the policy that is changed
+
 	Load    Load     // what clients do
 	Tunings []Tuning // settings to compare, in the modes that do; nil: the mode's own
 
@@ -99,6 +101,8 @@ func Modes() []Mode {
 			Load: Load{Members: 200, RoomSize: 200, Publishers: 4, Rate: 20, TextBytes: 120, Warmup: 2 * time.Second, Duration: 15 * time.Second, Parallel: 64, Arrivals: 5000}},
 		{Name: "liveness", Doc: "the heartbeats of idle connections", run: (*Bench).liveness,
 			Load: Load{Members: 15_000, RoomSize: 50, Parallel: 64, Warmup: 5 * time.Second, Duration: time.Minute}},
+		{Name: "policy", Doc: "how long a merged change of the rules takes until it decides, and how often the decision cache has the answer", run: (*Bench).policy,
+			Load: Load{Members: 1000, RoomSize: 10, Rate: 1000, TextBytes: 120, Warmup: 5 * time.Second, Duration: 20 * time.Second, Parallel: 64, Merges: 100}},
 		{Name: "gc", Doc: "the same load under several settings of the garbage collector", run: (*Bench).collector, Load: chatting()},
 		{Name: "gc-loop", Doc: "the collector's rate and pauses, find who allocates, try a better setting, measure again", run: (*Bench).loop, Load: chatting()},
 		{Name: "gomaxprocs", Doc: "the same load under several GOMAXPROCS", run: (*Bench).processors, Load: chatting()},

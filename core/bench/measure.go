@@ -26,6 +26,7 @@ type Load struct {
 	Parallel   int           // connections being opened at once
 	PerSecond  int           // connections opened in a second; 0: no limit
 	Arrivals   int           // mode storm: connections that arrive at once
+	Merges     int           // mode policy: changes merged in each way
 	Returns    bool          // connections that are refused come back when the server says
 
 	onMeasure func(context.Context) // called when measuring begins, on a goroutine of its own; may be nil

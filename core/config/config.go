@@ -200,6 +200,8 @@ type GitWebhook struct {
 	Listen     string `yaml:"listen" check:"addr" zero:"the HTTP listener, at /v1/hooks/policy" doc:"Address of a listener of its own for the webhook, which speaks TLS where the HTTP listener does."`
 	SecretFile string `yaml:"secret_file" check:"path" zero:"no webhook" doc:"File with the secret that GitHub, Gitea or GitLab shares with the server, at least 16 bytes."`
 	SecretEnv  string `yaml:"secret_env" check:"envname" zero:"no webhook" doc:"Environment variable with that secret. Its name must not begin with PARLEY_."`
+
+	Debounce time.Duration `yaml:"debounce" min:"0s" max:"1m" zero:"a poll for each call" doc:"Least time between two polls that calls ask for; those that come meanwhile share one."`
 }
 
 // On reports whether calls are taken.
@@ -323,7 +325,7 @@ func Defaults() Config {
 			Decisions: Decisions{Keep: true, Retention: 7 * 24 * time.Hour, MaxBytes: 128 << 20},
 		},
 		Policy: Policy{
-			Git:    Git{Ref: "main", Interval: 4 * time.Second},
+			Git:    Git{Ref: "main", Interval: 4 * time.Second, Webhook: GitWebhook{Debounce: 500 * time.Millisecond}}, // a merge makes several calls
 			Log:    DecisionLog{Entries: 4096, MaxBytes: 64 << 20, Retention: 7 * 24 * time.Hour, Sample: []string{"*=0.01"}, PerMinute: 60},
 			Replay: Replay{Entries: 1000, Time: 2 * time.Second},
 			Guard:  Guard{Keep: []string{"role:admin connect", "role:admin room.join", "role:admin moderate.review", "role:admin admin.write"}},

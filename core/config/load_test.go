@@ -62,7 +62,7 @@ plugins: {dir: /plugins, fuel: 1_000_000, memory_bytes: 1MiB, max: 4, on_error: 
 policy:
   git:
     {url: "https://git.example.org/policy.git", ref: stable, path: parley, interval: 1m, signers: [/etc/parley/signers, /etc/parley/ann.asc],
-     auth: {user: oauth2, token_env: GIT_TOKEN, ca_file: /etc/parley/ca.pem}, webhook: {listen: ":8443", secret_file: /etc/parley/hook}}
+     auth: {user: oauth2, token_env: GIT_TOKEN, ca_file: /etc/parley/ca.pem}, webhook: {listen: ":8443", secret_file: /etc/parley/hook, debounce: 50ms}}
 redis: {url: "redis://:secret@redis:6379/0"}
 journal: {retention_entries: 0, retention_age: 720h, nonce_window: 1h, commit_window: 0}
 limits:
@@ -95,7 +95,7 @@ func TestFileOverridesDefaults(t *testing.T) {
 		TrustedKeys: []string{"A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="}, RequireSignature: true}
 	want.Policy.Git = config.Git{URL: "https://git.example.org/policy.git", Ref: "stable", Path: "parley", Interval: time.Minute,
 		Signers: []string{"/etc/parley/signers", "/etc/parley/ann.asc"}, Auth: config.GitAuth{User: "oauth2", TokenEnv: "GIT_TOKEN", CAFile: "/etc/parley/ca.pem"},
-		Webhook: config.GitWebhook{Listen: ":8443", SecretFile: "/etc/parley/hook"}}
+		Webhook: config.GitWebhook{Listen: ":8443", SecretFile: "/etc/parley/hook", Debounce: 50 * time.Millisecond}}
 	want.Redis.URL = "redis://:secret@redis:6379/0"
 	want.Journal = config.Journal{RetentionAge: 720 * time.Hour, NonceWindow: time.Hour}
 	want.Limits.FrameBytes = 0

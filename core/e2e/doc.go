@@ -4,7 +4,8 @@
 // operators do. What clients did and saw is judged by core/checker.
 //
 // PARLEY_LONG=1 makes the drain of a few hundred clients one of 5,000, for which the
-// test and the server each need more than 5,000 open files.
+// test and the server each need more than 5,000 open files, and of 200 swaps of
+// the policy under load 2,000.
 //
 // There is nothing to import here. The tests need the Go toolchain, git,
 // redis-server and strace on the PATH, and say which one is missing.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,40 +35,41 @@ func (r *repo) commitTree(tree string) string {
 	return id
 }
 
-// TestHostileCommits sends a running server one hostile commit after the
-// other. Each is refused for its cause and the last good rules go on deciding.
-func TestHostileCommits(t *testing.T) {
-	t.Parallel()
-	r := newRepo(t)
-	good := r.commit(map[string]string{"parley.rego": openRules})
-	n := startNode(t, unlimited(settings{"policy.git.url": r.dir, "policy.git.interval": "1s", "policy.guard.keep": []string{"role:admin moderate.review"}}))
-	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
-	ann.says("lobby", "hello")
+// reset brings branch and working tree back to a commit.
+func (r *repo) reset(to string) {
+	r.t.Helper()
+	r.git("reset", "--quiet", "--hard", to)
+	r.git("clean", "-fdxq")
+}
 
-	reset := func() {
-		r.git("reset", "--quiet", "--hard", good)
-		r.git("clean", "-fdxq")
-	}
+// hostile is a commit that must be refused.
+type hostile struct {
+	name   string
+	want   string        // stands in the refusal, one of these where there are lines
+	commit func() string // makes it, on top of what is there
+}
+
+// hostiles are made in a repository that has nothing but rules in parley.rego
+// with a default decision, and folders of other names than theirs.
+func hostiles(r *repo) []hostile {
 	file := func(name, text string) func() string {
 		return func() string { return r.commit(map[string]string{name: text}) }
 	}
 	const test = "package parley_test\n\nd := [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n\n"
 	deep := strings.Repeat("[", 300_000)
-	for _, h := range []struct {
-		name, want string
-		commit     func() string
-	}{
+	return []hostile{
 		{"http.send", "x.rego:3: the builtin http.send is forbidden", file("x.rego", "package x\n\nx := http.send({\"method\": \"get\", \"url\": \"http://127.0.0.1\"})\n")},
 		{"time.now_ns", "x.rego:3: the builtin time.now_ns is forbidden", file("x.rego", "package x\n\nx := time.now_ns()\n")},
 		{"opa.runtime", "x.rego:3: the builtin opa.runtime is forbidden", file("x.rego", "package x\n\nx := opa.runtime().env\n")},
 		{"bits.lsh", "the builtin bits.lsh is forbidden", file("x_test.rego", test+"test_x if bits.lsh(1, 99999999999) > 0\n")},
 		{"recursion", "recursive", file("x.rego", "package x\n\nx if y\n\ny if x\n")},
 		{"deep nesting", "max parsing recursion depth exceeded", file("x.rego", "package x\n\nx := "+deep+strings.Repeat("]", 300_000)+"\n")},
-		{"comprehensions", "the child process that tried it died: it needs more than 512 MiB of memory (RLIMIT_AS)", file("x_test.rego", test+
+		// Which bound it meets first, of memory or of time, depends on the machine.
+		{"comprehensions", "the child process that tried it died: it needs more than 512 MiB of memory (RLIMIT_AS)\ncontext deadline exceeded", file("x_test.rego", test+
 			"test_x if count([[a, b, c, e, f, g, h, i] | some a in d; some b in d; some c in d; some e in d; some f in d; some g in d; some h in d; some i in d]) > 0\n")},
 		{"100 MB of data", "", func() string {
 			if err := os.WriteFile(filepath.Join(r.dir, "data.json"), bytes.Repeat([]byte(" "), 100<<20), 0o644); err != nil {
-				t.Fatal(err)
+				r.t.Fatal(err)
 			}
 			return r.commit(nil)
 		}},
@@ -75,12 +77,12 @@ func TestHostileCommits(t *testing.T) {
 		{"a glob that never ends", "matching its patterns takes too much work", file("x.rego", "package parley\n\ndecision := {\"allow\": false} if glob.match(\"*a*a*a*a*a*a*b*a\", [], \""+strings.Repeat("a", 64)+"\")\n")},
 		{"a symbolic link", "x.rego", func() string {
 			if err := os.Symlink("/etc/passwd", filepath.Join(r.dir, "x.rego")); err != nil {
-				t.Fatal(err)
+				r.t.Fatal(err)
 			}
 			return r.commit(nil)
 		}},
 		{"a submodule", "sub", func() string {
-			r.git("update-index", "--add", "--cacheinfo", "160000,"+good+",sub")
+			r.git("update-index", "--add", "--cacheinfo", "160000,"+r.git("rev-parse", "HEAD")+",sub")
 			r.git("commit", "--quiet", "--message=sub")
 			return r.git("rev-parse", "HEAD")
 		}},
@@ -91,27 +93,46 @@ func TestHostileCommits(t *testing.T) {
 			return r.commitTree(outer)
 		}},
 		{"operators locked out", `it locks out an operator: "role:admin moderate.review"`, file("x.rego", "package parley\n\n# Nobody reviews.\ndecision := {\"allow\": false} if input.action.name == \"moderate.review\"\n")},
-	} {
-		commit := h.commit()
-		var refused *policy.Refusal
-		await(t, h.name+" is refused", func() bool {
-			refused = status[policyStatus](n, "/v1/policy/status").Refused
-			return refused != nil && strings.Contains(refused.Revision, commit)
-		})
-		if got := refused.Problems.Error(); !strings.Contains(got, h.want) {
-			t.Errorf("%s: got %q, want %q", h.name, got, h.want)
-		}
-		if got := status[policyStatus](n, "/v1/policy/status").Revision; !strings.Contains(got, good) {
-			t.Errorf("%s: got %s live, want the last good one, %s", h.name, got, good)
-		}
+	}
+}
+
+// refused waits until a commit is refused for what h says, while good decides.
+func (h hostile) refused(n *node, commit, good string) {
+	n.t.Helper()
+	var refused *policy.Refusal
+	await(n.t, h.name+" is refused", func() bool {
+		refused = status[policyStatus](n, "/v1/policy/status").Refused
+		return refused != nil && strings.Contains(refused.Revision, commit)
+	})
+	got, wants := refused.Problems.Error(), strings.Split(h.want, "\n")
+	if !slices.ContainsFunc(wants, func(want string) bool { return strings.Contains(got, want) }) {
+		n.t.Errorf("%s: got %q, want %q", h.name, got, h.want)
+	}
+	if got := status[policyStatus](n, "/v1/policy/status").Revision; !strings.Contains(got, good) {
+		n.t.Errorf("%s: got %s live, want the last good one, %s", h.name, got, good)
+	}
+}
+
+// TestHostileCommits sends a running server one hostile commit after the
+// other. Each is refused for its cause and the last good rules go on deciding.
+func TestHostileCommits(t *testing.T) {
+	t.Parallel()
+	r := newRepo(t)
+	good := r.commit(map[string]string{"parley.rego": openRules})
+	n := startNode(t, unlimited(settings{"policy.git.url": r.dir, "policy.git.interval": "1s", "policy.guard.keep": []string{"role:admin moderate.review"}}))
+	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	ann.says("lobby", "hello")
+	all := hostiles(r)
+	for _, h := range all {
+		h.refused(n, h.commit(), good)
 		ann.says("lobby", "after "+h.name)
-		reset()
+		r.reset(good)
 	}
 	if code, body := n.get("/readyz"); code != 200 || !strings.Contains(body, "the newest policy was refused") {
 		t.Errorf("readyz: got %d %s, want ready, with a note", code, body)
 	}
-	if got := n.metric("parley_policy_refused_total"); got < 14 {
-		t.Errorf("parley_policy_refused_total: got %v, want at least 14", got)
+	if got := n.metric("parley_policy_refused_total"); got < float64(len(all)) {
+		t.Errorf("parley_policy_refused_total: got %v, want at least %d", got, len(all))
 	}
 	n.stop()
 }
