@@ -1,8 +1,11 @@
 package policy_test
 
 import (
+	"net/netip"
 	"testing"
+	"time"
 
+	"parley/core/gate"
 	"parley/policy"
 	"parley/policy/rego"
 )
@@ -30,6 +33,27 @@ func BenchmarkEvaluate(b *testing.B) {
 func BenchmarkHit(b *testing.B) {
 	live, in := policy.NewLive(benchEngine(b), "bench", quiet()), question()
 	ctx := b.Context()
+	live.Decide(ctx, in)
+	b.ReportAllocs()
+	for b.Loop() {
+		if d := live.Decide(ctx, in); !d.Cached {
+			b.Fatal(d)
+		}
+	}
+}
+
+// BenchmarkHitNamed is a cached decision whose question is completed from data
+// that names something of each kind.
+func BenchmarkHitNamed(b *testing.B) {
+	files := rego.Files()
+	files["parley/data.yaml"] = []byte(everyName)
+	e, err := patient().Compile(b.Context(), files, "named")
+	if err != nil {
+		b.Fatal(err)
+	}
+	live, in, ctx := policy.NewLive(e, "bench", quiet()), question(), b.Context()
+	in.Resource.ID = "team-a"
+	in.Raw = gate.Raw{Now: time.Now(), Remote: netip.MustParseAddr("192.0.2.9"), Since: time.Unix(1, 0)}
 	live.Decide(ctx, in)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -129,8 +129,12 @@ func (o Options) prepare(ctx context.Context, files Files, revision string) (e *
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	facts, err := factsOf(data)
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	e = &Engine{
-		revision: revision, files: len(files), limits: limits{o.EvalSteps, o.EvalTimeout},
+		facts: facts, revision: revision, files: len(files), limits: limits{o.EvalSteps, o.EvalTimeout},
 		words: wordsOf(rules), cache: newCache(o.CacheEntries),
 	}
 	if err := e.build(ctx, rules, data); err != nil {

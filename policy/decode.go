@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -208,8 +209,10 @@ func decodeObligations(v ast.Value) (gate.Obligations, error) {
 			o.History, err = decodeInt(name, v, 0, maxCount)
 		case "text_bytes":
 			o.TextBytes, err = decodeInt(name, v, 0, maxCount)
+		case "room":
+			o.Room, err = decodeRoom(v)
 		default:
-			return fmt.Errorf("obligations has the unknown field %q; it may have rate_limit, slow_mode_s, plugins, history, text_bytes", name)
+			return fmt.Errorf("obligations has the unknown field %q; it may have rate_limit, slow_mode_s, plugins, history, text_bytes, room", name)
 		}
 		return err
 	})
@@ -240,6 +243,63 @@ func decodeRateLimit(v ast.Value) (*gate.RateLimit, error) {
 		return nil, fmt.Errorf("rate_limit needs both count and per_s")
 	}
 	return &gate.RateLimit{Count: *count, PerS: *perS}, nil
+}
+
+// decodeRoom reads what a new room begins with; what is absent is as in a room
+// that nobody has configured.
+func decodeRoom(v ast.Value) (*gate.RoomSettings, error) {
+	obj, ok := v.(ast.Object)
+	if !ok {
+		return nil, fmt.Errorf("room is a %s, not {title, mode, visibility, slow_mode_s}", ast.ValueName(v))
+	}
+	room := newRoom()
+	err := eachField(obj, "room", func(name string, v ast.Value) (err error) {
+		into := map[string]*string{"title": &room.Title, "mode": &room.Mode, "visibility": &room.Visibility}[name]
+		switch {
+		case name == "slow_mode_s":
+			var n *int
+			if n, err = decodeInt("room.slow_mode_s", v, 0, maxSlowModeS); err == nil {
+				room.SlowModeS = *n
+			}
+			return err
+		case into == nil:
+			return fmt.Errorf("room has the unknown field %q; it may have title, mode, visibility, slow_mode_s", name)
+		}
+		s, ok := v.(ast.String)
+		if !ok {
+			return fmt.Errorf("room.%s is a %s, not a string", name, ast.ValueName(v))
+		}
+		*into = string(s)
+		return nil
+	})
+	if err == nil {
+		err = checkRoom(&room)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &room, nil
+}
+
+// newRoom is what a room begins with of which nothing else is said.
+func newRoom() gate.RoomSettings { return gate.RoomSettings{Mode: "open", Visibility: "public"} }
+
+// maxTitleBytes bounds a room's title, as core/state does.
+const maxTitleBytes = 200
+
+// checkRoom names the first setting that no room can have.
+func checkRoom(r *gate.RoomSettings) error {
+	switch {
+	case !slices.Contains([]string{"open", "announce", "read-only", "archived"}, r.Mode):
+		return fmt.Errorf("mode %q is not one of open, announce, read-only, archived", clip(r.Mode, maxCodeBytes))
+	case r.Visibility != "public" && r.Visibility != "private":
+		return fmt.Errorf("visibility %q is neither public nor private", clip(r.Visibility, maxCodeBytes))
+	case r.SlowModeS < 0 || r.SlowModeS > maxSlowModeS:
+		return fmt.Errorf("slow_mode_s %d is not within 0 and %d", r.SlowModeS, maxSlowModeS)
+	case len(r.Title) > maxTitleBytes || !utf8.ValidString(r.Title):
+		return fmt.Errorf("the title has %d bytes, at most %d of UTF-8 are allowed", len(r.Title), maxTitleBytes)
+	}
+	return nil
 }
 
 func decodePlugins(v ast.Value) ([]string, error) {

@@ -158,7 +158,7 @@ func TestDocsExamplesCompile(t *testing.T) {
 		t.Errorf("the smallest policy: %v", err)
 	}
 	files := Files{"house.rego": blocks[1][1], "house_test.rego": blocks[2][1], "lists/data.json": []byte(`{"guests_read": ["news"]}`)}
-	for _, name := range []string{"parley.rego", "parley_test.rego"} {
+	for _, name := range []string{"parley.rego", "parley_test.rego", "settings.rego", "settings_test.rego"} {
 		if files[name], err = os.ReadFile("rego/" + name); err != nil {
 			t.Fatal(err)
 		}

@@ -33,6 +33,7 @@ type Engine struct {
 	txn      storage.Transaction // read-only, as old as the engine: data never changes
 	reads    reading
 	words    map[place]string // what the comments above rules say
+	facts    *facts           // what the data calls moments, networks, accounts and rooms
 	cache    *cache           // nil when switched off; synchronises itself
 
 	distrusted atomic.Bool // the cache has given an answer that the rules do not give
@@ -53,7 +54,8 @@ func (e *Engine) Reads() []string {
 
 // Decide answers from the cache, or evaluates and remembers the answer. It
 // always answers: a policy that cannot decide denies with Failed set, and such
-// an answer is never remembered. in is not kept.
+// an answer is never remembered. in is completed, as gate.Raw says, and not
+// kept.
 func (e *Engine) Decide(ctx context.Context, in *gate.Input) gate.Decision {
 	d, _, _ := e.decide(ctx, in)
 	return d
@@ -63,12 +65,21 @@ func (e *Engine) Decide(ctx context.Context, in *gate.Input) gate.Decision {
 // err why a failed decision failed. err is for logs and tests, never for a
 // client.
 func (e *Engine) Evaluate(ctx context.Context, in *gate.Input) (d gate.Decision, err error) {
+	in = e.completed(in)
 	return e.evaluate(ctx, e.reads.document(in))
+}
+
+// completed is a complete copy of in, which may be a record that others read.
+func (e *Engine) completed(in *gate.Input) *gate.Input {
+	whole := *in
+	e.facts.complete(&whole)
+	return &whole
 }
 
 // decide is Decide with what evaluating took, for a cached answer when it was
 // evaluated, and with why a failed decision failed.
 func (e *Engine) decide(ctx context.Context, in *gate.Input) (d gate.Decision, took time.Duration, err error) {
+	e.facts.complete(in)
 	if e.cache == nil || e.distrusted.Load() {
 		return e.timed(ctx, in)
 	}

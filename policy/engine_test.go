@@ -78,6 +78,9 @@ func TestDecisionForms(t *testing.T) {
 				Plugins: []string{"links", "wordlist"}, History: ptr(0), TextBytes: ptr(280)}}},
 		{"no plugins", `decision := {"allow": true, "obligations": {"plugins": []}}`,
 			gate.Decision{Allow: true, Obligations: gate.Obligations{Plugins: []string{}}}},
+		{"a new room", `decision := {"allow": true, "obligations": {"room": {"title": "News", "mode": "announce", "visibility": null, "slow_mode_s": 5}}}`,
+			gate.Decision{Allow: true, Obligations: gate.Obligations{
+				Room: &gate.RoomSettings{Title: "News", Mode: "announce", Visibility: "public", SlowModeS: 5}}}},
 		{"rules that build the document", "decision.allow := false\ndecision.reasons contains \"x.\"", gate.Decision{
 			Reasons: []chat.Reason{{Code: "denied", Text: "x.", Source: "policy"}}}},
 	}
@@ -126,6 +129,12 @@ func TestDecisionFailures(t *testing.T) {
 		{"plugin without name", only(`{"allow": true, "obligations": {"plugins": [""]}}`), "name of 0 bytes"},
 		{"too many plugins", only(`{"allow": true, "obligations": {"plugins": [sprintf("p%d", [x]) | some x in split("` + strings.Repeat("a,", 70) + `", ",")]}}`), "more than 64 names"},
 		{"plugins is text", only(`{"allow": true, "obligations": {"plugins": "x"}}`), "plugins is a string"},
+		{"room shape", only(`{"allow": true, "obligations": {"room": "x"}}`), "not {title, mode, visibility, slow_mode_s}"},
+		{"room field", only(`{"allow": true, "obligations": {"room": {"topic": "x"}}}`), `unknown field "topic"`},
+		{"room mode", only(`{"allow": true, "obligations": {"room": {"mode": "closed"}}}`), `mode "closed" is not one of`},
+		{"room visibility", only(`{"allow": true, "obligations": {"room": {"visibility": "x"}}}`), `visibility "x" is neither`},
+		{"room title", only(`{"allow": true, "obligations": {"room": {"title": 1}}}`), "room.title is a number"},
+		{"room slow mode", only(`{"allow": true, "obligations": {"room": {"slow_mode_s": 21601}}}`), "room.slow_mode_s is 21601"},
 		{"key is a number", only(`{1: true, "allow": true}`), "has a key that is a number"},
 		{"undefined", `decision := {"allow": true} if input.subject.id != "bob"`, "is undefined"},
 		{"builtin error", only(`{"allow": to_number(input.subject.id) == 1}`), "to_number"},
@@ -219,7 +228,7 @@ func TestDefaultPolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := strings.Join(e.Reads(), " "), "subject.type subject.roles subject.room_role subject.banned subject.muted action.name action.role action.changes action.mode resource.id resource.mode resource.visibility target.type target.self target.room_role context.slow_wait_s"; got != want {
+	if got, want := strings.Join(e.Reads(), " "), "subject.type subject.roles subject.new_account subject.room_role subject.banned subject.muted action.name action.role action.changes action.mode resource.id resource.mode resource.visibility resource.template target.type target.self target.room_role context.slow_wait_s context.periods context.networks"; got != want {
 		t.Errorf("reads: got %s, want %s", got, want)
 	}
 	in := question()

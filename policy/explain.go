@@ -52,6 +52,7 @@ const (
 // Explain answers as Evaluate does and says how. It is for people who ask, not
 // for the path of messages: it takes ten times as long.
 func (e *Engine) Explain(ctx context.Context, in *gate.Input) (Explanation, error) {
+	in = e.completed(in)
 	rules, steps := &ruleTracer{engine: e}, &stepTracer{}
 	d, err := e.evaluate(ctx, e.reads.document(in), rules, steps)
 	var trace bytes.Buffer
@@ -68,6 +69,7 @@ func (e *Engine) Explain(ctx context.Context, in *gate.Input) (Explanation, erro
 // one that speaks of the first reason's code or sentence, else the one that is
 // the decision. ok is false where none held.
 func (e *Engine) Blame(ctx context.Context, in *gate.Input) (d gate.Decision, rule Rule, ok bool) {
+	in = e.completed(in)
 	held := &ruleTracer{engine: e}
 	d, _ = e.evaluate(ctx, e.reads.document(in), held)
 	if len(d.Reasons) > 0 && !d.Failed {

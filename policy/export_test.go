@@ -15,7 +15,7 @@ func CompileUntried(t testing.TB, rules string) *Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &Engine{revision: "untried", files: 1, limits: limits{o.EvalSteps, 10 * o.EvalTimeout}, cache: newCache(o.CacheEntries)}
+	e := &Engine{facts: new(facts), revision: "untried", files: 1, limits: limits{o.EvalSteps, 10 * o.EvalTimeout}, cache: newCache(o.CacheEntries)}
 	if err := e.build(t.Context(), parsed, map[string]any{}); err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 func FuzzDecision(f *testing.F) {
 	for _, s := range []string{
 		`{"allow": true}`, `{"allow": false, "reasons": ["x", {"code": "a", "text": "b"}]}`,
-		`{"allow": true, "obligations": {"rate_limit": {"count": 1, "per_s": 1}, "slow_mode_s": 1, "plugins": ["a"], "history": 1, "text_bytes": 1}}`,
+		`{"allow": true, "obligations": {"rate_limit": {"count": 1, "per_s": 1}, "slow_mode_s": 1, "plugins": ["a"], "history": 1, "text_bytes": 1, "room": {"title": "a", "mode": "open", "slow_mode_s": 1}}}`,
 		`{"allow": null}`, `[]`, `{"allow": true, "reasons": [[[]]]}`, `{"allow": true, "obligations": {"history": 1e400}}`,
 	} {
 		f.Add([]byte(s))

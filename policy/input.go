@@ -17,6 +17,7 @@ const (
 	subjectType field = iota
 	subjectID
 	subjectRoles
+	subjectNewAccount
 	subjectRoomRole
 	subjectBanned
 	subjectMuted
@@ -34,6 +35,7 @@ const (
 	resourceMode
 	resourceVisibility
 	resourceSlowModeS
+	resourceTemplate
 	targetType
 	targetID
 	targetSelf
@@ -44,6 +46,8 @@ const (
 	contextNetwork
 	contextTextBytes
 	contextSlowWaitS
+	contextPeriods
+	contextNetworks
 	numFields
 )
 
@@ -52,6 +56,7 @@ var fieldPaths = [numFields][2]string{
 	subjectType:        {"subject", "type"},
 	subjectID:          {"subject", "id"},
 	subjectRoles:       {"subject", "roles"},
+	subjectNewAccount:  {"subject", "new_account"},
 	subjectRoomRole:    {"subject", "room_role"},
 	subjectBanned:      {"subject", "banned"},
 	subjectMuted:       {"subject", "muted"},
@@ -69,6 +74,7 @@ var fieldPaths = [numFields][2]string{
 	resourceMode:       {"resource", "mode"},
 	resourceVisibility: {"resource", "visibility"},
 	resourceSlowModeS:  {"resource", "slow_mode_s"},
+	resourceTemplate:   {"resource", "template"},
 	targetType:         {"target", "type"},
 	targetID:           {"target", "id"},
 	targetSelf:         {"target", "self"},
@@ -79,6 +85,8 @@ var fieldPaths = [numFields][2]string{
 	contextNetwork:     {"context", "network"},
 	contextTextBytes:   {"context", "text_bytes"},
 	contextSlowWaitS:   {"context", "slow_wait_s"},
+	contextPeriods:     {"context", "periods"},
+	contextNetworks:    {"context", "networks"},
 }
 
 // String is the field as a policy writes it, without "input.".
@@ -124,6 +132,8 @@ func (f field) of(in *gate.Input) any {
 		return &in.Subject.ID
 	case subjectRoles:
 		return &in.Subject.Roles
+	case subjectNewAccount:
+		return &in.Subject.NewAccount
 	case subjectRoomRole:
 		return &in.Subject.RoomRole
 	case subjectBanned:
@@ -158,6 +168,8 @@ func (f field) of(in *gate.Input) any {
 		return &in.Resource.Visibility
 	case resourceSlowModeS:
 		return &in.Resource.SlowModeS
+	case resourceTemplate:
+		return &in.Resource.Template
 	case targetType:
 		return &in.Target.Type
 	case targetID:
@@ -178,6 +190,10 @@ func (f field) of(in *gate.Input) any {
 		return &in.Context.TextBytes
 	case contextSlowWaitS:
 		return &in.Context.SlowWaitS
+	case contextPeriods:
+		return &in.Context.Periods
+	case contextNetworks:
+		return &in.Context.Networks
 	}
 	panic("policy: field " + f.String() + " is nowhere in the input") // a new field without its case
 }

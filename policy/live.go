@@ -89,11 +89,18 @@ func (l *Live) loaded(e *Engine, source string) *loaded {
 func (l *Live) AllowOnError(actions []string) { l.through = actions }
 
 // Changed returns a channel that is closed when another engine has gone live
-// since the call.
+// since the call, or a period of its data has begun or ended; see
+// FollowPeriods.
 func (l *Live) Changed() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.changed
+}
+
+// tellLocked tells those who wait for Changed.
+func (l *Live) tellLocked() {
+	close(l.changed)
+	l.changed = make(chan struct{})
 }
 
 // auditOneIn is of how many cached answers one is checked against the rules.
@@ -151,8 +158,7 @@ func (l *Live) Swap(e *Engine, source string) {
 	l.mu.Lock()
 	old := l.current.Swap(l.loaded(e, source))
 	l.lastRefusal = nil
-	close(l.changed)
-	l.changed = make(chan struct{})
+	l.tellLocked()
 	l.mu.Unlock()
 	l.swaps.Add(1)
 	l.happened(decisionlog.EventLive, e.revision, "", "before: "+old.engine.revision)

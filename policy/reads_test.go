@@ -97,7 +97,8 @@ func TestDocumentIsTheJSON(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := ast.ValueFromReader(strings.NewReader(strings.NewReplacer(`"roles":null`, `"roles":[]`, `"changes":null`, `"changes":[]`).Replace(string(b))))
+		want, err := ast.ValueFromReader(strings.NewReader(strings.NewReplacer(`"roles":null`, `"roles":[]`, `"changes":null`, `"changes":[]`,
+			`"periods":null`, `"periods":[]`, `"networks":null`, `"networks":[]`).Replace(string(b))))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +123,7 @@ func randomInput(r *rand.Rand) *gate.Input {
 	return &gate.Input{
 		Subject: gate.Subject{
 			Type: pick(r, "guest", "user"), ID: pick(r, "ann", "a", "b", "name", "id", "zoë"), Roles: roles,
-			RoomRole: pick(r, "", "member", "owner"), Banned: r.IntN(4) == 0, Muted: r.IntN(4) == 0,
+			RoomRole: pick(r, "", "member", "owner"), Banned: r.IntN(4) == 0, Muted: r.IntN(4) == 0, NewAccount: r.IntN(2) == 0,
 		},
 		Action: gate.Action{
 			Name: pick(r, gate.Connect, gate.RoomJoin, gate.MessageSend, "name"), Role: pick(r, "", "owner", "member"),
@@ -140,6 +141,7 @@ func randomInput(r *rand.Rand) *gate.Input {
 		Context: gate.Context{
 			Transport: pick(r, "ws", "tcp"), Network: pick(r, "public", "private"),
 			TextBytes: pick(r, 0, 1, 127, 128, 70000), SlowWaitS: pick(r, 0, 1, -1, 63, 64),
+			Periods: pick(r, nil, []string{}, []string{"night"}, []string{"night", "weekend"}), Networks: pick(r, nil, []string{"office"}, []string{"night"}),
 		},
 	}
 }

@@ -108,6 +108,12 @@ func readQuestion(path string, stdin io.Reader) (*gate.Input, error) {
 	if in.Action.Changes == nil {
 		in.Action.Changes = []string{}
 	}
+	if in.Context.Periods == nil {
+		in.Context.Periods = []string{}
+	}
+	if in.Context.Networks == nil {
+		in.Context.Networks = []string{}
+	}
 	return in, nil
 }
 

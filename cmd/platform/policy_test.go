@@ -45,7 +45,7 @@ func TestPolicyNewCheckTestFmt(t *testing.T) {
 		t.Error("again: got no error, want the folder left alone")
 	}
 	out, err = command(t, "policy", "check", dir)
-	has(out, err, "ok: 5 files", "tests passed")
+	has(out, err, "ok: 8 files", "tests passed")
 	out, err = command(t, "policy", "test", "-v", dir)
 	has(out, err, "ok   house_test.rego:6 parley_test.test_guests_only_read_in_news")
 	if out, err = command(t, "policy", "fmt", "-l", dir); err != nil || out != "" {

@@ -119,6 +119,7 @@ func (i *identities) Token(token string) (chat.Identity, error) {
 	if err := i.known.Add(who.User); err != nil {
 		i.log.Error("the name of a token user cannot be kept from guests", slog.Any("error", err))
 	}
+	who.Since = i.known.Since(fold(string(who.User)))
 	if i.guests != nil {
 		i.guests.Claim(who.User)
 	}

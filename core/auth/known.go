@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"parley/core/chat"
 )
@@ -26,7 +28,7 @@ const MaxKnownUsers = 1_000_000
 
 // maxKnownFile bounds the file; each record has at most maxKnownLine bytes.
 const (
-	maxKnownLine = 1 + 8 + 1 + chat.MaxUserBytes // "\n" crc " " name
+	maxKnownLine = 1 + 8 + 1 + chat.MaxUserBytes + 1 + 10 // "\n" crc " " name " " time
 	maxKnownFile = 2 * MaxKnownUsers * maxKnownLine
 )
 
@@ -37,8 +39,9 @@ var ErrKnownFull = errors.New("auth: known-users file is full")
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // KnownUsers is a durable set of the names that a token was ever verified
-// for. It is a file of lines "CRC32C NAME", appended to and never rewritten.
-// Each record begins with its line break, so a record cut short by a crash or
+// for, and when that was first. It is a file of lines "CRC32C NAME TIME",
+// appended to and never rewritten; TIME is in Unix seconds, and absent from
+// records of earlier versions. Each record begins with its line break, so a record cut short by a crash or
 // a full disk costs itself only.
 type KnownUsers struct {
 	file *os.File // opened with O_APPEND: each record is one write
@@ -46,8 +49,14 @@ type KnownUsers struct {
 	bad  int
 
 	mu     sync.RWMutex
-	saved  map[string]bool // folded name -> on disk; false: the write is under way or failed
+	saved  map[string]known // by folded name
 	closed bool
+}
+
+// known is what is known of a name.
+type known struct {
+	since  uint32 // Unix seconds, which ends in 2106; 0: not known
+	onDisk bool   // false: the write is under way or failed
 }
 
 // OpenKnownUsers reads the set at path, or begins an empty one. Damaged
@@ -60,7 +69,7 @@ func OpenKnownUsers(path string, fold func(string) string) (*KnownUsers, error) 
 	if err != nil {
 		return nil, fmt.Errorf("open known users: %w", err)
 	}
-	k := &KnownUsers{file: f, fold: fold, saved: make(map[string]bool)}
+	k := &KnownUsers{file: f, fold: fold, saved: make(map[string]known)}
 	if err := k.load(f); err != nil {
 		return nil, errors.Join(fmt.Errorf("read known users %s: %w", path, err), f.Close())
 	}
@@ -81,10 +90,13 @@ func (k *KnownUsers) load(r io.Reader) error {
 			line = nil
 		}
 		if line = bytes.TrimSuffix(line, []byte("\n")); len(line) > 0 {
-			if name, ok := parseKnown(line); !ok {
+			if name, since, ok := parseKnown(line); !ok {
 				k.bad++
-			} else if len(k.saved) < MaxKnownUsers {
-				k.saved[k.fold(name)] = true
+			} else if folded := k.fold(name); len(k.saved) < MaxKnownUsers {
+				if first, again := k.saved[folded]; again {
+					since = first.since // written twice: the first counts
+				}
+				k.saved[folded] = known{since, true}
 			}
 		}
 		switch {
@@ -99,16 +111,24 @@ func (k *KnownUsers) load(r io.Reader) error {
 }
 
 // parseKnown reads one record without its line break.
-func parseKnown(line []byte) (name string, ok bool) {
+func parseKnown(line []byte) (name string, since uint32, ok bool) {
 	sum, rest, ok := bytes.Cut(line, []byte(" "))
-	if !ok || len(sum) != 8 || !chat.ValidUser(chat.UserID(rest)) {
-		return "", false
+	user, at, dated := bytes.Cut(rest, []byte(" "))
+	if !ok || len(sum) != 8 || !chat.ValidUser(chat.UserID(user)) {
+		return "", 0, false
 	}
 	want, err := strconv.ParseUint(string(sum), 16, 32)
 	if err != nil || crc32.Checksum(rest, castagnoli) != uint32(want) {
-		return "", false
+		return "", 0, false
 	}
-	return string(rest), true
+	if dated {
+		n, err := strconv.ParseUint(string(at), 10, 32)
+		if err != nil {
+			return "", 0, false
+		}
+		since = uint32(n)
+	}
+	return string(user), since, true
 }
 
 // Known reports whether the folded name belongs to a token user.
@@ -119,6 +139,17 @@ func (k *KnownUsers) Known(folded string) bool {
 	return known
 }
 
+// Since returns when a token was first verified for the folded name; zero
+// where that is not known.
+func (k *KnownUsers) Since(folded string) time.Time {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if n := k.saved[folded].since; n != 0 {
+		return time.Unix(int64(n), 0)
+	}
+	return time.Time{}
+}
+
 // Add records a token user. It returns when the name is on disk, at once when
 // it was there before. From the call on Known answers true, even where the
 // write fails; the next Add of the name then tries again.
@@ -127,13 +158,15 @@ func (k *KnownUsers) Add(user chat.UserID) error {
 		return fmt.Errorf("add known user: %q is not a user name", user)
 	}
 	folded := k.fold(string(user))
-	if todo, err := k.begin(folded); err != nil || !todo {
+	since, todo, err := k.begin(folded)
+	if err != nil || !todo {
 		return err
 	}
-	record := fmt.Sprintf("\n%08x %s", crc32.Checksum([]byte(user), castagnoli), user)
+	text := fmt.Sprintf("%s %d", user, since)
+	record := fmt.Sprintf("\n%08x %s", crc32.Checksum([]byte(text), castagnoli), text)
 	// no lock: O_APPEND gives every record a place of its own, and a name
 	// written twice does no harm
-	_, err := k.file.WriteString(record)
+	_, err = k.file.WriteString(record)
 	if err == nil {
 		err = k.file.Sync()
 	}
@@ -141,35 +174,38 @@ func (k *KnownUsers) Add(user chat.UserID) error {
 		return fmt.Errorf("add known user: %w", err)
 	}
 	k.mu.Lock()
-	k.saved[folded] = true
+	k.saved[folded] = known{since, true}
 	k.mu.Unlock()
 	return nil
 }
 
-// begin enters the name and reports whether it is still to be written.
-func (k *KnownUsers) begin(folded string) (todo bool, err error) {
+// begin enters the name, with this moment where it is new, and reports whether
+// it is still to be written.
+func (k *KnownUsers) begin(folded string) (since uint32, todo bool, err error) {
 	if k.onDisk(folded) {
-		return false, nil
+		return 0, false, nil
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	saved, known := k.saved[folded]
+	entry, again := k.saved[folded]
 	switch {
-	case saved:
-		return false, nil
+	case entry.onDisk:
+		return 0, false, nil
 	case k.closed:
-		return false, os.ErrClosed
-	case !known && len(k.saved) >= MaxKnownUsers:
-		return false, ErrKnownFull
+		return 0, false, os.ErrClosed
+	case !again && len(k.saved) >= MaxKnownUsers:
+		return 0, false, ErrKnownFull
+	case !again:
+		entry.since = uint32(min(max(0, time.Now().Unix()), math.MaxUint32))
 	}
-	k.saved[folded] = false
-	return true, nil
+	k.saved[folded] = entry
+	return entry.since, true, nil
 }
 
 func (k *KnownUsers) onDisk(folded string) bool {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	return k.saved[folded]
+	return k.saved[folded].onDisk
 }
 
 // Len returns how many names are known, and how many damaged records of the

@@ -30,7 +30,7 @@ func TestKnownEvenWhenTheWriteFails(t *testing.T) {
 	if err := broken.Add("ann"); err != nil {
 		t.Errorf("second attempt: %v", err)
 	}
-	if !broken.saved["ann"] {
+	if !broken.saved["ann"].onDisk {
 		t.Error("ann is not on disk after the second attempt")
 	}
 	if err := k.Close(); err != nil {

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"parley/core/auth"
 	"parley/core/chat"
@@ -131,4 +133,42 @@ func FuzzKnownUsers(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestKnownUsersRememberSince when: the first time counts, over restarts, and
+// records of earlier versions say nothing of it.
+func TestKnownUsersRememberSince(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "known-users")
+	old := fmt.Sprintf("\n%08x ann", crc32.Checksum([]byte("ann"), crc32.MakeTable(crc32.Castagnoli)))
+	first := fmt.Sprintf("\n%08x bob 1000", crc32.Checksum([]byte("bob 1000"), crc32.MakeTable(crc32.Castagnoli)))
+	again := fmt.Sprintf("\n%08x bob 2000", crc32.Checksum([]byte("bob 2000"), crc32.MakeTable(crc32.Castagnoli)))
+	bad := fmt.Sprintf("\n%08x carl soon", crc32.Checksum([]byte("carl soon"), crc32.MakeTable(crc32.Castagnoli)))
+	if err := os.WriteFile(path, []byte(old+first+again+bad), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := openKnown(t, path)
+	before := time.Now().Truncate(time.Second)
+	if err := errors.Join(k.Add("ann"), k.Add("bob"), k.Add("dora")); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []*auth.KnownUsers{k, openKnown(t, path)} {
+		if n, damaged := k.Len(); n != 3 || damaged != 1 {
+			t.Errorf("got %d names and %d damaged, want 3 and 1", n, damaged)
+		}
+		if got := k.Since("ann"); !got.IsZero() {
+			t.Errorf("ann: got %v, want it not known", got)
+		}
+		if got := k.Since("bob"); got.Unix() != 1000 {
+			t.Errorf("bob: got %v, want the first time", got)
+		}
+		if got := k.Since("dora"); got.Before(before) || got.After(time.Now()) {
+			t.Errorf("dora: got %v, want this moment", got)
+		}
+		if got := k.Since("carl"); !got.IsZero() || k.Known("carl") {
+			t.Errorf("carl: got %v, want nobody", got)
+		}
+	}
 }

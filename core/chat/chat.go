@@ -38,6 +38,9 @@ type Identity struct {
 	Roles []string
 	// Expires is when the proof ends; the zero time means never.
 	Expires time.Time
+	// Since is when the server first saw a token of the user; zero for guests
+	// and where it is not known.
+	Since time.Time
 }
 
 // Outcome says what became of an accepted message.

@@ -93,11 +93,13 @@ func rulesIn(t *testing.T, dir string) (write func(name, rules string)) {
 			t.Fatal(err)
 		}
 	}
-	b, err := os.ReadFile("../../policy/rego/parley.rego")
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"parley.rego", "settings.rego"} {
+		b, err := os.ReadFile("../../policy/rego/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(name, string(b))
 	}
-	write("parley.rego", string(b))
 	return write
 }
 

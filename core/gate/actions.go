@@ -45,7 +45,7 @@ func Sample(action string) *Input {
 		Subject:  Subject{Type: "guest", ID: "ann", Roles: []string{}},
 		Action:   Action{Name: action, Changes: []string{}},
 		Resource: Resource{Type: "room", ID: "lobby", Exists: true, Mode: "open", Visibility: "public"},
-		Context:  Context{Transport: "ws", Network: "public"},
+		Context:  Context{Transport: "ws", Network: "public", Periods: []string{}, Networks: []string{}},
 	}
 	switch action {
 	case Connect:

@@ -9,7 +9,12 @@
 // be read from any goroutine.
 package gate
 
-import "parley/core/chat"
+import (
+	"net/netip"
+	"time"
+
+	"parley/core/chat"
+)
 
 // Input is the question: may this subject do this action to this resource?
 // The words are those of the AuthZEN Authorization API 1.0; target is ours.
@@ -22,6 +27,20 @@ type Input struct {
 	// Message names the message in question where it has an id. It is for the
 	// decision log and no part of the question: no policy sees it.
 	Message chat.MessageID `json:"-"`
+	// Raw is what the server knows and no policy sees: the policy completes the
+	// question with what its own data says of it, see Raw.
+	Raw Raw `json:"-"`
+}
+
+// Raw is a moment, an address and an age. A policy never sees them, because
+// an answer that depends on them could be neither cached nor replayed; it sees
+// what its data calls them: Context.Periods, Context.Networks and
+// Subject.NewAccount. Deciding sets those three, each where its raw fact is
+// given, and Resource.Template always; until then they are "", false and [].
+type Raw struct {
+	Now    time.Time  // when the question is asked
+	Remote netip.Addr // where the subject comes from
+	Since  time.Time  // when the subject's account was first seen here; zero where there is none or it is not known
 }
 
 // Subject is who asks.
@@ -29,6 +48,8 @@ type Subject struct {
 	Type  string   `json:"type"`  // "guest" or "user"
 	ID    string   `json:"id"`    // the user name
 	Roles []string `json:"roles"` // global roles, sorted; [] when none
+
+	NewAccount bool `json:"new_account"` // the account is younger than the policy's data calls new
 
 	// Facts of the room in question; zero outside a room.
 	RoomRole string `json:"room_role"` // "owner", "moderator", "member" or ""
@@ -73,6 +94,7 @@ type Resource struct {
 	Mode       string `json:"mode"`        // "open", "announce", "read-only", "archived"
 	Visibility string `json:"visibility"`  // "public" or "private"
 	SlowModeS  int    `json:"slow_mode_s"` // the room's setting in seconds, 0 = off
+	Template   string `json:"template"`    // the template of the policy's data that the room's name fits, "" for none
 }
 
 // Context is everything else the decision may depend on.
@@ -81,6 +103,9 @@ type Context struct {
 	Network   string `json:"network"`     // "loopback", "private" or "public"
 	TextBytes int    `json:"text_bytes"`  // size of the message; 0 for other actions
 	SlowWaitS int    `json:"slow_wait_s"` // seconds the room's slow mode still asks this user to wait, rounded up; 0 = none
+
+	Periods  []string `json:"periods"`  // periods of the policy's data that this moment lies in, sorted
+	Networks []string `json:"networks"` // networks of the policy's data that the peer is in, sorted
 }
 
 // Decision is the answer.
@@ -117,6 +142,16 @@ type Obligations struct {
 	History *int `json:"history,omitempty"`
 	// TextBytes bounds the message further than the server's own limit.
 	TextBytes *int `json:"text_bytes,omitempty"`
+	// Room is what a new room begins with; nil leaves that to the server.
+	Room *RoomSettings `json:"room,omitempty"`
+}
+
+// RoomSettings are settings of a room in the words of Resource.
+type RoomSettings struct {
+	Title      string `json:"title"`
+	Mode       string `json:"mode"`
+	Visibility string `json:"visibility"`
+	SlowModeS  int    `json:"slow_mode_s"`
 }
 
 // RateLimit allows Count events in each window of PerS seconds.

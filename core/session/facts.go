@@ -9,7 +9,8 @@ import (
 	"parley/core/state"
 )
 
-// question begins the input of a decision about this client.
+// question begins the input of a decision about this client; the caller adds
+// the moment.
 func (x *Session) question(action string) *gate.Input {
 	roles := x.roles()
 	if roles == nil {
@@ -18,13 +19,15 @@ func (x *Session) question(action string) *gate.Input {
 	return &gate.Input{
 		Subject: gate.Subject{Type: string(x.who.Class), ID: string(x.who.User), Roles: roles},
 		Action:  gate.Action{Name: action},
-		Context: gate.Context{Transport: x.transport, Network: x.network},
+		Context: gate.Context{Transport: x.transport, Network: x.network, Periods: []string{}, Networks: []string{}},
+		Raw:     gate.Raw{Remote: x.remote, Since: x.who.Since},
 	}
 }
 
 // about begins the input of a decision about a room.
 func (x *Session) about(action string, r *room.Room, now time.Time) *gate.Input {
 	in := x.question(action)
+	in.Raw.Now = now
 	st := r.State()
 	in.Subject.RoomRole = string(st.Role(x.who.User))
 	_, in.Subject.Banned = st.Ban(x.who.User, now)
@@ -50,6 +53,16 @@ func slowWait(u chat.UserID, r *room.Room, seconds int, now time.Time) time.Dura
 		return 0
 	}
 	return max(0, time.Duration(seconds)*time.Second-since)
+}
+
+// begins is what a new room begins with: what the decision says of it, else
+// what a room begins with that nobody has configured.
+func begins(d *gate.Decision) state.Settings {
+	set := state.DefaultSettings()
+	if r := d.Obligations.Room; r != nil {
+		set = state.Settings{Title: r.Title, Mode: state.Mode(r.Mode), Visibility: state.Visibility(r.Visibility), SlowModeS: r.SlowModeS}
+	}
+	return set
 }
 
 // denied is the error of a decision against the client.

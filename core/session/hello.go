@@ -81,6 +81,7 @@ func (x *Session) verify(token string) (chat.Identity, error) {
 // mayConnect asks the policy about the connection.
 func (x *Session) mayConnect(ctx context.Context) *chat.Error {
 	in := x.question(gate.Connect)
+	in.Raw.Now = time.Now()
 	in.Resource = gate.Resource{Type: "server", Exists: true}
 	if d := x.srv.d.Gate.Decide(ctx, in); !d.Allow {
 		return denied(d)

@@ -126,7 +126,8 @@ func (x *Session) enterRoom(ctx context.Context, id chat.RoomID) (*room.Room, er
 		return r, nil
 	}
 	in := x.about(gate.RoomCreate, r, time.Now())
-	if d := x.srv.d.Gate.Decide(ctx, in); !d.Allow {
+	d := x.srv.d.Gate.Decide(ctx, in)
+	if !d.Allow {
 		e := denied(d)
 		if e.Code == chat.CodeDenied {
 			e.Code = chat.CodeNoRoom
@@ -137,7 +138,7 @@ func (x *Session) enterRoom(ctx context.Context, id chat.RoomID) (*room.Room, er
 	if x.who.Class == chat.ClassUser { // a guest owns nothing
 		owner = x.who.User
 	}
-	if err := x.srv.CreateRoom(ctx, r, state.DefaultSettings(), x.who.User, owner); err != nil {
+	if err := x.srv.CreateRoom(ctx, r, begins(&d), x.who.User, owner); err != nil {
 		return nil, err
 	}
 	return r, nil

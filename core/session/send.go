@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"parley/core/chat"
@@ -200,6 +201,7 @@ func (x *Session) judge(ctx context.Context, r *room.Room, e *journal.Entry, d *
 		m.Roles = append(append([]string(nil), m.Roles...), string(role))
 	}
 	m.Signals = x.srv.d.Signals.Observe(m.Room, m.User, e.Text, time.UnixMilli(e.Time))
+	m.Signals.AccountAgeHours = ageHours(x.who.Since, time.UnixMilli(e.Time))
 	res, err := x.srv.d.Stage.Judge(ctx, &m, d.Obligations.Plugins)
 	if err != nil && ctx.Err() != nil {
 		return judged{}, lateError(err)
@@ -220,6 +222,15 @@ func (x *Session) judge(ctx context.Context, r *room.Room, e *journal.Entry, d *
 		keeper.Keep(evidence.Record{Decision: *record, Input: res.Input})
 	}
 	return judged{res, record.Digest()}, nil
+}
+
+// ageHours is the age of an account in whole hours as plugins are told it: 0
+// where it is not known, so 1 in the first hour.
+func ageHours(since, now time.Time) uint32 {
+	if since.IsZero() {
+		return 0
+	}
+	return uint32(min(max(1, now.Sub(since)/time.Hour), math.MaxUint32))
 }
 
 // refusal is what the author of a denied message is told. What plugins said no

@@ -309,6 +309,7 @@ func (s *Server) Start(c Conn) *Session {
 		srv:       s,
 		transport: c.Transport,
 		network:   placeOf(c.Remote),
+		remote:    c.Remote,
 		rate:      newBucket(s.cfg.CommandsPerSecond, s.cfg.CommandsBurst),
 		pings:     newBucket(s.cfg.PingsPerSecond, pingSeconds*s.cfg.PingsPerSecond),
 	}

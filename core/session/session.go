@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,7 @@ type Session struct {
 	peer      *room.Peer
 	transport string
 	network   string // "loopback", "private" or "public"
+	remote    netip.Addr
 	beat      liveness.Beat
 	kernel    witness       // nil where the socket has none
 	found     atomic.Uint32 // dead, by the ladder or by the kernel

@@ -306,6 +306,7 @@ func (i *identities) Token(token string) (chat.Identity, error) {
 	if err := i.known.Add(who.User); err != nil {
 		return who, err
 	}
+	who.Since = i.known.Since(string(who.User))
 	if i.guests != nil {
 		i.guests.Claim(who.User)
 	}

@@ -65,7 +65,7 @@ func question(user, room string) *gate.Input {
 		Subject:  gate.Subject{Type: "guest", ID: user, Roles: []string{"staff"}},
 		Action:   gate.Action{Name: gate.MessageSend, Changes: []string{}},
 		Resource: gate.Resource{Type: "room", ID: room, Exists: true, Mode: "open", Visibility: "public"},
-		Context:  gate.Context{Transport: "ws", Network: "public", TextBytes: 5},
+		Context:  gate.Context{Transport: "ws", Network: "public", TextBytes: 5, Periods: []string{}, Networks: []string{}},
 	}
 }
 

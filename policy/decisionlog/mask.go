@@ -66,7 +66,7 @@ func (l *Log) Mask(reads []string) Mask {
 // masked returns a copy of in without the masked fields.
 func (m Mask) masked(in *gate.Input) *gate.Input {
 	out := *in
-	out.Message = "" // the record names it
+	out.Message, out.Raw = "", gate.Raw{} // the record names the one; nobody keeps the other
 	v := reflect.ValueOf(&out).Elem()
 	for _, f := range m.fields {
 		v.FieldByIndex(inputFields[f]).SetZero()

@@ -113,4 +113,10 @@ func fill(in *gate.Input) {
 	if in.Action.Changes == nil {
 		in.Action.Changes = []string{}
 	}
+	if in.Context.Periods == nil { // of a record from before there were any, too
+		in.Context.Periods = []string{}
+	}
+	if in.Context.Networks == nil {
+		in.Context.Networks = []string{}
+	}
 }

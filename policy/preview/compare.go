@@ -139,7 +139,9 @@ type group struct {
 
 func (r *Report) replay(ctx context.Context, old, fresh *policy.Engine, rec *decisionlog.Record, groups map[group]int) {
 	was, _ := old.Evaluate(ctx, rec.Input)
-	now, _ := fresh.Evaluate(ctx, rec.Input)
+	asked := *rec.Input
+	asked.Raw.Now = rec.Time // what periods it lies in is the new data's to say
+	now, _ := fresh.Evaluate(ctx, &asked)
 	if ctx.Err() != nil {
 		r.Late++ // what was cut short is no answer
 		return
@@ -167,9 +169,10 @@ func (r *Report) replay(ctx context.Context, old, fresh *policy.Engine, rec *dec
 	if kind == DenyToAllow {
 		first, second = old, fresh
 	}
-	rule := blame(ctx, first, rec.Input)
+	inputs := map[*policy.Engine]*gate.Input{old: rec.Input, fresh: &asked}
+	rule := blame(ctx, first, inputs[first])
 	if rule == nil {
-		rule = blame(ctx, second, rec.Input)
+		rule = blame(ctx, second, inputs[second])
 	}
 	if rule != nil {
 		key.file, key.line = rule.File, rule.Line

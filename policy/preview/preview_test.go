@@ -313,3 +313,36 @@ func BenchmarkCompare(b *testing.B) {
 		}
 	}
 }
+
+// TestCompareAsksByTheNewHours: what was recorded at night is asked as it would
+// be with the hours of the new data.
+func TestCompareAsksByTheNewHours(t *testing.T) {
+	o := policy.Defaults()
+	o.EvalTimeout, o.TestTimeout = time.Minute, time.Minute
+	now := time.Now().UTC()
+	engine := func(revision string, day time.Weekday) *policy.Engine {
+		t.Helper()
+		files := rego.Files()
+		files["parley/data.yaml"] = fmt.Appendf(nil, `
+periods: {rest: [{days: [%s], from: "00:00", to: "24:00"}]}
+templates: {all: {rooms: ["*"], quiet: [rest]}}
+`, strings.ToLower(day.String()[:3]))
+		e, err := o.Compile(t.Context(), files, revision)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	// The days are fixed by now, and so is the record: midnight may pass meanwhile.
+	old, fresh := engine("r1", (now.Weekday()+3)%7), engine("r2", now.Weekday())
+	records := recorded(t, old, nil, ask(gate.MessageSend, "ann", func(in *gate.Input) { in.Raw.Now = now }))
+	late := *records[0]
+	late.Time = now
+	r := preview.Compare(t.Context(), old, fresh, []*decisionlog.Record{&late}, time.Minute)
+	if r.Replayed != 1 || r.Unequal != 0 || len(r.Changes) != 1 || r.Changes[0].Kind != preview.AllowToDeny || r.Changes[0].Example.New.Reasons[0].Code != "quiet_hours" {
+		t.Fatalf("got %+v, want the message refused in quiet hours", r)
+	}
+	if rule := r.Changes[0].Rule; rule == nil || rule.File != "settings.rego" {
+		t.Errorf("got the rule %+v, want that of quiet hours", rule)
+	}
+}

@@ -11,18 +11,21 @@
 #     wins over `permitted`. Every rule is independent: add one, delete one, and
 #     the others keep their meaning. Order does not matter.
 #
-# Beside it lies parley_test.rego. The server runs those tests before it takes a
+# Its sister settings.rego has the rules that data asks for: templates of rooms,
+# quiet hours, limits for newcomers, networks. Beside them lie their tests,
+# parley_test.rego and settings_test.rego. The server runs those tests before it takes a
 # policy, and refuses the policy when one fails. Try yours with
 #
 #     platform check                        (or: opa test FOLDER)
 package parley
 
 # The answer. `allow` is the verdict; `reasons` are shown to the person who
-# asked, so write them for people. Obligations (limits under which an allowed
-# action goes ahead) may be added as "obligations": {...}.
+# asked, so write them for people. Obligations are limits under which an allowed
+# action goes ahead; settings.rego has some.
 decision := {
 	"allow": allowed,
 	"reasons": refusal,
+	"obligations": obligations,
 }
 
 default allowed := false
@@ -95,14 +98,14 @@ permitted if input.action.name == "connect"
 
 # Everybody, guests too, may open a public room.
 permitted if {
-	input.action.name == "room.create"
-	input.resource.visibility != "private"
+	creating
+	not private_at_first
 }
 
 # A private room is opened by people with an account, not by guests.
 permitted if {
-	input.action.name == "room.create"
-	input.resource.visibility == "private"
+	creating
+	private_at_first
 	input.subject.type == "user"
 }
 

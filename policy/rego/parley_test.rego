@@ -18,14 +18,17 @@ change(path, value) := json.patch(ask, [{"op": "replace", "path": path, "value":
 
 also(doc, path, value) := json.patch(doc, [{"op": "replace", "path": path, "value": value}])
 
-codes(question) := out if {
+# decide answers by the rules alone, whatever the data of the house asks for.
+decide(question) := answer if {
 	answer := parley.decision with input as question
-	out := {r.code | some r in answer.reasons}
+		with data.parley.guests as {}
+		with data.parley.new_accounts as {}
+		with data.parley.templates as {}
 }
 
-allowed(question) if {
-	parley.decision.allow with input as question
-}
+codes(question) := {r.code | some r in decide(question).reasons}
+
+allowed(question) if decide(question).allow
 
 refused(question, code) if {
 	not allowed(question)
@@ -300,22 +303,22 @@ test_muted_reads_but_does_not_write if {
 test_slow_mode_says_how_long if {
 	slow := change("/context/slow_wait_s", 7)
 	refused(slow, "slow_mode")
-	parley.decision.reasons == {{
+	decide(slow).reasons == {{
 		"code": "slow_mode",
 		"text": "Slow mode is on: please wait 7 more seconds before your next message.",
-	}} with input as slow
+	}}
 	allowed(also(slow, "/subject/room_role", "moderator"))
 	allowed(also(slow, "/action/name", "history.read"))
 }
 
 test_slow_mode_counts_one_second if {
-	some r in parley.decision.reasons with input as change("/context/slow_wait_s", 1)
+	some r in decide(change("/context/slow_wait_s", 1)).reasons
 	contains(r.text, "1 more second before")
 }
 
 test_every_reason_has_a_code_and_a_sentence if {
 	worst := also(also(also(change("/subject/banned", true), "/subject/muted", true), "/resource/mode", "announce"), "/context/slow_wait_s", 3)
-	reasons := parley.decision.reasons with input as worst
+	reasons := decide(worst).reasons
 	count(reasons) == 4
 	every r in reasons {
 		r.code != ""

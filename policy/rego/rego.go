@@ -4,7 +4,8 @@
 package rego
 
 import (
-	_ "embed" // the two files below
+	"embed"
+	"io/fs"
 
 	"parley/policy"
 )
@@ -12,13 +13,20 @@ import (
 // Revision names the default policy in decisions and in the status.
 const Revision = "default"
 
-//go:embed parley.rego
-var rules []byte
-
-//go:embed parley_test.rego
-var tests []byte
+//go:embed *.rego
+var embedded embed.FS
 
 // Files returns the default policy with its tests.
 func Files() policy.Files {
-	return policy.Files{"parley.rego": rules, "parley_test.rego": tests}
+	names, err := fs.Glob(embedded, "*.rego")
+	if err != nil {
+		panic("rego: " + err.Error()) // the pattern is a constant
+	}
+	files := policy.Files{}
+	for _, name := range names {
+		if files[name], err = embedded.ReadFile(name); err != nil {
+			panic("rego: " + err.Error()) // it was listed
+		}
+	}
+	return files
 }

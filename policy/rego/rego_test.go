@@ -1,7 +1,9 @@
 package rego_test
 
 import (
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +17,51 @@ func acts(action, mine, theirs string) func(*gate.Input) {
 	return func(in *gate.Input) {
 		in.Action.Name, in.Subject.RoomRole = action, mine
 		in.Target = gate.Target{Type: "user", ID: "bob", RoomRole: theirs}
+	}
+}
+
+// TestTheSettingsOfTheDocs takes the example of docs/policy.md at its word.
+func TestTheSettingsOfTheDocs(t *testing.T) {
+	docs, err := os.ReadFile("../../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(docs), "```yaml\ntime_zone:")
+	example, _, ok := strings.Cut(example, "```")
+	if !ok {
+		t.Fatal("docs/policy.md has no example of the settings")
+	}
+	files := rego.Files()
+	files["parley/data.yaml"] = []byte("time_zone:" + example)
+	o := policy.Defaults()
+	o.EvalTimeout, o.TestTimeout = 10*time.Second, time.Minute
+	e, err := o.Compile(t.Context(), files, "docs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name, room, at string
+		code           string // "" is allowed
+	}{
+		{"by day", "help-me", "2026-06-01T12:00:00+02:00", ""},
+		{"a Monday's night", "help-me", "2026-06-01T22:00:00+02:00", "quiet_hours"},
+		{"a Friday is longer", "help-me", "2026-06-05T23:00:00+02:00", ""},
+		{"a Saturday's morning", "help-me", "2026-06-06T07:59:00+02:00", "quiet_hours"},
+		{"another room", "lobby", "2026-06-01T22:00:00+02:00", ""},
+		{"by a template's second name", "board", "2026-06-01T12:00:00+02:00", "wrong_network"},
+	}
+	for _, tt := range tests {
+		in := gate.Sample(gate.MessageSend)
+		in.Resource.ID = tt.room
+		if in.Raw.Now, err = time.Parse(time.RFC3339, tt.at); err != nil {
+			t.Fatal(err)
+		}
+		switch d := e.Decide(t.Context(), in); {
+		case d.Allow != (tt.code == "") || tt.code != "" && d.Reasons[0].Code != tt.code:
+			t.Errorf("%s: got %+v, want %q", tt.name, d, tt.code)
+		case d.Allow && (d.Obligations.TextBytes == nil || *d.Obligations.TextBytes != 500):
+			t.Errorf("%s: got %+v, want a guest's limits", tt.name, d.Obligations)
+		}
 	}
 }
 

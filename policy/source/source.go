@@ -187,6 +187,11 @@ func (s *Source) refuse(revision string, err error) {
 
 // Run follows the source until ctx ends and returns nil then.
 func (s *Source) Run(ctx context.Context) error {
+	var own sync.WaitGroup
+	ctx, stop := context.WithCancel(ctx)
+	defer own.Wait()
+	defer stop()
+	own.Go(func() { s.live.FollowPeriods(ctx) })
 	switch {
 	case s.git != nil:
 		return s.git.Run(ctx)
@@ -203,7 +208,7 @@ func (s *Source) Decide(ctx context.Context, in *gate.Input) gate.Decision {
 }
 
 // Changed returns a channel that is closed when another policy has gone live
-// since the call.
+// since the call, or a period of its data has begun or ended.
 func (s *Source) Changed() <-chan struct{} { return s.live.Changed() }
 
 // Live returns the policy in use.
