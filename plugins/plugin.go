@@ -123,6 +123,9 @@ func (p *Plugin) Rehearse(input, text, normalized []byte) (v abi.Verdict, r abi.
 	return p.ask(in, input, text, normalized)
 }
 
+// Quarantined reports whether the plugin is not asked for the time being.
+func (p *Plugin) Quarantined() bool { return p.ward.on.Load() }
+
 // fits refuses an input that the guest's buffer does not hold.
 func (p *Plugin) fits(input []byte) error {
 	if len(input) > p.limits.InputBytes {

@@ -9,6 +9,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/topdown"
 
+	"parley/core/chat"
 	"parley/core/gate"
 )
 
@@ -87,6 +88,37 @@ func (e *Engine) Blame(ctx context.Context, in *gate.Input) (d gate.Decision, ru
 		}
 	}
 	return d, Rule{}, false
+}
+
+// Refusers answers as Evaluate does and names the rule behind each reason of
+// the answer: rules[i] is that of reason i, and zero where none speaks of it.
+func (e *Engine) Refusers(ctx context.Context, in *gate.Input) (d gate.Decision, rules []gate.Rule) {
+	in = e.completed(in)
+	held := &ruleTracer{engine: e}
+	d, _ = e.evaluate(ctx, e.reads.document(in), held)
+	rules = make([]gate.Rule, len(d.Reasons))
+	if d.Failed {
+		return d, rules
+	}
+	for i, reason := range d.Reasons {
+		if r := speaker(held.held, reason); r != nil {
+			rules[i] = gate.Rule{File: r.File, Line: r.Line, Name: r.Name, Words: r.Words}
+		}
+	}
+	return d, rules
+}
+
+// speaker is the rule that has the reason's sentence or, failing that, its code.
+// Several rules may refuse with one code.
+func speaker(held []Rule, reason chat.Reason) *Rule {
+	for _, want := range []string{reason.Text, reason.Code} {
+		for i := range held {
+			if want != "" && mentions(held[i].node, want) {
+				return &held[i]
+			}
+		}
+	}
+	return nil
 }
 
 // mentions reports whether a rule holds the constant text.

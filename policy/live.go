@@ -142,6 +142,17 @@ func (l *Live) Decide(ctx context.Context, in *gate.Input) gate.Decision {
 	return d
 }
 
+// Rehearse answers as Decide would at this moment and leaves no trace: nothing is
+// counted, recorded, logged or remembered. It is for questions about what would
+// be, which people ask.
+func (l *Live) Rehearse(ctx context.Context, in *gate.Input) gate.Decision {
+	d, err := l.Engine().Evaluate(ctx, in)
+	if err != nil && slices.Contains(l.through, in.Action.Name) {
+		d.Allow, d.Reasons = true, nil
+	}
+	return d
+}
+
 // record is apart from Decide so that an answer that is not recorded stays on
 // the stack.
 func (l *Live) record(in *gate.Input, d gate.Decision, took time.Duration, by *loaded) string {

@@ -173,3 +173,30 @@ func TestChangedTellsOfSwaps(t *testing.T) {
 	default:
 	}
 }
+
+// TestRehearsalLeavesNoTrace: it says what Decide says, where that lets a failure
+// through too, and nothing is counted, remembered or kept as a failure.
+func TestRehearsalLeavesNoTrace(t *testing.T) {
+	live := policy.NewLive(compile(t, only(`{"allow": false, "reasons": [{"code": "never", "text": "no"}]}`)), "test", quiet())
+	live.AllowOnError([]string{gate.MessageSend})
+	before := live.Status()
+	for range 3 {
+		if d := live.Rehearse(t.Context(), bobs()); d.Allow || len(d.Reasons) != 1 || d.Reasons[0].Code != "never" || d.ID != "" || d.Cached {
+			t.Fatalf("got %+v", d)
+		}
+	}
+	live.Swap(compile(t, only("7")), "test")
+	send, join := bobs(), bobs()
+	send.Action.Name, join.Action.Name = gate.MessageSend, gate.RoomJoin
+	if d := live.Rehearse(t.Context(), send); !d.Allow || !d.Failed || d.Reasons != nil {
+		t.Errorf("an action that is let through: got %+v", d)
+	}
+	if d := live.Rehearse(t.Context(), join); d.Allow || !d.Failed {
+		t.Errorf("another one: got %+v", d)
+	}
+	after := live.Status()
+	before.Stats.Swaps = 1
+	if after.Stats != before.Stats || after.Failure != nil || len(live.Blocked()) != 0 {
+		t.Errorf("got %+v, failure %+v, blocked %v; want as before: %+v", after.Stats, after.Failure, live.Blocked(), before.Stats)
+	}
+}

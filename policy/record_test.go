@@ -233,6 +233,44 @@ other if input.subject.banned
 	}
 }
 
+// TestRefusers names the rule of each reason, by its sentence where two rules
+// have one code.
+func TestRefusers(t *testing.T) {
+	e, err := patient().Compile(t.Context(), policy.Files{"p.rego": []byte(`package parley
+
+decision := {"allow": count(no) == 0, "reasons": no}
+
+# Muted people are quiet.
+no contains {"code": "quiet", "text": "You are muted."} if input.subject.muted
+
+# So are banned ones.
+no contains {"code": "quiet", "text": "You are banned."} if input.subject.banned
+
+no contains {"code": "late", "text": sprintf("Wait %d.", [input.context.slow_wait_s])} if input.context.slow_wait_s > 0
+
+no contains {"code": concat("_", ["made", "up"])} if input.subject.type == "user"
+`)}, "r1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := question()
+	in.Subject.Type = "user"
+	in.Subject.Muted, in.Subject.Banned, in.Context.SlowWaitS = true, true, 7
+	d, rules := e.Refusers(t.Context(), in)
+	if d.Allow || len(d.Reasons) != 4 || len(rules) != 4 {
+		t.Fatalf("got %+v, %+v, want a rule for each of four reasons", d, rules)
+	}
+	want := map[string]int{"You are muted.": 6, "You are banned.": 9, "Wait 7.": 11, "": 0}
+	for i, r := range d.Reasons {
+		if got := rules[i]; got.Line != want[r.Text] || got.Line > 0 && (got.File != "p.rego" || got.Name != "parley.no") {
+			t.Errorf("%s %q: got %+v, want line %d", r.Code, r.Text, got, want[r.Text])
+		}
+	}
+	if d, rules := compile(t, only("7")).Refusers(t.Context(), bobs()); !d.Failed || len(rules) != len(d.Reasons) || rules[0] != (gate.Rule{}) {
+		t.Errorf("a failure: got %+v, %+v, want no rule", d, rules)
+	}
+}
+
 func bobs() *gate.Input {
 	in := question()
 	in.Subject.ID = "bob"

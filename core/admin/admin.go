@@ -50,6 +50,7 @@ type Deps struct {
 	Create  Creator
 	Plugins Plugins // nil: none are shown
 	Decide  Decider // of held messages
+	Why     Whyer   // what keeps people from posting
 	// Evidence may be nil: then none is kept. Replay judges it again.
 	Evidence Evidence
 	Replay   Replayer
@@ -89,6 +90,7 @@ func New(d Deps) *API {
 	a.reviews()
 	a.evidence()
 	a.policy()
+	a.why()
 	a.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	a.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	a.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

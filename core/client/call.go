@@ -98,6 +98,8 @@ func replyTo(ev any) (id string, room chat.RoomID, fail *chat.Error) {
 		return e.ID, e.Room, nil
 	case *wire.MembersEvent:
 		return e.ID, e.Room, nil
+	case *wire.WhyEvent:
+		return e.ID, e.Room, nil
 	case *wire.ReviewsEvent:
 		return e.ID, e.Room, nil
 	case *wire.ReviewEvent:

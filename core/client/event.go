@@ -46,6 +46,8 @@ func decode(frame []byte) (any, error) {
 		ev = new(wire.ReviewsEvent)
 	case wire.Review:
 		ev = new(wire.ReviewEvent)
+	case wire.Why:
+		ev = new(wire.WhyEvent)
 	case wire.Left:
 		ev = new(wire.LeftEvent)
 	case wire.Refreshed:

@@ -74,3 +74,10 @@ func (c *Conn) person(ctx context.Context, what wire.Type, room chat.RoomID, non
 func (c *Conn) Refresh(ctx context.Context, token string) (*wire.RefreshedEvent, error) {
 	return ask[wire.RefreshedEvent](ctx, c, wire.Command{Type: wire.Refresh, Token: token})
 }
+
+// Why asks what keeps a person from posting in the room: oneself with the empty
+// name, another where one may review there. text may be empty; with it the
+// plugins are asked as well.
+func (c *Conn) Why(ctx context.Context, room chat.RoomID, user chat.UserID, text string) (*wire.WhyEvent, error) {
+	return ask[wire.WhyEvent](ctx, c, wire.Command{Type: wire.Why, Room: room, User: user, Text: text})
+}

@@ -19,9 +19,12 @@ func TestCommandsThatRunARoom(t *testing.T) {
 			if err != nil {
 				return
 			}
-			if c.Type == wire.Refresh {
+			switch c.Type {
+			case wire.Refresh:
 				p.say(wire.RefreshedEvent{Type: wire.Refreshed, ID: c.ID, ExpiresTS: 7})
-			} else {
+			case wire.Why:
+				p.say(wire.WhyEvent{Type: wire.Why, ID: c.ID, Room: c.Room, User: c.User, Blocks: []wire.WhyBlock{{By: wire.ByPolicy, Code: "muted"}}})
+			default:
 				p.say(wire.AckEvent{Type: wire.Ack, ID: c.ID, Room: c.Room, Epoch: "e", Seq: 5, MessageID: "m", Outcome: "accepted"})
 			}
 			c.ID = ""
@@ -61,6 +64,12 @@ func TestCommandsThatRunARoom(t *testing.T) {
 		t.Errorf("refresh: got %+v, %v", r, err)
 	}
 	if sent := <-got; sent.Type != wire.Refresh || sent.Token != "t2" {
+		t.Errorf("got %+v", sent)
+	}
+	if ev, err := c.Why(ctx, "lobby", "bob", "hi"); err != nil || ev.User != "bob" || ev.May || ev.Blocks[0].Code != "muted" {
+		t.Errorf("why: got %+v, %v", ev, err)
+	}
+	if sent := <-got; sent.Type != wire.Why || sent.Room != "lobby" || sent.User != "bob" || sent.Text != "hi" {
 		t.Errorf("got %+v", sent)
 	}
 }

@@ -128,6 +128,14 @@ type Decision struct {
 	ID string
 }
 
+// Rule is a rule of a policy, for those who may know which one said no.
+type Rule struct {
+	File  string `json:"file"`
+	Line  int    `json:"line"`
+	Name  string `json:"name"`            // "parley.refusal"
+	Words string `json:"words,omitempty"` // the comment above it, else how it begins
+}
+
 // Obligations are conditions under which an allowed action goes ahead. A nil
 // pointer or slice means that the policy did not speak of it.
 type Obligations struct {

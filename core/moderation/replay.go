@@ -154,13 +154,3 @@ func (s *Stage) Input(m *Message) ([]byte, error) {
 	}
 	return slices.Clone(sc.input), nil
 }
-
-// rehearsed is a judge whose decisions have no consequences.
-type rehearsed struct{ Judge }
-
-func (r rehearsed) Decide(input, text, normalized []byte) (abi.Verdict, abi.Result, uint64, error) {
-	if h, ok := r.Judge.(Rehearser); ok {
-		return h.Rehearse(input, text, normalized)
-	}
-	return r.Judge.Decide(input, text, normalized)
-}

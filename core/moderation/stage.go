@@ -78,7 +78,12 @@ func New(cfg Config, source Source) (*Stage, error) {
 // too long for plugins (text_too_long), before any plugin ran; it is ctx's
 // when that ends between two plugins. A message no plugin wants costs nothing.
 func (s *Stage) Judge(ctx context.Context, m *Message, only []string) (Result, error) {
-	judges := s.source.Judges()
+	return s.decide(ctx, s.source.Judges(), m, only, true)
+}
+
+// decide is Judge by those judges; shadowed says whether those that do not count
+// are asked too.
+func (s *Stage) decide(ctx context.Context, judges []Judge, m *Message, only []string, shadowed bool) (Result, error) {
 	if !slices.IsSortedFunc(judges, byName) {
 		judges = slices.SortedStableFunc(slices.Values(judges), byName)
 	}
@@ -116,7 +121,7 @@ func (s *Stage) Judge(ctx context.Context, m *Message, only []string) (Result, e
 		sc.asked = append(sc.asked, -1)
 		mg.add(Record{Plugin: name, Part: Enforce, Verdict: abi.Error, Err: errMissing, OnError: abi.Deny}, abi.Deny, &abi.Result{})
 	}
-	if shadows > 0 {
+	if shadows > 0 && shadowed {
 		sc.shadow(ctx, &mg, judges, parts)
 	}
 	mg.observe(judges, sc.asked)

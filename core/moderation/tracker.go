@@ -58,12 +58,7 @@ func NewTracker(pairs int) *Tracker {
 // account's age is the caller's to fill in. Call it once per message that is
 // to be judged, after the nonce was looked up, so that a resend does not count.
 func (t *Tracker) Observe(room chat.RoomID, user chat.UserID, text string, now time.Time) abi.Signals {
-	var h maphash.Hash
-	h.SetSeed(t.seed)
-	h.WriteString(string(room))
-	h.WriteByte(0)
-	h.WriteString(string(user))
-	pair := h.Sum64()
+	pair := t.pair(room, user)
 	sum := uint32(maphash.String(t.seed, text))
 	bucket := max(1, now.Unix()/trackerBucket) // 0 marks a free slot
 
@@ -72,21 +67,54 @@ func (t *Tracker) Observe(room chat.RoomID, user chat.UserID, text string, now t
 	defer set.mu.Unlock()
 	slot := set.find(pair)
 	slot.advance(bucket)
-	var s abi.Signals
-	for _, n := range slot.rate {
-		s.RecentPerMinute += uint32(n)
-	}
-	for _, seen := range slot.texts[:slot.filled] {
-		if seen == sum {
-			s.Repeats++
-		}
-	}
+	s := slot.signals(sum)
 	if at := &slot.rate[slot.bucket%trackerSpan]; *at < 1<<16-1 {
 		*at++
 	}
 	slot.texts[slot.next] = sum
 	slot.next = (slot.next + 1) % trackerTexts
 	slot.filled = min(slot.filled+1, trackerTexts)
+	return s
+}
+
+// Peek returns what Observe would, and counts nothing.
+func (t *Tracker) Peek(room chat.RoomID, user chat.UserID, text string, now time.Time) (s abi.Signals) {
+	pair := t.pair(room, user)
+	sum := uint32(maphash.String(t.seed, text))
+	set := &t.sets[pair&uint64(len(t.sets)-1)]
+	set.mu.Lock()
+	defer set.mu.Unlock()
+	for i := range set.slots {
+		if set.slots[i].pair != pair || set.slots[i].bucket == 0 {
+			continue
+		}
+		slot := set.slots[i] // a copy: what it forgets is not forgotten
+		slot.advance(max(1, now.Unix()/trackerBucket))
+		return slot.signals(sum)
+	}
+	return s
+}
+
+// pair names the slot of a room and a user.
+func (t *Tracker) pair(room chat.RoomID, user chat.UserID) uint64 {
+	var h maphash.Hash
+	h.SetSeed(t.seed)
+	h.WriteString(string(room))
+	h.WriteByte(0)
+	h.WriteString(string(user))
+	return h.Sum64()
+}
+
+// signals says what the slot has counted, for a text of that hash.
+func (slot *trackerSlot) signals(text uint32) (s abi.Signals) {
+	for _, n := range slot.rate {
+		s.RecentPerMinute += uint32(n)
+	}
+	for _, seen := range slot.texts[:slot.filled] {
+		if seen == text {
+			s.Repeats++
+		}
+	}
 	return s
 }
 

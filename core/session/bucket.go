@@ -35,3 +35,6 @@ func (b *bucket) take(now time.Time, n float64) time.Duration {
 	}
 	return max(1, time.Duration((n-b.tokens)/b.perSecond*float64(time.Second)))
 }
+
+// wait returns what take would, and takes nothing.
+func (b bucket) wait(now time.Time, n float64) time.Duration { return b.take(now, n) }

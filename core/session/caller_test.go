@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"parley/core/chat"
+	"parley/core/wire"
 )
 
 // sink is a Socket that keeps what it is given.
@@ -121,6 +122,9 @@ type event struct {
 	ExpiresTS                                                                                                   int64 `json:"expires_ts"`
 	UntilTS                                                                                                     int64 `json:"until_ts"`
 	Limits                                                                                                      map[string]int
+	May                                                                                                         bool
+	Blocks                                                                                                      []wire.WhyBlock
+	Note, Revision                                                                                              string
 }
 
 // parse returns the complete events in b, which are lines, or WebSocket text

@@ -27,19 +27,24 @@ func (x *Session) question(action string) *gate.Input {
 // about begins the input of a decision about a room.
 func (x *Session) about(action string, r *room.Room, now time.Time) *gate.Input {
 	in := x.question(action)
+	locate(in, r, x.who.User, now)
+	return in
+}
+
+// locate adds to a question the facts of the room and of the user in it.
+func locate(in *gate.Input, r *room.Room, u chat.UserID, now time.Time) {
 	in.Raw.Now = now
 	st := r.State()
-	in.Subject.RoomRole = string(st.Role(x.who.User))
-	_, in.Subject.Banned = st.Ban(x.who.User, now)
-	_, in.Subject.Muted = st.Mute(x.who.User, now)
+	in.Subject.RoomRole = string(st.Role(u))
+	_, in.Subject.Banned = st.Ban(u, now)
+	_, in.Subject.Muted = st.Mute(u, now)
 	in.Resource = gate.Resource{
 		Type: "room", ID: string(r.ID()), Exists: r.Exists(),
 		Mode: string(st.Settings.Mode), Visibility: string(st.Settings.Visibility), SlowModeS: st.Settings.SlowModeS,
 	}
-	if wait := slowWait(x.who.User, r, st.Settings.SlowModeS, now); wait > 0 {
+	if wait := slowWait(u, r, st.Settings.SlowModeS, now); wait > 0 {
 		in.Context.SlowWaitS = int((wait + time.Second - 1) / time.Second)
 	}
-	return in
 }
 
 // slowWait returns how long slow mode still asks the user to wait.

@@ -47,6 +47,15 @@ func newLimiter() *limiter { return &limiter{base: time.Now(), m: make(map[limit
 // take counts one message under the obligation and returns 0, or how long to
 // wait if it is one too many.
 func (l *limiter) take(u chat.UserID, r chat.RoomID, rate gate.RateLimit, now time.Time) time.Duration {
+	return l.ask(u, r, rate, now, true)
+}
+
+// wait returns what take would, and counts nothing.
+func (l *limiter) wait(u chat.UserID, r chat.RoomID, rate gate.RateLimit, now time.Time) time.Duration {
+	return l.ask(u, r, rate, now, false)
+}
+
+func (l *limiter) ask(u chat.UserID, r chat.RoomID, rate gate.RateLimit, now time.Time, count bool) time.Duration {
 	if rate.PerS <= 0 {
 		return 0
 	}
@@ -62,6 +71,9 @@ func (l *limiter) take(u chat.UserID, r chat.RoomID, rate gate.RateLimit, now ti
 	defer l.mu.Unlock()
 	k := limitKey{u, r, rate}
 	w := l.m[k]
+	if w == nil && !count {
+		return 0
+	}
 	if w == nil {
 		if len(l.m) >= limiterSize {
 			l.forgetLocked(at)
@@ -71,6 +83,9 @@ func (l *limiter) take(u chat.UserID, r chat.RoomID, rate gate.RateLimit, now ti
 	}
 	w.advance(slot)
 	if int64(w.sum) < int64(rate.Count) {
+		if !count {
+			return 0
+		}
 		w.counts[w.newest%int64(len(w.counts))]++
 		w.sum++
 		return 0

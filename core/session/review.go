@@ -19,18 +19,34 @@ import (
 func (s *Server) hold(ctx context.Context, r *room.Room, e journal.Entry, appeal bool, record string) (journal.Receipt, error) {
 	e.Outcome = chat.Held
 	receipt, err := r.Review(ctx, e, &journal.Review{Entry: e, Appeal: appeal, Record: record})
-	full := &chat.Error{Code: chat.CodeQueueFull, Retry: time.Minute, Reasons: e.Reasons}
+	var full *chat.Error
 	switch {
 	case err == nil:
 		return receipt, nil
 	case errors.Is(err, journal.ErrOwnQueueFull):
-		full.Text = fmt.Sprintf("%d of your messages wait for a moderator here, as many as may; wait until some are decided", journal.MaxOwnReviews)
-		return receipt, full
+		full = queueFull(journal.MaxOwnReviews, 0)
 	case errors.Is(err, journal.ErrQueueFull):
-		full.Text = fmt.Sprintf("%d messages wait for a moderator in this room, as many as may; try again once some are decided", journal.MaxReviews)
+		full = queueFull(0, journal.MaxReviews)
+	}
+	if full != nil {
+		full.Reasons = e.Reasons
 		return receipt, full
 	}
 	return receipt, storeError(fmt.Errorf("hold a message in room %s: %w", r.ID(), err))
+}
+
+// queueFull is the error of one more message to review, nil where there is room.
+func queueFull(own, all int) *chat.Error {
+	full := &chat.Error{Code: chat.CodeQueueFull, Retry: time.Minute}
+	switch {
+	case own >= journal.MaxOwnReviews:
+		full.Text = fmt.Sprintf("%d of your messages wait for a moderator here, as many as may; wait until some are decided", journal.MaxOwnReviews)
+	case all >= journal.MaxReviews:
+		full.Text = fmt.Sprintf("%d messages wait for a moderator in this room, as many as may; try again once some are decided", journal.MaxReviews)
+	default:
+		return nil
+	}
+	return full
 }
 
 // reasonRejected is the code of a moderator's reason, and moderatorSource its

@@ -171,21 +171,33 @@ func (x *Session) speak(ctx context.Context, r *room.Room, f *floor, id chat.Mes
 // oblige refuses a message that an obligation of the decision does not allow.
 func (x *Session) oblige(o *gate.Obligations, r *room.Room, bytes int, now time.Time) error {
 	if o.TextBytes != nil && bytes > *o.TextBytes {
-		return chat.Errorf(chat.CodeTextTooLong, "the text has %d bytes; the rules of this server allow you %d here", bytes, *o.TextBytes)
+		return tooLong(bytes, *o.TextBytes)
 	}
 	if o.SlowModeS != nil {
 		if wait := slowWait(x.who.User, r, *o.SlowModeS, now); wait > 0 {
-			return &chat.Error{Code: chat.CodeSlowMode, Retry: wait,
-				Text: fmt.Sprintf("one message every %d seconds is allowed here; wait %d more", *o.SlowModeS, int((wait+time.Second-1)/time.Second))}
+			return tooSoon(*o.SlowModeS, wait)
 		}
 	}
 	if o.RateLimit != nil {
 		if wait := x.srv.limits.take(x.who.User, r.ID(), *o.RateLimit, now); wait > 0 {
-			return &chat.Error{Code: chat.CodeRateLimited, Retry: wait,
-				Text: fmt.Sprintf("%d messages in %d seconds are allowed here; wait %s", o.RateLimit.Count, o.RateLimit.PerS, wait.Round(time.Second))}
+			return tooMany(*o.RateLimit, wait)
 		}
 	}
 	return nil
+}
+
+func tooLong(bytes, most int) *chat.Error {
+	return chat.Errorf(chat.CodeTextTooLong, "the text has %d bytes; the rules of this server allow you %d here", bytes, most)
+}
+
+func tooSoon(seconds int, wait time.Duration) *chat.Error {
+	return &chat.Error{Code: chat.CodeSlowMode, Retry: wait,
+		Text: fmt.Sprintf("one message every %d seconds is allowed here; wait %d more", seconds, int((wait+time.Second-1)/time.Second))}
+}
+
+func tooMany(rate gate.RateLimit, wait time.Duration) *chat.Error {
+	return &chat.Error{Code: chat.CodeRateLimited, Retry: wait,
+		Text: fmt.Sprintf("%d messages in %d seconds are allowed here; wait %s", rate.Count, rate.PerS, wait.Round(time.Second))}
 }
 
 // judged is what plugins said of a message.
@@ -196,10 +208,7 @@ type judged struct {
 
 // judge runs the plugins over the message e and keeps the evidence of it.
 func (x *Session) judge(ctx context.Context, r *room.Room, e *journal.Entry, d *gate.Decision) (judged, error) {
-	m := moderation.Message{Room: r.ID(), User: x.who.User, Roles: x.roles(), Kind: "message", Text: e.Text, TimeMS: e.Time}
-	if role := r.State().Role(x.who.User); role != "" {
-		m.Roles = append(append([]string(nil), m.Roles...), string(role))
-	}
+	m := spoken(r, x.who.User, x.roles(), e.Text, e.Time)
 	m.Signals = x.srv.d.Signals.Observe(m.Room, m.User, e.Text, time.UnixMilli(e.Time))
 	m.Signals.AccountAgeHours = ageHours(x.who.Since, time.UnixMilli(e.Time))
 	res, err := x.srv.d.Stage.Judge(ctx, &m, d.Obligations.Plugins)
@@ -231,6 +240,15 @@ func ageHours(since, now time.Time) uint32 {
 		return 0
 	}
 	return uint32(min(max(1, now.Sub(since)/time.Hour), math.MaxUint32))
+}
+
+// spoken is a user's message as plugins see it, without the signals.
+func spoken(r *room.Room, u chat.UserID, roles []string, text string, ms int64) moderation.Message {
+	m := moderation.Message{Room: r.ID(), User: u, Roles: roles, Kind: "message", Text: text, TimeMS: ms}
+	if role := r.State().Role(u); role != "" {
+		m.Roles = append(append([]string(nil), m.Roles...), string(role))
+	}
+	return m
 }
 
 // refusal is what the author of a denied message is told. What plugins said no

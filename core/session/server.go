@@ -28,11 +28,18 @@ import (
 // Gate answers whether a subject may do an action (package policy).
 type Gate interface {
 	Decide(ctx context.Context, in *gate.Input) gate.Decision
+	// Rehearse answers as Decide would, and leaves no trace.
+	Rehearse(ctx context.Context, in *gate.Input) gate.Decision
+	// Refusers is Rehearse with the rule behind each reason of the answer, zero
+	// where none is known.
+	Refusers(ctx context.Context, in *gate.Input) (gate.Decision, []gate.Rule)
 }
 
 // Moderator judges a text by the room's plugins (package moderation).
 type Moderator interface {
 	Judge(ctx context.Context, m *moderation.Message, only []string) (moderation.Result, error)
+	// Rehearse judges as Judge would, and leaves no trace.
+	Rehearse(ctx context.Context, m *moderation.Message, only []string) (moderation.Result, error)
 }
 
 // Authenticator proves identities. Errors are *chat.Error.
@@ -104,6 +111,8 @@ type Server struct {
 	appeals   appeals
 	reviewers reviewers
 
+	rehearsals chan struct{} // a place for each that plugins are asked for; see why.go
+
 	ctx      context.Context // commands run under it; ended by Close
 	stop     context.CancelFunc
 	draining atomic.Bool
@@ -143,12 +152,13 @@ func New(cfg Config, d Deps) (*Server, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Server{
 		ctx: ctx, stop: stop, cfg: cfg, d: d, stats: newStats(), limits: newLimiter(), turns: newTurns(),
-		accepts: newBucket(cfg.AcceptsPerSecond, cfg.AcceptsPerSecond),
-		logs:    newBucket(logsPerSecond, logsBurst),
-		paths:   newBucket(pathsPerSecond, pathsBurst),
-		open:    make(map[*Session]struct{}),
-		byIP:    make(map[netip.Addr]int),
-		users:   make(map[chat.UserID]int),
+		rehearsals: make(chan struct{}, maxRehearsals),
+		accepts:    newBucket(cfg.AcceptsPerSecond, cfg.AcceptsPerSecond),
+		logs:       newBucket(logsPerSecond, logsBurst),
+		paths:      newBucket(pathsPerSecond, pathsBurst),
+		open:       make(map[*Session]struct{}),
+		byIP:       make(map[netip.Addr]int),
+		users:      make(map[chat.UserID]int),
 	}
 	if d.Hub != nil {
 		d.Hub.OnReview(s.reviewed)

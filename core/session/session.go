@@ -96,6 +96,7 @@ func init() { // the handlers refer to the table through the stats
 		wire.Review:  {afterHello, one, true, true, (*Session).review},
 		wire.Appeal:  {afterHello, one, true, true, (*Session).appeal},
 		wire.Refresh: {afterHello, one, true, false, (*Session).refresh},
+		wire.Why:     {afterHello, whyCost, true, true, (*Session).why},
 
 		wire.Configure: {afterHello, one, true, true, (*Session).configure},
 		wire.SlowMode:  {afterHello, one, true, true, (*Session).slowMode},
@@ -178,8 +179,7 @@ func (x *Session) allowed(c *wire.Command, row command) error {
 	}
 	cost := row.cost(c)
 	if wait := x.rate.take(now, cost); wait > 0 {
-		return &chat.Error{Code: chat.CodeRateLimited, Retry: wait,
-			Text: fmt.Sprintf("too many commands: %d a second are allowed; wait %s", x.srv.cfg.CommandsPerSecond, wait.Round(time.Millisecond))}
+		return x.srv.tooFast(wait)
 	}
 	if cost > 0 { // what is refused or free does not make up for what is malformed
 		x.strikes = 0
@@ -191,6 +191,11 @@ func (x *Session) allowed(c *wire.Command, row command) error {
 		return chat.Errorf(chat.CodeBadState, "this connection has said hello already")
 	}
 	return nil
+}
+
+func (s *Server) tooFast(wait time.Duration) *chat.Error {
+	return &chat.Error{Code: chat.CodeRateLimited, Retry: wait,
+		Text: fmt.Sprintf("too many commands: %d a second are allowed; wait %s", s.cfg.CommandsPerSecond, wait.Round(time.Millisecond))}
 }
 
 // errTold says that the client has been told already.

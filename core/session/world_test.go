@@ -41,6 +41,7 @@ type world struct {
 	presence *presence.Tracker
 	auth     *identities
 	rules    atomic.Pointer[func(*gate.Input) gate.Decision]
+	engine   atomic.Pointer[policy.Live] // behind rules, since law or write
 	judges   atomic.Pointer[[]moderation.Judge]
 	log      *logbook
 
@@ -119,11 +120,28 @@ func must[T any](v T, err error) T {
 // Decide implements Gate by the test's rules.
 func (w *world) Decide(_ context.Context, in *gate.Input) gate.Decision { return (*w.rules.Load())(in) }
 
+// Rehearse implements Gate.
+func (w *world) Rehearse(ctx context.Context, in *gate.Input) gate.Decision {
+	if l := w.engine.Load(); l != nil {
+		return l.Rehearse(ctx, in)
+	}
+	return w.Decide(ctx, in)
+}
+
+// Refusers implements Gate.
+func (w *world) Refusers(ctx context.Context, in *gate.Input) (gate.Decision, []gate.Rule) {
+	if l := w.engine.Load(); l != nil {
+		return l.Engine().Refusers(ctx, in)
+	}
+	return w.Decide(ctx, in), nil
+}
+
 // allow sets the rules; nil allows everything.
 func (w *world) allow(f func(*gate.Input) gate.Decision) {
 	if f == nil {
 		f = func(*gate.Input) gate.Decision { return gate.Decision{Allow: true} }
 	}
+	w.engine.Store(nil)
 	w.rules.Store(&f)
 }
 
@@ -145,15 +163,21 @@ func (w *world) adopt(f func(*gate.Input) gate.Decision) {
 }
 
 // law makes the default policy decide.
-func (w *world) law() {
+func (w *world) law() { w.write(rego.Files(), rego.Revision) }
+
+// write makes the policy in files decide.
+func (w *world) write(files policy.Files, revision string) *policy.Live {
 	w.t.Helper()
 	o := policy.Defaults()
 	o.EvalTimeout, o.TestTimeout = time.Minute, time.Minute
-	e, err := o.Compile(w.t.Context(), rego.Files(), rego.Revision)
+	e, err := o.Compile(w.t.Context(), files, revision)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.allow(func(in *gate.Input) gate.Decision { return e.Decide(context.Background(), in) })
+	live := policy.NewLive(e, "test", slog.New(slog.DiscardHandler))
+	w.allow(func(in *gate.Input) gate.Decision { return live.Decide(context.Background(), in) })
+	w.engine.Store(live)
+	return live
 }
 
 // rule decides about one action and allows all others.

@@ -60,6 +60,8 @@ var commandShapes = map[wire.Type]shape{
 		fields: []string{"room", "appeal", "reason"}, required: []string{"room", "appeal"}},
 	wire.Refresh: {about: "Puts a new token of the same user in place of the connection's. Answered by refreshed.",
 		fields: []string{"token"}, required: []string{"token"}},
+	wire.Why: {about: "Asks what keeps oneself, or for a moderator another person, from posting. Answered by why.",
+		fields: []string{"room", "text", "user"}, required: []string{"room"}},
 	wire.Configure: {about: "Changes a room's settings; what is absent stays. Answered by ack.",
 		fields: []string{"room", "nonce", "title", "mode", "visibility", "slow_mode_s"}, required: []string{"room"}},
 	wire.SlowMode: {about: "Sets the seconds between two messages of one user. Answered by ack.",
@@ -97,6 +99,7 @@ var eventShapes = []struct {
 	{[]string{"members"}, "Answers members.", wire.MembersEvent{}},
 	{[]string{"reviews"}, "Answers reviews.", wire.ReviewsEvent{}},
 	{[]string{"review"}, "Answers review, tells an author of a decision and moderators of a change.", wire.ReviewEvent{}},
+	{[]string{"why"}, "Answers why.", wire.WhyEvent{}},
 	{[]string{"presence"}, "Somebody came or went.", wire.PresenceEvent{}},
 	{[]string{"reset"}, "What follows does not continue what came before.", wire.ResetEvent{}},
 	{[]string{"ping", "pong"}, "A ping of the server, or its answer to one.", wire.PingEvent{}},
@@ -155,7 +158,7 @@ func commandSchema(r *jsonschema.Reflector, t wire.Type, sh shape) *jsonschema.S
 	if rooms, ok := s.Properties.Get("rooms"); ok {
 		anyPosition(rooms.Items)
 	}
-	if text, ok := s.Properties.Get("text"); ok {
+	if text, ok := s.Properties.Get("text"); ok && slices.Contains(sh.required, "text") {
 		text.MinLength = new(uint64(1))
 	}
 	for _, alt := range sh.oneOf {

@@ -33,6 +33,7 @@ const (
 	Review  Type = "review"
 	Appeal  Type = "appeal"
 	Refresh Type = "refresh"
+	Why     Type = "why"
 )
 
 // The commands that run a room; the answer to each is an ack. The entries that
@@ -49,7 +50,7 @@ const (
 )
 
 // The events a server sends besides "history", "members", "ping", "pong",
-// "reviews" and "review".
+// "reviews", "review" and "why".
 // Entries of a room's log use their journal.Kind as type.
 const (
 	Welcome   Type = "welcome"
@@ -76,7 +77,7 @@ const (
 // Command is any command of protocol v1: the union of all fields. Which ones
 // a type needs is in docs/protocol.md and checked by Decode.
 type Command struct {
-	Type Type   `json:"type" jsonschema:"enum=hello,enum=join,enum=leave,enum=send,enum=history,enum=members,enum=ping,enum=pong,enum=reviews,enum=review,enum=appeal,enum=refresh,enum=configure,enum=slow_mode,enum=role,enum=kick,enum=ban,enum=unban,enum=mute,enum=unmute"`
+	Type Type   `json:"type" jsonschema:"enum=hello,enum=join,enum=leave,enum=send,enum=history,enum=members,enum=ping,enum=pong,enum=reviews,enum=review,enum=appeal,enum=refresh,enum=why,enum=configure,enum=slow_mode,enum=role,enum=kick,enum=ban,enum=unban,enum=mute,enum=unmute"`
 	ID   string `json:"id,omitempty" jsonschema:"maxLength=64,description=echoed by the reply"`
 
 	// hello; refresh: the token
@@ -90,7 +91,7 @@ type Command struct {
 	Since *journal.Position `json:"since,omitempty" jsonschema:"description=join: resume after this position"`
 	Rooms []JoinRoom        `json:"rooms,omitempty" jsonschema:"description=join: many rooms at once"`
 
-	// send; nonce: the commands that run a room too
+	// send; nonce: the commands that run a room too; text: why too
 	Nonce string `json:"nonce,omitempty" jsonschema:"maxLength=64"`
 	Text  string `json:"text,omitempty"`
 
@@ -111,7 +112,7 @@ type Command struct {
 	Visibility *string `json:"visibility,omitempty" jsonschema:"enum=public,enum=private"`
 	SlowModeS  *int    `json:"slow_mode_s,omitempty" jsonschema:"minimum=0,maximum=21600,description=seconds between two messages of one user; 0 is off"`
 
-	// role, kick, ban, unban, mute, unmute
+	// role, kick, ban, unban, mute, unmute; why: of another, for moderators
 	User chat.UserID `json:"user,omitempty"`
 	Role string      `json:"role,omitempty" jsonschema:"enum=owner,enum=moderator,enum=member,enum=none"`
 

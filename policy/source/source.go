@@ -207,6 +207,17 @@ func (s *Source) Decide(ctx context.Context, in *gate.Input) gate.Decision {
 	return s.live.Decide(ctx, in)
 }
 
+// Rehearse answers as Decide would, and leaves no trace. See policy.Live.Rehearse.
+func (s *Source) Rehearse(ctx context.Context, in *gate.Input) gate.Decision {
+	return s.live.Rehearse(ctx, in)
+}
+
+// Refusers names the rule behind each reason of the answer. See
+// policy.Engine.Refusers.
+func (s *Source) Refusers(ctx context.Context, in *gate.Input) (gate.Decision, []gate.Rule) {
+	return s.live.Engine().Refusers(ctx, in)
+}
+
 // Changed returns a channel that is closed when another policy has gone live
 // since the call, or a period of its data has begun or ended.
 func (s *Source) Changed() <-chan struct{} { return s.live.Changed() }

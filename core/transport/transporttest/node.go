@@ -92,6 +92,12 @@ type open struct{}
 
 func (open) Decide(context.Context, *gate.Input) gate.Decision { return gate.Decision{Allow: true} }
 
+func (o open) Rehearse(ctx context.Context, in *gate.Input) gate.Decision { return o.Decide(ctx, in) }
+
+func (o open) Refusers(ctx context.Context, in *gate.Input) (gate.Decision, []gate.Rule) {
+	return o.Decide(ctx, in), nil
+}
+
 // nobody judges.
 type nobody struct{}
 

@@ -32,6 +32,42 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestWhy: behind "Why?" the person finds what stands in the way, what would
+// change it, and the decision's name; a moderator finds the rule.
+func TestWhy(t *testing.T) {
+	s := startServer(t, "")
+	ann := join(t, s.http, "announcements", "ann")
+	ann.say("may I?")
+	ann.wait("the message's own reason", `document.querySelector("#log .failed .foot")?.textContent`)
+	ask := `[...document.querySelectorAll("#log .failed button")].find((b) => b.textContent === "Why?").`
+	ann.run(ask + `focus()`)
+	ann.run(ask + `click()`)
+	ann.wait("the answer", `document.querySelector("#log .because li")`)
+	said := ann.text("#log .because")
+	for _, want := range []string{"You cannot post this here just now.", "Moderators of this room may.", "policy · moderators_write", "Operators find this decision as"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("the answer does not say %q: %q", want, said)
+		}
+	}
+	if strings.Contains(said, "parley.rego") {
+		t.Errorf("a guest is told where the rule stands: %q", said)
+	}
+	if focus := value[string](ann, `document.activeElement.textContent`); focus != "Why?" {
+		t.Errorf("the focus went to %q", focus)
+	}
+
+	mia := openTab(t, "http://"+s.http+"/#announcements")
+	mia.wait("the sign-in form", `!document.getElementById("signin").hidden`)
+	mia.click("#token-field summary")
+	mia.typeInto("#token", s.token("mia", "moderator")+enter)
+	mia.wait("the menu", `document.querySelector('#people-list summary[aria-label="What to do about ann"]')`)
+	mia.run(`document.querySelector('#people-list button[aria-label="What keeps them from posting: ann"]').click()`)
+	mia.wait("the rule", `document.getElementById("remark").textContent.includes("parley.refusal at parley.rego:")`)
+	if remark := mia.text("#remark"); !strings.HasPrefix(remark, "ann cannot post here just now.") {
+		t.Errorf("the moderator is told %q", remark)
+	}
+}
+
 // TestModeratorWrites: with a token of a moderator the same message is posted.
 func TestModeratorWrites(t *testing.T) {
 	s := startServer(t, "")

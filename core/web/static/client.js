@@ -127,7 +127,7 @@ export class Client extends EventTarget {
   // resend tries a failed message again, with the same nonce: if it was posted
   // after all, the server answers as the first time and posts nothing.
   resend(m) {
-    Object.assign(m, { state: "pending", error: null, since: Date.now(), tries: 0 });
+    Object.assign(m, { state: "pending", error: null, why: null, since: Date.now(), tries: 0 });
     this.#outgoing.set(m.nonce, m);
     this.#emit("outgoing", m);
     if (this.state === "online") this.#post(m);
@@ -151,6 +151,12 @@ export class Client extends EventTarget {
 
   review(room, id, action, reason) {
     return this.#request({ type: "review", room, review_id: id, action, ...(reason ? { reason } : {}) });
+  }
+
+  // why answers with the why event: what keeps us from posting the text in the
+  // room, or with a user, as a moderator, what keeps that person.
+  why(room, text, user) {
+    return this.#request({ type: "why", room, ...(text ? { text } : {}), ...(user ? { user } : {}) });
   }
 
   // manage does something to a person: kick, mute or ban, for seconds or for
@@ -318,6 +324,7 @@ export class Client extends EventTarget {
     members: (e) => this.#reply(e),
     reviews: (e) => this.#reply(e),
     review: (e) => (this.#reply(e), this.#emit("review", e)),
+    why: (e) => this.#reply(e),
     error: (e) => this.#error(e),
     joined: (e) => this.#joined(e),
     left: (e) => this.#left(e),
@@ -428,7 +435,7 @@ export class Client extends EventTarget {
 
   #fail(m, error) {
     this.#outgoing.delete(m.nonce);
-    Object.assign(m, { state: "failed", error, reasons: error.reasons ?? [] });
+    Object.assign(m, { state: "failed", error, why: null, reasons: error.reasons ?? [] });
     this.#emit("outgoing", m);
   }
 

@@ -3,7 +3,7 @@
 // that a screen reader hears each message once.
 
 import { avatar, byID, coalesce, dayOf, el, linked, say, show, timeOf } from "./dom.js";
-import { change, explain, sources, why } from "./words.js";
+import { change, explain, obstacles, sources, verdict, why } from "./words.js";
 
 const GROUP_WITHIN = 5 * 60_000; // ms between messages shown under one name
 const NEAR_END = 80; // px from the end that count as "at the end"
@@ -16,7 +16,7 @@ export class LogView {
   #following = true; // the reader is at the end and wants to stay there
   #actions;
 
-  // actions: {resend(m), appeal(m), edit(m), discard(m), manage(type, name), older(), latest(), read()}
+  // actions: {resend(m), appeal(m), why(m), edit(m), discard(m), manage(type, name), older(), latest(), read()}
   constructor(actions) {
     this.#actions = actions;
     this.#scroll.addEventListener("scroll", () => this.#scrolled(), { passive: true });
@@ -140,13 +140,15 @@ export class LogView {
 
   #fill(part, item) {
     const { m, redacted, reasons } = item;
-    const mark = JSON.stringify([item.text, item.grouped, item.state, redacted, reasons, m?.error?.code]);
+    const mark = JSON.stringify([item.text, item.grouped, item.state, redacted, reasons, m?.error?.code, m?.why]);
     if (part.mark === mark) return;
     part.mark = mark;
     part.node.className = ["message", item.own && "own", item.grouped && "grouped", item.state].filter(Boolean).join(" ");
     part.head.classList.toggle("sr", item.grouped);
     if (part.text.textContent !== item.text) part.text.replaceChildren(...linked(item.text));
+    const held = part.foot.contains(document.activeElement) && document.activeElement.textContent;
     part.foot.replaceChildren(...this.#foot(item));
+    if (held) [...part.foot.querySelectorAll("button")].find((b) => b.textContent === held)?.focus();
   }
 
   #foot({ m, own, state, redacted, reasons }) {
@@ -181,9 +183,22 @@ export class LogView {
       el("span", { className: "tag bad" }, m.error.code === "unknown" ? "Not confirmed" : m.error.code === "rejected" ? "Rejected" : "Not posted"),
       el("span", {}, text),
       source ? el("span", { className: "rule" }, source) : "",
-      el("span", { className: "acts" }, m.error.retryable ? button("Send again", "resend") : "", m.error.appeal ? button("Ask a moderator", "appeal") : "", button("Edit", "edit"), button("Discard", "discard")),
+      el("span", { className: "acts" }, m.error.retryable ? button("Send again", "resend") : "", m.error.appeal ? button("Ask a moderator", "appeal") : "", ["unknown", "rejected", "expired"].includes(m.error.code) ? "" : button("Why?", "why"), button("Edit", "edit"), button("Discard", "discard")),
+      m.why ? because(m) : "",
     ];
   }
+}
+
+// because is what the server answered to "Why?": what stands in the way, what
+// would change it, and the decision's name for who asks an operator.
+function because({ why: e, error }) {
+  const lines = e.blocks
+    ? obstacles(e).map((o) => el("li", {}, el("span", {}, o.text), o.change ? el("span", {}, " " + o.change) : "", el("span", { className: "rule" }, o.source)))
+    : [];
+  return el("div", { className: "because", role: "status" },
+    el("p", {}, e.blocks ? verdict(e) : e.code === "unknown_type" ? "This server is older and cannot say more." : explain(e).text),
+    lines.length ? el("ul", {}, ...lines) : "",
+    error.decision ? el("p", {}, "Operators find this decision as ", el("code", {}, error.decision), ".") : "");
 }
 
 // liftable is what would lift the ban or mute that an entry speaks.

@@ -102,7 +102,7 @@ function person(name, me, manage) {
     manage ? menu(name, manage) : "");
 }
 
-const ACTS = [["kick", "Put out"], ["mute", "Mute for 10 minutes", 600], ["ban", "Ban for an hour", 3600], ["ban", "Ban for good"], ["unmute", "Unmute"]];
+const ACTS = [["kick", "Put out"], ["mute", "Mute for 10 minutes", 600], ["ban", "Ban for an hour", 3600], ["ban", "Ban for good"], ["unmute", "Unmute"], ["why", "What keeps them from posting"]];
 
 // menu is what one who runs the room may do to a person.
 function menu(name, manage) {

@@ -7,7 +7,7 @@ import { LogView } from "./log.js";
 import { QueueView } from "./queue.js";
 import { Room } from "./rooms.js";
 import { SideView } from "./side.js";
-import { byteLength, closed, explain, lost, modeNote, putOut, sentence, soon, sources, why } from "./words.js";
+import { byteLength, closed, explain, lost, modeNote, obstacles, putOut, sentence, soon, sources, verdict, why } from "./words.js";
 
 const ROOM_NAME = /^[a-z0-9][a-z0-9_.:-]{0,63}$/;
 
@@ -32,6 +32,7 @@ export class UI {
     this.#log = new LogView({
       resend: (m) => client.resend(m),
       appeal: (m) => client.appeal(m),
+      why: (m) => this.#why(m),
       edit: (m) => this.#edit(m),
       discard: (m) => (this.#room(m.room)?.dismiss(m), this.#say(""), this.#log.draw()),
       manage: (type, name) => this.#manage(type, name),
@@ -272,9 +273,31 @@ export class UI {
   }
 
   #manage(type, name, seconds) {
+    if (type === "why") return this.#whyOf(name);
     const room = this.#active.name;
     this.#say("");
     this.#client.manage(room, type, name, seconds).catch((e) => room === this.#active?.name && this.#say(explain(e).text, explain(e).source));
+  }
+
+  // why asks what stood in a message's way; what it is told is shown with it.
+  #why(m) {
+    const told = (e) => ((m.why = e), this.#log.draw());
+    this.#client.why(m.room, m.text).then(told, told);
+  }
+
+  // whyOf asks the same about a person, as their moderator.
+  #whyOf(name) {
+    const room = this.#active.name;
+    const here = (f) => (e) => room === this.#active?.name && f(e);
+    this.#say("");
+    this.#client.why(room, "", name).then(
+      here((e) => {
+        const all = obstacles(e);
+        const said = [verdict(e, name), ...all.map((o) => `${o.text} ${o.change}`), sentence(e.note ?? "")];
+        this.#remark(said.filter(Boolean).join(" "), all.map((o) => o.source).join(", "));
+      }),
+      here((e) => this.#say(explain(e).text, explain(e).source)),
+    );
   }
 
   onpresence(e) {

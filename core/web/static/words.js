@@ -137,6 +137,29 @@ function describe(by, e, c) {
   return "";
 }
 
+const BY = { room: "room", text: "text", policy: "rule", slow_mode: "slow mode", rate_limit: "rate", plugin: "plugin" };
+
+// obstacles are what a why event says, one {text, change, source} for each thing
+// in the way; for a moderator the source names the rule or the plugin's version.
+export function obstacles(e) {
+  const now = Date.now();
+  return (e.blocks ?? []).map((b) => {
+    const wait = b.until_ts > now ? ` It ends ${soon(b.until_ts - now)}.` : "";
+    const named = [(b.source ?? "").replace(/^plugin:/, "plugin ") || (BY[b.by] ?? BY.policy), b.code];
+    if (b.rule) named.push(`${b.rule.name} at ${b.rule.file}:${b.rule.line}`);
+    if (b.plugin) named.push(`version ${b.plugin.version || "unknown"}`);
+    return { text: sentence(b.text) + wait, change: sentence(b.change ?? ""), source: named.join(" · ") };
+  });
+}
+
+const OUTCOMES = { held: "It would be taken, and wait for a moderator.", redacted: "It would be posted with parts hidden." };
+
+// verdict sums a why event up; who is the person, "" for ourselves.
+export function verdict(e, who = "") {
+  if (!e.may) return who ? `${who} cannot post here just now.` : "You cannot post this here just now.";
+  return OUTCOMES[e.outcome] ?? (who ? `Nothing keeps ${who} from posting here.` : "Nothing stands in the way any more: send it again.");
+}
+
 export function byteLength(text) {
   return new TextEncoder().encode(text).length;
 }
