@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"parley/core/atomicfile"
@@ -119,7 +118,7 @@ func (h *Host) readPrepared(key string) *prepared {
 	if dir == "" {
 		return nil
 	}
-	b, err := os.ReadFile(filepath.Join(dir, key))
+	b, err := readBounded(filepath.Join(dir, key), maxCompiled)
 	if err != nil {
 		return nil
 	}

@@ -51,6 +51,8 @@ const (
 	maxTrialAnswer = 64 << 10 // bytes of a child's stdout
 	maxTrialStderr = 8 << 10
 	maxVerdict     = 64 << 10 // bytes of a remembered verdict
+
+	maxCompiled = 256 << 20 // bytes of a file that a child made of a module
 )
 
 func (t *Trial) check(cacheDir string) error {
@@ -298,6 +300,9 @@ func (h *Host) move(scratch, rel string) error {
 	}
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is not a regular file", rel)
+	}
+	if info.Size() > maxCompiled {
+		return fmt.Errorf("%s has %d bytes, more than %d: make the module smaller", rel, info.Size(), maxCompiled)
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return err
