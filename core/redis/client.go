@@ -21,6 +21,11 @@ type Client struct {
 	to    target
 	route *router
 	log   *slog.Logger
+
+	pipes pipes
+
+	closing sync.Once
+	closed  error
 }
 
 // Open checks the settings and returns a client. It does not connect: a
@@ -31,11 +36,20 @@ func Open(cfg Config, log *slog.Logger) (*Client, error) {
 		return nil, err
 	}
 	quietLibrary()
-	return &Client{cfg: cfg, to: d.to, route: newRouter(d), log: log.With("redis", d.to.hosts)}, nil
+	c := &Client{cfg: cfg, to: d.to, route: newRouter(d), log: log.With("redis", d.to.hosts)}
+	c.pipes.client = c
+	return c, nil
 }
 
 // Close closes every connection. Calls under way fail. It may be called twice.
-func (c *Client) Close() error { return c.route.close() }
+func (c *Client) Close() error {
+	c.closing.Do(func() {
+		c.pipes.close()
+		c.closed = c.route.close()
+		c.pipes.flying.Wait()
+	})
+	return c.closed
+}
 
 // Mode says how servers are found.
 func (c *Client) Mode() Mode { return c.to.mode }
@@ -51,46 +65,36 @@ func (c *Client) ChannelPrefix() string {
 	return c.cfg.Prefix
 }
 
-// Do sends one command to the server that holds its first key; a command
-// without a key goes to any primary. The reply is nil, an int64, a string, or
-// a []any of these.
-func (c *Client) Do(ctx context.Context, args ...any) (any, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.CallTimeout)
-	defer cancel()
-	reply, addr, err := c.send(ctx, c.slot(args), args)
-	return reply, fail(args[0], addr, err)
-}
-
-// slot is slotOf where slots matter.
-func (c *Client) slot(args []any) int {
-	if c.to.mode != Cluster {
-		return anySlot
-	}
-	return slotOf(args)
-}
-
 // Ping reports why a server cannot be reached, or nil. In a cluster it asks
 // every primary.
 func (c *Client) Ping(ctx context.Context) error {
+	if c.to.mode != Cluster {
+		_, err := c.Do(ctx, "ping")
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.CallTimeout)
 	defer cancel()
-	return c.eachPrimary(ctx, func(s *server) error {
-		return fail("ping", s.addr, c.route.learn(ctx, s, s.rdb.Ping(ctx).Err()).err)
-	})
-}
-
-// eachPrimary calls f for every primary until one call fails.
-func (c *Client) eachPrimary(ctx context.Context, f func(*server) error) error {
-	l, err := c.route.layout(ctx)
+	primaries, err := c.primaries(ctx)
 	if err != nil {
-		return fail("find the server", c.to.where(), err)
+		return err
 	}
-	for _, s := range l.primaries {
-		if err := f(s); err != nil {
-			return err
+	for _, s := range primaries {
+		err := s.rdb.Ping(ctx).Err()
+		c.route.learn(ctx, s, err)
+		if err != nil {
+			return fail("ping", s.addr, err)
 		}
 	}
 	return nil
+}
+
+// primaries returns every primary.
+func (c *Client) primaries(ctx context.Context) ([]*server, error) {
+	l, err := c.route.layout(ctx)
+	if err != nil {
+		return nil, fail("find the server", c.to.where(), err)
+	}
+	return l.primaries, nil
 }
 
 // Script is a Lua script, sent by its hash. Make it once and keep it.
@@ -98,6 +102,7 @@ type Script struct {
 	name   string // for errors
 	source string
 	hash   string
+	bulk   bool
 }
 
 // NewScript prepares a script. The name appears in errors.
@@ -105,58 +110,45 @@ func NewScript(name, source string) *Script {
 	return &Script{name: name, source: source, hash: goredis.NewScript(source).Hash()}
 }
 
-// Eval runs a script: as one atomic step, or not at all. The arguments may be
-// strings, byte slices and numbers. The reply is as that of Do. In a cluster
-// all keys, and all channels it publishes to, must share a hash tag.
-func (c *Client) Eval(ctx context.Context, s *Script, keys []string, args ...any) (any, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.CallTimeout)
-	defer cancel()
-	call := s.call(keys, args)
-	slot := anySlot
-	if c.to.mode == Cluster && len(keys) > 0 {
-		slot = Slot(keys[0])
-	}
-	reply, addr, err := c.send(ctx, slot, call)
-	if goredis.HasErrorPrefix(err, "NOSCRIPT") { // nothing ran
-		call[0], call[1] = "eval", s.source
-		reply, addr, err = c.send(ctx, slot, call)
-	}
-	return reply, fail(s.name, addr, err)
+// Bulk marks a script whose replies are large: few of them travel together, and
+// apart from other calls. It returns the script.
+func (s *Script) Bulk() *Script {
+	s.bulk = true
+	return s
 }
 
-// call is the command that runs the script by its hash.
-func (s *Script) call(keys []string, args []any) []any {
-	call := make([]any, 3, 3+len(keys)+len(args))
-	call[0], call[1], call[2] = "evalsha", s.hash, len(keys)
-	for _, key := range keys {
-		call = append(call, key)
+// slot is the slot of a command, where slots matter.
+func (c *Client) slot(args []any) int {
+	if c.to.mode != Cluster {
+		return anySlot
 	}
-	return append(call, args...)
+	return slotOf(args)
 }
 
-// send sends a command to the server of a slot, and on to where that server
-// points: it has then done nothing. It says which server the answer is from.
-func (c *Client) send(ctx context.Context, slot int, args []any) (reply any, addr string, err error) {
-	l, err := c.route.layout(ctx)
+// direct sends one command to the server of a slot, past whatever waits. It
+// says which server the answer is from.
+func (c *Client) direct(ctx context.Context, slot int, args []any) (reply any, addr string, err error) {
+	s, err := c.route.find(ctx, slot)
 	if err != nil {
 		return nil, c.to.where(), err
 	}
-	s, err := l.at(slot)
-	if err != nil {
-		c.route.doubt()
-		return nil, c.to.where(), err
-	}
-	next := lesson{server: s}
+	reply, err = s.rdb.Do(ctx, args...).Result()
+	return c.follow(ctx, s, args, reply, err)
+}
+
+// follow sends a command on while the answer only says where to: nothing has
+// been done then.
+func (c *Client) follow(ctx context.Context, s *server, args []any, reply any, err error) (any, string, error) {
 	for hop := 0; ; hop++ {
+		next := c.route.learn(ctx, s, err)
+		if next.server == nil || hop == maxHops {
+			return reply, s.addr, next.err
+		}
 		s = next.server
 		if next.asking {
 			reply, err = ask(ctx, s, args)
 		} else {
 			reply, err = s.rdb.Do(ctx, args...).Result()
-		}
-		next = c.route.learn(ctx, s, err)
-		if next.server == nil || hop == maxHops {
-			return reply, s.addr, next.err
 		}
 	}
 }
@@ -203,6 +195,11 @@ func (c *Client) Pool() (sum Pool) {
 		sum.Total += p.TotalConns
 		sum.Idle += p.IdleConns
 		sum.Timeouts += p.Timeouts
+		if shared := p.PipelineStats; shared != nil {
+			sum.Total += shared.TotalConns
+			sum.Idle += shared.IdleConns
+			sum.Timeouts += shared.Timeouts
+		}
 	}
 	return sum
 }

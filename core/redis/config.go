@@ -37,10 +37,14 @@ type Config struct {
 	// CallTimeout bounds one call from its start to its answer, waiting for a
 	// connection included.
 	CallTimeout time.Duration
-	// PoolSize bounds the connections for commands to one server. A call holds
-	// one for its whole round trip. Each Subscriber has one more for each
-	// server that it listens to.
+	// PoolSize bounds the connections to one server beside those that calls
+	// share: for a probe, a command that blocks. Each Subscriber has one more
+	// for each server that it listens to.
 	PoolSize int
+	// MaxQueued and MaxQueuedBytes bound the calls that wait for one server or
+	// are under way; a call beyond is ErrOverloaded at once.
+	MaxQueued      int
+	MaxQueuedBytes int
 	// ProbeEvery is how often a Subscriber publishes to itself.
 	ProbeEvery time.Duration
 	// ProbeTimeout is how long a Subscriber lives without hearing its own
@@ -52,12 +56,14 @@ type Config struct {
 // is empty: there is no default server.
 func Defaults() Config {
 	return Config{
-		Prefix:       "parley",
-		DialTimeout:  time.Second,
-		CallTimeout:  1500 * time.Millisecond, // a publish fails within 2 s when Redis is gone
-		PoolSize:     32,
-		ProbeEvery:   2 * time.Second,
-		ProbeTimeout: 5 * time.Second, // two probes may be lost; a dead link is found within 6 s
+		Prefix:         "parley",
+		DialTimeout:    time.Second,
+		CallTimeout:    1500 * time.Millisecond, // a publish fails within 2 s when Redis is gone
+		PoolSize:       32,
+		MaxQueued:      8192,     // a tenth of a second's worth for a server that keeps up
+		MaxQueuedBytes: 16 << 20, // long entries are few
+		ProbeEvery:     2 * time.Second,
+		ProbeTimeout:   5 * time.Second, // two probes may be lost; a dead link is found within 6 s
 	}
 }
 
@@ -82,6 +88,9 @@ func (c Config) check() error {
 	}
 	if c.PoolSize < 1 {
 		return fmt.Errorf("redis.pool_size %d: want at least 1", c.PoolSize)
+	}
+	if c.MaxQueued < 1 || c.MaxQueuedBytes < 1 {
+		return fmt.Errorf("redis.max_queued %d, redis.max_queued_bytes %d: want at least 1 of both", c.MaxQueued, c.MaxQueuedBytes)
 	}
 	return nil
 }
@@ -135,6 +144,8 @@ func (d dialling) options(addr string) *goredis.Options {
 		DialTimeout:           c.DialTimeout, ReadTimeout: c.CallTimeout, WriteTimeout: c.CallTimeout,
 		PoolTimeout: c.CallTimeout, PoolSize: c.PoolSize,
 		ReadBufferSize: 4 << 10, WriteBufferSize: 4 << 10, // one entry; go-redis takes 2 x 32 KiB for each connection
+		PipelinePoolSize:       flights + bulkFlights,
+		PipelineReadBufferSize: 32 << 10, PipelineWriteBufferSize: 32 << 10, // a hundred entries; one write for most pipelines
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 }
@@ -143,7 +154,7 @@ func (d dialling) options(addr string) *goredis.Options {
 // at a time.
 func (d dialling) sentinelOptions(addr string) *goredis.Options {
 	o := d.options(addr)
-	o.DB, o.PoolSize, o.CredentialsProviderContext = 0, 1, d.sentinel
+	o.DB, o.PoolSize, o.PipelinePoolSize, o.CredentialsProviderContext = 0, 1, 0, d.sentinel
 	return o
 }
 

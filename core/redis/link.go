@@ -175,11 +175,12 @@ func (l *link) tell(ctx context.Context, conn conn, probe string) error {
 	if err := l.flush(ctx, conn); err != nil {
 		return err
 	}
-	tick := time.NewTicker(l.sub.client.cfg.ProbeEvery)
+	client := l.sub.client
+	tick := time.NewTicker(client.cfg.ProbeEvery)
 	defer tick.Stop()
 	for n := uint64(0); ; n++ {
 		// An error shows in the reader, which does not hear the probe.
-		_ = l.sub.client.Publish(ctx, probe, strconv.FormatUint(n, 10))
+		_, _ = client.alone(ctx, client.PublishCommand(), probe, strconv.FormatUint(n, 10))
 		for probing := false; !probing; {
 			select {
 			case <-ctx.Done():

@@ -18,6 +18,7 @@ import (
 type server struct {
 	addr string
 	rdb  *goredis.Client
+	gone atomic.Bool // it is no longer there, and rdb is closed
 }
 
 // layout says which primary holds which slot. It is not changed once made.
@@ -190,15 +191,30 @@ func (r *router) layout(ctx context.Context) (*layout, error) {
 	return nil, r.told
 }
 
+// settled reports whether layout answers without asking anybody.
+func (r *router) settled() bool { return r.now.Load() != nil && !r.doubted.Load() }
+
+// find returns the primary of a slot.
+func (r *router) find(ctx context.Context, slot int) (*server, error) {
+	l, err := r.layout(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := l.at(slot)
+	if err != nil {
+		r.doubt()
+	}
+	return s, err
+}
+
 // settle searches until the layout is no longer in doubt or a search has
 // failed, which it returns. It is the Subscribers' way in: they wait for their
 // turn, so that doubts that do not end become no more than a search every
 // findEvery.
 func (r *router) settle(ctx context.Context) (*layout, error) {
 	for {
-		have := r.now.Load()
-		if have != nil && !r.doubted.Load() {
-			return have, nil
+		if r.settled() {
+			return r.now.Load(), nil
 		}
 		select {
 		case r.turn <- struct{}{}:
@@ -262,6 +278,7 @@ func (r *router) retire(l *layout, others []string) {
 	}
 	r.mu.Unlock()
 	for _, s := range gone {
+		s.gone.Store(true)
 		_ = s.rdb.Close()
 	}
 }
