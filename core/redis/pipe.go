@@ -185,7 +185,7 @@ func (p *pipes) send(ctx context.Context, cmd *Command) (*call, error) {
 	x := p.prepare(cmd)
 	s, err := p.client.serverOf(ctx, cmd, x)
 	if err != nil {
-		return nil, fail(x.what, p.client.to.where(), err)
+		return nil, lost(x.what, p.client.to.where(), err)
 	}
 	x.lane = s.addr
 	if err := p.put(laneKey{s, cmd.Script != nil && cmd.Script.bulk}, x); err != nil {
