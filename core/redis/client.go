@@ -162,8 +162,12 @@ func ask(ctx context.Context, s *server, args []any) (any, error) {
 	pipe := s.rdb.Pipeline()
 	pipe.Do(ctx, "asking")
 	cmd := pipe.Do(ctx, args...)
-	_, _ = pipe.Exec(ctx) // the command has its own error
-	return cmd.Result()
+	_, told := pipe.Exec(ctx)
+	reply, err := cmd.Result()
+	if reply == nil && err == nil { // not answered: it has no error of its own
+		err = told
+	}
+	return reply, err
 }
 
 // Publish sends payload to whoever subscribes to channel at this moment.

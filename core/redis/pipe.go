@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -454,12 +455,20 @@ func (c *Client) send(ctx context.Context, s *server, batch []*call) {
 		cmds[i] = goredis.NewCmd(ctx, x.args...)
 		_ = pipe.Process(ctx, cmds[i]) // only queues it
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	_, err := pipe.Exec(ctx) // each command that was answered has its own error
+	if err == nil {
+		err = errUnanswered
+	}
 	for i, x := range batch {
 		x.reply, x.err = cmds[i].Result()
+		if x.reply == nil && x.err == nil { // so too after a login that was refused
+			x.err = err
+		}
 		x.reply, x.addr, x.err = c.follow(ctx, s, x.args, x.reply, x.err)
 	}
 }
+
+var errUnanswered = errors.New("the command was not answered")
 
 // serverOf says which server a command is for. In a cluster each has lanes of
 // its own, so that one that hangs holds up nobody else.
