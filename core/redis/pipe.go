@@ -125,7 +125,7 @@ func (c *Client) Pipes() PipeStats {
 // Do sends one command. The reply is nil, an int64, a string, or a []any of
 // these. The arguments may be strings, byte slices and numbers; after an error
 // byte slices must not be changed any more, for they may still be on their
-// way. A command that blocks would hold up others: it needs Wait.
+// way. A command that blocks would hold up others and must not be sent.
 func (c *Client) Do(ctx context.Context, args ...any) (any, error) {
 	r := c.pipes.one(ctx, Command{Args: args})
 	return r.Value, r.Err
@@ -155,18 +155,12 @@ func (c *Client) Pipeline(ctx context.Context, cmds []Command) []Reply {
 	return out
 }
 
-// Wait sends one command on a connection of its own and waits for the answer
-// until ctx ends: for commands that block.
-func (c *Client) Wait(ctx context.Context, args ...any) (any, error) {
-	reply, err := c.rdb.Do(ctx, args...).Result()
-	return reply, c.fail(args[0], err)
-}
-
 // alone sends one command past whatever waits.
 func (c *Client) alone(ctx context.Context, args ...any) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.CallTimeout)
 	defer cancel()
-	return c.Wait(ctx, args...)
+	reply, err := c.rdb.Do(ctx, args...).Result()
+	return reply, c.fail(args[0], err)
 }
 
 func (p *pipes) one(ctx context.Context, cmd Command) Reply {

@@ -64,8 +64,8 @@ var (
 	trimSource string
 
 	appendScript = rds.NewScript("journal append", appendSource)
-	readScript   = rds.NewScript("journal read", readSource)
-	infoScript   = rds.NewScript("journal info", infoSource)
+	readScript   = rds.NewScript("journal read", readSource).Bulk()
+	infoScript   = rds.NewScript("journal info", infoSource).Bulk()
 	lookupScript = rds.NewScript("journal lookup", lookupSource)
 	trimScript   = rds.NewScript("journal trim", trimSource)
 )
