@@ -42,6 +42,7 @@ type Hub struct {
 	stop     context.CancelFunc
 	nextID   atomic.Uint32 // spreads peers over shards
 	hints    hints
+	filling  chan struct{} // holds a token for each room that reads from the journal to catch up
 	onChange func(*Room, Change) // see OnChange
 
 	mu     sync.Mutex
@@ -64,7 +65,7 @@ func New(cfg Config, j journal.Journal, log *slog.Logger) (*Hub, error) {
 		n *= 2
 	}
 	cfg.RingEntries = n
-	h := &Hub{cfg: cfg, journal: j, log: log, rooms: make(map[chat.RoomID]*Room)}
+	h := &Hub{cfg: cfg, journal: j, log: log, rooms: make(map[chat.RoomID]*Room), filling: make(chan struct{}, maxFills)}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	for i := range cfg.Shards {
 		h.shards = append(h.shards, newShard(h, i))

@@ -153,6 +153,9 @@ func (j *Journal) advise(ctx context.Context) {
 // metrics.
 func (j *Journal) Subscription() rds.SubscriberStats { return j.sub.Stats() }
 
+// Calls describes how the journal's server is called, for metrics.
+func (j *Journal) Calls() rds.PipeStats { return j.client.Pipes() }
+
 // Close ends Run and waits for it and for the calls under way, each of which
 // ends within the client's call timeout.
 func (j *Journal) Close() error {
