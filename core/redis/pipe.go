@@ -126,17 +126,19 @@ func (c *Client) Pipes() PipeStats {
 	return st
 }
 
-// Do sends one command. The reply is nil, an int64, a string, or a []any of
+// Do sends one command to the server that holds its first key; one without a
+// key goes to any primary. The reply is nil, an int64, a string, or a []any of
 // these. The arguments may be strings, byte slices and numbers; after an error
 // byte slices must not be changed any more, for they may still be on their
-// way. A command that blocks would hold up others: it needs Wait.
+// way. A command that blocks would hold up others and must not be sent.
 func (c *Client) Do(ctx context.Context, args ...any) (any, error) {
 	r := c.pipes.one(ctx, Command{Args: args})
 	return r.Value, r.Err
 }
 
 // Eval runs a script: as one atomic step, or not at all. Arguments and reply
-// are as those of Do.
+// are as those of Do. In a cluster all its keys, and the channels it publishes
+// to (see PublishCommand), must share a hash tag.
 func (c *Client) Eval(ctx context.Context, s *Script, keys []string, args ...any) (any, error) {
 	r := c.pipes.one(ctx, Command{Script: s, Keys: keys, Args: args})
 	return r.Value, r.Err
@@ -159,18 +161,12 @@ func (c *Client) Pipeline(ctx context.Context, cmds []Command) []Reply {
 	return out
 }
 
-// Wait sends one command on a connection of its own and waits for the answer
-// until ctx ends: for commands that block.
-func (c *Client) Wait(ctx context.Context, args ...any) (any, error) {
-	reply, addr, err := c.direct(ctx, c.slot(args), args)
-	return reply, fail(args[0], addr, err)
-}
-
 // alone sends one command past whatever waits.
 func (c *Client) alone(ctx context.Context, args ...any) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.CallTimeout)
 	defer cancel()
-	return c.Wait(ctx, args...)
+	reply, addr, err := c.direct(ctx, c.slot(args), args)
+	return reply, fail(args[0], addr, err)
 }
 
 func (p *pipes) one(ctx context.Context, cmd Command) Reply {
