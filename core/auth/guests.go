@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -29,11 +30,32 @@ type GuestsConfig struct {
 	// Grace is how long a name stays its guest's own after the last
 	// connection ended; 0 means DefaultGrace.
 	Grace time.Duration
+	// Names keeps names distinct on other nodes too; nil: this node is alone.
+	Names Names
 	// MaxNames bounds the names held at once, by connections or by grace; 0
 	// means DefaultMaxNames. When it is reached, the names longest in grace
 	// are given up first.
 	MaxNames int
 }
+
+// Names is who has which name on all nodes.
+type Names interface {
+	// Hold claims a folded name for the guest who has the nonce, or extends
+	// the claim, and returns whose it is. An error says that nobody can tell.
+	// It is called without locks held and may wait for the network.
+	Hold(folded string, nonce [NonceBytes]byte) (Owner, error)
+}
+
+// Owner is whose a name is.
+type Owner uint8
+
+// The owners of a name.
+const (
+	Nobody         Owner = iota // or nobody knows
+	Caller                      // who asked
+	OtherGuest                  // at this node or another
+	RegisteredUser              // who comes with a token
+)
 
 // The defaults of GuestsConfig.
 const (
@@ -45,7 +67,8 @@ const (
 // from Enter until Grace after the last Leave. Time passes when it is called;
 // it needs no goroutine.
 type Guests struct {
-	cfg GuestsConfig
+	cfg    GuestsConfig
+	shared atomic.Pointer[[]byte] // the key of all nodes; nil: not known, cfg.Key makes secrets
 
 	mu    sync.Mutex // taken before the lock of cfg.Known, never during I/O
 	names map[string]*holding
@@ -56,7 +79,7 @@ type Guests struct {
 type holding struct {
 	name   chat.UserID // as its first connection spelt it
 	folded string
-	nonce  [nonceBytes]byte // tells this holder from earlier ones of the name
+	nonce  [NonceBytes]byte // tells this holder from earlier ones of the name
 	seats  []*place         // most have one, and there are many of them
 	since  *list.Element    // its place in idle; nil while seated
 	until  time.Time        // end of grace; valid while idle
@@ -80,8 +103,8 @@ type place struct {
 
 // NewGuests returns an empty Guests.
 func NewGuests(cfg GuestsConfig) (*Guests, error) {
-	if len(cfg.Key) < minKeyBytes {
-		return nil, fmt.Errorf("guests: the key has %d bytes, at least %d are needed", len(cfg.Key), minKeyBytes)
+	if len(cfg.Key) < MinKeyBytes {
+		return nil, fmt.Errorf("guests: the key has %d bytes, at least %d are needed", len(cfg.Key), MinKeyBytes)
 	}
 	if cfg.Fold == nil {
 		cfg.Fold = strings.ToLower
@@ -104,6 +127,77 @@ func NewGuests(cfg GuestsConfig) (*Guests, error) {
 // The evict function is called at most once, without locks held, when a token
 // user claims the name: the connection must end. It may be nil.
 func (g *Guests) Enter(name chat.UserID, secret string, evict func()) (*Seat, error) {
+	for range freshTries {
+		seat, err := g.enter(name, secret, evict)
+		if err != nil || g.cfg.Names == nil {
+			return seat, err
+		}
+		h := seat.place.holding
+		switch owner, err := g.cfg.Names.Hold(h.folded, h.nonce); {
+		case err != nil, owner == Caller: // where nobody can tell, this node's word counts
+			return seat, nil
+		case name != "":
+			return nil, seat.place.refused(name, owner)
+		}
+		seat.place.abandon() // a name made up here that another node has made up as well
+	}
+	return nil, chat.Errorf(chat.CodeOverloaded, "this server finds no free name; choose one")
+}
+
+// freshTries is how often a name is made up before it counts as hopeless.
+const freshTries = 8
+
+// refused gives up a seat whose name is somebody else's on another node.
+func (p *place) refused(name chat.UserID, owner Owner) *chat.Error {
+	p.abandon()
+	g, why := p.guests, "is in use"
+	if owner == RegisteredUser {
+		why = "belongs to a registered user"
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	// Names with a number are those other nodes have suggested, too.
+	free := withSuffix(string(name), "-"+randomLetters(4))
+	if !g.freeLocked(free) {
+		free = string(g.freshLocked())
+	}
+	return chat.Errorf(chat.CodeNameTaken, "the name %q %s; %q is free", name, why, free)
+}
+
+// abandon takes a seat back as if it had never been: without grace.
+func (p *place) abandon() {
+	p.leave()
+	g := p.guests
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if h := p.holding; len(h.seats) == 0 && g.names[h.folded] == h {
+		g.dropLocked(h)
+	}
+}
+
+// Share sets the key of all nodes. Secrets are made with it from now on; those
+// made with this node's own still count.
+func (g *Guests) Share(key []byte) { g.shared.Store(&key) }
+
+// Held is a name that a guest of this node has.
+type Held struct {
+	Folded string
+	Nonce  [NonceBytes]byte
+}
+
+// Held returns every name in use or in grace.
+func (g *Guests) Held() []Held {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sweepLocked(time.Now())
+	all := make([]Held, 0, len(g.names))
+	for _, h := range g.names {
+		all = append(all, Held{h.folded, h.nonce})
+	}
+	return all
+}
+
+func (g *Guests) enter(name chat.UserID, secret string, evict func()) (*Seat, error) {
 	if name != "" && !chat.ValidUser(name) {
 		return nil, chat.Errorf(chat.CodeBadRequest,
 			"a guest name has 1 to %d bytes of letters, digits and -_.@+: and begins with a letter or digit", chat.MaxUserBytes)
@@ -181,8 +275,11 @@ func (p *place) leave() {
 // Claim takes the name from any guest who holds it, because a token user has
 // proven to own it: their connections are evicted before Claim returns. Enter
 // the user into Known first, so that no guest slips in between.
-func (g *Guests) Claim(user chat.UserID) (evicted int) {
-	folded := g.cfg.Fold(string(user))
+func (g *Guests) Claim(user chat.UserID) (evicted int) { return g.Lose(g.cfg.Fold(string(user))) }
+
+// Lose is Claim with the folded name, for who has heard of it from another
+// node.
+func (g *Guests) Lose(folded string) (evicted int) {
 	g.mu.Lock()
 	h := g.names[folded]
 	if h == nil {
@@ -310,14 +407,16 @@ func randomLetters(n int) string {
 // folded name)): bound to the name, made again from the key after a restart,
 // and different for each guest who had the name.
 const (
-	nonceBytes  = 16
-	secretBytes = nonceBytes + sha256.Size
+	// NonceBytes is the length of what tells a guest from others who had the
+	// name.
+	NonceBytes  = 16
+	secretBytes = NonceBytes + sha256.Size
 	// MaxSecretBytes is the length of a resume secret.
 	MaxSecretBytes = secretBytes * 4 / 3
 )
 
-func (g *Guests) mac(folded string, nonce [nonceBytes]byte) []byte {
-	m := hmac.New(sha256.New, g.cfg.Key)
+func mac(key []byte, folded string, nonce [NonceBytes]byte) []byte {
+	m := hmac.New(sha256.New, key)
 	m.Write([]byte("guest\x00"))
 	m.Write(nonce[:])
 	m.Write([]byte(folded))
@@ -325,12 +424,16 @@ func (g *Guests) mac(folded string, nonce [nonceBytes]byte) []byte {
 }
 
 // seal makes the secret of a holding.
-func (g *Guests) seal(folded string, nonce [nonceBytes]byte) string {
-	return base64.RawURLEncoding.EncodeToString(append(nonce[:], g.mac(folded, nonce)...))
+func (g *Guests) seal(folded string, nonce [NonceBytes]byte) string {
+	key := g.cfg.Key
+	if shared := g.shared.Load(); shared != nil {
+		key = *shared
+	}
+	return base64.RawURLEncoding.EncodeToString(append(nonce[:], mac(key, folded, nonce)...))
 }
 
 // open checks a secret for a name and returns its nonce.
-func (g *Guests) open(folded, secret string) (nonce [nonceBytes]byte, ok bool) {
+func (g *Guests) open(folded, secret string) (nonce [NonceBytes]byte, ok bool) {
 	if len(secret) != MaxSecretBytes {
 		return nonce, false
 	}
@@ -338,9 +441,12 @@ func (g *Guests) open(folded, secret string) (nonce [nonceBytes]byte, ok bool) {
 	if err != nil || len(raw) != secretBytes {
 		return nonce, false
 	}
-	nonce = [nonceBytes]byte(raw[:nonceBytes])
-	if !hmac.Equal(raw[nonceBytes:], g.mac(folded, nonce)) {
-		return [nonceBytes]byte{}, false
+	nonce = [NonceBytes]byte(raw[:NonceBytes])
+	if hmac.Equal(raw[NonceBytes:], mac(g.cfg.Key, folded, nonce)) {
+		return nonce, true
 	}
-	return nonce, true
+	if shared := g.shared.Load(); shared != nil && hmac.Equal(raw[NonceBytes:], mac(*shared, folded, nonce)) {
+		return nonce, true
+	}
+	return [NonceBytes]byte{}, false
 }

@@ -170,8 +170,8 @@ type Claims struct {
 // Sign makes a HS256 token with key, as LoadKey returns it. It is meant for
 // development and tests; production tokens come from an identity provider.
 func Sign(key []byte, c Claims) (string, error) {
-	if len(key) < minKeyBytes {
-		return "", fmt.Errorf("sign token: the key has %d bytes, at least %d are needed", len(key), minKeyBytes)
+	if len(key) < MinKeyBytes {
+		return "", fmt.Errorf("sign token: the key has %d bytes, at least %d are needed", len(key), MinKeyBytes)
 	}
 	if c.TTL <= 0 {
 		return "", fmt.Errorf("sign token: a lifetime of %v has already ended", c.TTL)

@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	minKeyBytes = 32      // RFC 7518 section 3.2: at least as long as the hash
+	// MinKeyBytes is the least a secret has (RFC 7518 section 3.2: as long as the hash).
+	MinKeyBytes = 32
 	maxKeyFile  = 4 << 10 // an Ed25519 PEM has 113 bytes
 )
 
@@ -53,8 +54,8 @@ func LoadKey(path string) ([]byte, error) {
 		return nil, err
 	}
 	key := bytes.TrimRight(data, "\r\n")
-	if len(key) < minKeyBytes {
-		return nil, fmt.Errorf("key %s has %d bytes, at least %d are needed", path, len(key), minKeyBytes)
+	if len(key) < MinKeyBytes {
+		return nil, fmt.Errorf("key %s has %d bytes, at least %d are needed", path, len(key), MinKeyBytes)
 	}
 	return key, nil
 }
