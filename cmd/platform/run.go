@@ -133,6 +133,7 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	g.start(inner, "rooms", s.hub.Run)
 	g.start(inner, "presence", s.presence.Run)
 	g.start(inner, "heartbeat", s.wheel.Run)
+	g.start(inner, "names", s.identities.run)
 	g.start(ctx, "plugins", s.catalog.Run) // they judge on without it; a trial must not hold up the shutdown
 	g.start(inner, "policy", s.policy.Run)
 	g.start(inner, "decision log", s.decides.Run)
@@ -145,6 +146,10 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	}
 	if s.runJournal != nil {
 		g.start(inner, "journal", s.runJournal)
+	}
+	if s.nodes != nil {
+		g.start(inner, "nodes", s.nodes.Run)
+		g.start(inner, "objects", s.objects.Run)
 	}
 	g.start(inner, "rooms of the configuration", s.ensureRooms)
 	if err := s.firstRooms(inner); err != nil {

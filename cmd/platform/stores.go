@@ -6,12 +6,9 @@ import (
 	"log/slog"
 	"time"
 
-	"parley/core/auth"
-	"parley/core/chat"
 	"parley/core/config"
 	"parley/core/journal/disk"
 	redisjournal "parley/core/journal/redis"
-	"parley/core/moderation"
 	"parley/core/redis"
 	"parley/core/tuning"
 )
@@ -48,6 +45,7 @@ func (s *server) openJournal(context.Context) error {
 		if err != nil {
 			return err
 		}
+		s.redis = client
 		s.closers = append(s.closers, client.Close)
 		jc := redisjournal.Defaults()
 		jc.MaxEntries, jc.MaxAge, jc.NonceWindow = j.RetentionEntries, j.RetentionAge, j.NonceWindow
@@ -69,83 +67,6 @@ func (s *server) openJournal(context.Context) error {
 	s.closers = append(s.closers, dj.Close)
 	s.journal = dj
 	return nil
-}
-
-// identities joins tokens and guests.
-type identities struct {
-	verifier *auth.Verifier
-	guests   *auth.Guests // nil: guests are off
-	known    *auth.KnownUsers
-	log      *slog.Logger
-}
-
-func authConfig(cfg config.Config) auth.Config {
-	j := cfg.Auth.JWT
-	return auth.Config{Algorithm: j.Algorithm, KeyFile: keyFile(cfg), CreateKey: j.KeyFile == "", Audience: j.Audience, Issuer: j.Issuer}
-}
-
-func (s *server) openAuth() (*identities, error) {
-	a := s.cfg.Auth
-	v, err := auth.NewVerifier(authConfig(s.cfg))
-	if err != nil {
-		return nil, fmt.Errorf("auth.jwt: %w", err)
-	}
-	known, err := auth.OpenKnownUsers(s.data("known-users"), fold)
-	if err != nil {
-		return nil, err
-	}
-	s.closers = append(s.closers, known.Close)
-	id := &identities{verifier: v, known: known, log: s.log}
-	if !a.Guests {
-		return id, nil
-	}
-	key, err := auth.LoadOrCreateKey(s.data("guests.key"))
-	if err != nil {
-		return nil, err
-	}
-	id.guests, err = auth.NewGuests(auth.GuestsConfig{Key: key, Known: known, Fold: fold})
-	return id, err
-}
-
-// fold maps names that people would confuse to one.
-func fold(name string) string {
-	f, err := moderation.Normalize(name, 0)
-	if err != nil {
-		return name
-	}
-	return string(f.Bytes())
-}
-
-// Token implements session.Authenticator. The name belongs to its user from
-// now on, also against a guest who has it.
-func (i *identities) Token(token string) (chat.Identity, error) {
-	who, err := i.verifier.Verify(token)
-	if err != nil {
-		return who, err
-	}
-	if err := i.known.Add(who.User); err != nil {
-		i.log.Error("the name of a token user cannot be kept from guests", slog.Any("error", err))
-	}
-	who.Since = i.known.Since(fold(string(who.User)))
-	if i.guests != nil {
-		i.guests.Claim(who.User)
-	}
-	return who, nil
-}
-
-// Known implements session.Authenticator.
-func (i *identities) Known(u chat.UserID) bool { return i.known.Known(fold(string(u))) }
-
-// Guest implements session.Authenticator.
-func (i *identities) Guest(wish, secret string, evict func()) (chat.UserID, string, func(), error) {
-	if i.guests == nil {
-		return "", "", nil, chat.Errorf(chat.CodeUnauthorized, "this server has no guests; connect with a token")
-	}
-	seat, err := i.guests.Enter(chat.UserID(wish), secret, evict)
-	if err != nil {
-		return "", "", nil, err
-	}
-	return seat.Identity.User, seat.Secret, seat.Leaver(), nil
 }
 
 // firstRooms makes the configured rooms before the first client, where the

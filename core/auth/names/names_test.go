@@ -1,0 +1,245 @@
+package names
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"parley/core/auth"
+	"parley/core/chat"
+	rds "parley/core/redis"
+	"parley/core/redis/redistest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// node is what one server process has of guests.
+type node struct {
+	t      *testing.T
+	names  *Names
+	guests *auth.Guests
+	own    []byte
+	stop   func()
+}
+
+// newNode starts a node on the store at url, with a key of its own.
+func newNode(t *testing.T, url string, cfg Config) *node {
+	t.Helper()
+	rc := rds.Defaults()
+	rc.URL = url
+	client, err := rds.Open(rc, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{t: t, own: []byte(strings.Repeat(fmt.Sprint(keys.Add(1)%10), 32))}
+	if n.names, err = New(cfg, client, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	if n.guests, err = auth.NewGuests(auth.GuestsConfig{Key: n.own, Names: n.names}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var ran sync.WaitGroup
+	ran.Go(func() { _ = n.names.Run(ctx, n.guests, n.own) })
+	n.stop = sync.OnceFunc(func() { cancel(); ran.Wait(); client.Close() })
+	t.Cleanup(n.stop)
+	return n
+}
+
+var keys atomic.Int64
+
+func (n *node) enter(name, secret string) *auth.Seat {
+	n.t.Helper()
+	seat, err := n.guests.Enter(chat.UserID(name), secret, nil)
+	if err != nil {
+		n.t.Fatalf("enter as %s: %v", name, err)
+	}
+	return seat
+}
+
+// eventually asks until it is true.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func quick() Config {
+	return Config{Hold: 400 * time.Millisecond, Renew: 100 * time.Millisecond, Timeout: time.Second}
+}
+
+// TestOneNameOneGuest lets a guest have a name at one node: another cannot have
+// it at a second, the guest comes back to it there, and nobody gets it while the
+// guest stays, however long.
+func TestOneNameOneGuest(t *testing.T) {
+	store := redistest.Start(t, redistest.Options{})
+	a, b := newNode(t, store.URL(), quick()), newNode(t, store.URL(), quick())
+	ann := a.enter("ann", "")
+	ann.Leave()
+	// Which node's key is everybody's is not known from the start.
+	eventually(t, "the nodes share a key", func() bool {
+		ann = a.enter("ann", ann.Secret)
+		defer ann.Leave()
+		again, err := b.guests.Enter("ann", ann.Secret, nil)
+		if err != nil {
+			return false
+		}
+		defer again.Leave()
+		return again.Resumed
+	})
+	ann = a.enter("ann", ann.Secret)
+	if _, err := b.guests.Enter("ann", "", nil); err == nil || !strings.Contains(err.Error(), "name_taken") {
+		t.Errorf("a second guest: got %v, want name_taken", err)
+	}
+	c := newNode(t, store.URL(), quick())
+	eventually(t, "a third node refuses the name by what it is told", func() bool {
+		_, err := c.guests.Enter("ann", "", nil)
+		return err != nil && strings.Contains(err.Error(), `"ann" is in use`)
+	})
+	if again := b.enter("ann", ann.Secret); !again.Resumed {
+		t.Error("the guest came back to another name")
+	}
+	if made := b.enter("", ""); made.Identity.User == "" {
+		t.Error("no name was made up")
+	}
+	renewed := time.Now().Add(3 * quick().Hold)
+	eventually(t, "the name outlives its claim while it is renewed", func() bool {
+		if _, err := b.guests.Enter("Ann", "", nil); err == nil {
+			t.Fatal("the name was given to another while its guest was here")
+		}
+		return time.Now().After(renewed)
+	})
+}
+
+// TestTheNameOfWhoIsGone is free when its node is no longer heard of.
+func TestTheNameOfWhoIsGone(t *testing.T) {
+	store := redistest.Start(t, redistest.Options{})
+	a, b := newNode(t, store.URL(), quick()), newNode(t, store.URL(), quick())
+	a.enter("ann", "")
+	if _, err := b.guests.Enter("ann", "", nil); err == nil {
+		t.Fatal("two guests have one name")
+	}
+	a.stop()
+	eventually(t, "the name is free", func() bool {
+		_, err := b.guests.Enter("ann", "", nil)
+		return err == nil
+	})
+}
+
+// TestARegisteredUserTakesTheName evicts the guest who has it, on whichever node,
+// and keeps it from guests for good.
+func TestARegisteredUserTakesTheName(t *testing.T) {
+	store := redistest.Start(t, redistest.Options{})
+	a, b := newNode(t, store.URL(), Defaults()), newNode(t, store.URL(), Defaults())
+	eventually(t, "node a listens", func() bool { return !a.names.sub.Stats().Heard.IsZero() })
+	evicted := make(chan struct{})
+	if _, err := a.guests.Enter("olga", "", func() { close(evicted) }); err != nil {
+		t.Fatal(err)
+	}
+	if known, err := b.names.Registered("olga"); known || err != nil {
+		t.Errorf("before: got %v, %v", known, err)
+	}
+	since := time.Unix(1_700_000_000, 0)
+	if first, err := b.names.Own("olga", since); err != nil || !first.Equal(since) {
+		t.Fatalf("own: got %v, %v", first, err)
+	}
+	select {
+	case <-evicted:
+	case <-time.After(time.Minute):
+		t.Fatal("the guest was not evicted")
+	}
+	for _, n := range []*node{a, b} {
+		if _, err := n.guests.Enter("olga", "", nil); err == nil || !strings.Contains(err.Error(), "registered user") {
+			t.Errorf("a guest as olga: got %v", err)
+		}
+	}
+	if known, err := a.names.Registered("olga"); !known || err != nil {
+		t.Errorf("after: got %v, %v", known, err)
+	}
+	for _, later := range []time.Time{since.Add(time.Hour), since.Add(-time.Hour), since} {
+		first, err := a.names.Own("olga", later)
+		if want := since.Add(-time.Hour); err != nil || !later.After(since) && !first.Equal(want) || later.After(since) && !first.Equal(since) {
+			t.Errorf("own since %v: got %v, %v", later, first, err)
+		}
+	}
+}
+
+// TestWithoutRedis lets people in under this node's own word, and evicts the one
+// of two guests who renews later.
+func TestWithoutRedis(t *testing.T) {
+	store := redistest.Start(t, redistest.Options{})
+	cfg := quick()
+	cfg.Timeout = 200 * time.Millisecond
+	a, b := newNode(t, store.URL(), cfg), newNode(t, store.URL(), cfg)
+	a.enter("", "")
+	store.Kill()
+	gone := make(chan string, 2)
+	for name, n := range map[string]*node{"a": a, "b": b} {
+		if _, err := n.guests.Enter("ann", "", func() { gone <- name }); err != nil {
+			t.Fatalf("node %s: %v", name, err)
+		}
+	}
+	store.Restart()
+	select {
+	case <-gone:
+	case <-time.After(time.Minute):
+		t.Fatal("two guests have one name for good")
+	}
+	select {
+	case name := <-gone:
+		t.Errorf("the other one was evicted as well, at %s", name)
+	default:
+	}
+}
+
+// TestKey refuses a key that is damaged, and shares the first one.
+func TestKey(t *testing.T) {
+	store := redistest.Start(t, redistest.Options{})
+	a := newNode(t, store.URL(), Defaults())
+	key, err := a.names.Key(t.Context(), []byte(strings.Repeat("x", 32)))
+	if err != nil || len(key) != 32 {
+		t.Fatalf("got %q, %v", key, err)
+	}
+	for _, bad := range []string{"zz", "", "ab", strings.Repeat("ab", 2000)} {
+		if _, err := a.names.client.Do(t.Context(), "set", "parley:{guests}:key", bad); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.names.Key(t.Context(), key); err == nil || !strings.Contains(err.Error(), "damaged") {
+			t.Errorf("key %.10q: got %v", bad, err)
+		}
+	}
+}
+
+// FuzzReplies decodes what a stranger at Redis's address may answer.
+func FuzzReplies(f *testing.F) {
+	for _, s := range []string{"mine", "guest", "user", "1700000000", "1700000000 guest", "-1", "1 2", "", "99999999999999999999"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if who, err := owner(s); (err == nil) != (who != auth.Nobody) {
+			t.Errorf("%q: got owner %v, %v", s, who, err)
+		}
+		if since, _, err := owned(s); err == nil && since.Before(time.Unix(0, 0)) {
+			t.Errorf("%q: got %v", s, since)
+		}
+		if who, err := owner([]any{s}); err == nil {
+			t.Errorf("a list: got %v", who)
+		}
+	})
+}
