@@ -21,7 +21,7 @@ type identities struct {
 	key      []byte       // of guests' secrets, this node's own
 	known    *auth.KnownUsers
 	names    *sharednames.Names // who has which name on all nodes; nil: there are no others
-	owned    sync.Map     // folded names of registered users -> ownedName
+	owned    sync.Map           // folded names of registered users -> ownedName
 	log      *slog.Logger
 }
 
