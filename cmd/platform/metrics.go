@@ -7,6 +7,7 @@ import (
 
 	"parley/core/chat"
 	"parley/core/metrics"
+	"parley/core/redis"
 	"parley/core/transport/stream"
 	"parley/core/wire"
 )
@@ -118,6 +119,7 @@ func (s *server) status() any {
 		"rooms":       s.hub.Loaded(),
 		"draining":    s.sessions.Draining(),
 		"store":       map[bool]string{true: "redis", false: "embedded"}[s.runJournal != nil],
+		"redis_mode":  redis.ModeOf(s.cfg.Redis.URL), // empty for the embedded store
 		"policy":      s.policy.Live().Engine().Revision(),
 		"runtime":     s.tuner.Status(),
 	}
