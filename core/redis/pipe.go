@@ -131,7 +131,8 @@ func (c *Client) Pipes() PipeStats {
 	return st
 }
 
-// Do sends one command. The reply is nil, an int64, a string, or a []any of
+// Do sends one command to the server that holds its first key; one without a
+// key goes to any primary. The reply is nil, an int64, a string, or a []any of
 // these. The arguments may be strings, byte slices and numbers; after an error
 // byte slices must not be changed any more, for they may still be on their
 // way. A command that blocks would hold up others and must not be sent.
@@ -141,7 +142,8 @@ func (c *Client) Do(ctx context.Context, args ...any) (any, error) {
 }
 
 // Eval runs a script: as one atomic step, or not at all. Arguments and reply
-// are as those of Do.
+// are as those of Do. In a cluster all its keys, and the channels it publishes
+// to (see PublishCommand), must share a hash tag.
 func (c *Client) Eval(ctx context.Context, s *Script, keys []string, args ...any) (any, error) {
 	r := c.pipes.one(ctx, Command{Script: s, Keys: keys, Args: args})
 	return r.Value, r.Err

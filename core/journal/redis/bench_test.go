@@ -143,3 +143,36 @@ func benchNode(b *testing.B, url string) *journalredis.Journal {
 	b.Cleanup(func() { j.Close(); c.Close() })
 	return j
 }
+
+// BenchmarkMemory measures what a message of 120 bytes takes in the server's
+// memory: in the room's log, and with the answer that its nonce keeps.
+func BenchmarkMemory(b *testing.B) {
+	for _, nonces := range []bool{false, true} {
+		b.Run(fmt.Sprintf("nonces=%v", nonces), func(b *testing.B) {
+			server := redistest.Start(b, redistest.Options{})
+			j := benchNode(b, server.URL())
+			used := func() (n int) {
+				_, rest, _ := strings.Cut(server.Do("INFO", "memory"), "used_memory:")
+				n, err := strconv.Atoi(strings.Fields(rest)[0])
+				if err != nil {
+					b.Fatal(err)
+				}
+				return n
+			}
+			r := journal.Request{Room: "lobby", Entry: journal.Entry{
+				Kind: journal.KindMessage, From: "ann", Time: 1732000000123, Text: strings.Repeat("x", 120), Outcome: chat.Accepted,
+			}}
+			before := used()
+			for i := range b.N {
+				r.Entry.ID = chat.MessageID(fmt.Sprintf("01890a5d-ac96-774b-bcce-%012x", i))
+				if nonces {
+					r.Entry.Nonce = fmt.Sprintf("2b1d7c9e-0f3a-4e6b-9c8d-%012x", i)
+				}
+				if _, err := j.Append(b.Context(), r); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(used()-before)/float64(b.N), "B/entry")
+		})
+	}
+}
