@@ -203,7 +203,7 @@ func eventVectors() []struct {
 		{"left", "", wire.Encode(wire.LeftEvent{Type: wire.Left, ID: "3", Room: "lobby"})},
 		{"left-kicked", "", wire.Encode(wire.LeftEvent{Type: wire.Left, Room: "lobby", Code: "kicked", Text: "please calm down", By: "mia"})},
 		{"left-banned", "for a time", wire.Encode(wire.LeftEvent{Type: wire.Left, Room: "lobby", Code: "banned", Text: "spam", By: "mia", UntilTS: 1764003600000})},
-		{"left-denied", "the policy has changed, or what it reads", wire.Encode(wire.LeftEvent{Type: wire.Left, Room: "lobby", Code: "denied", Text: "This room is private.", Reasons: []chat.Reason{{Code: "private_room", Text: "This room is private.", Source: "policy"}}})},
+		{"left-denied", "the policy has changed, or what it reads", wire.Encode(wire.LeftEvent{Type: wire.Left, Room: "lobby", Code: "denied", Text: "This room is private.", Reasons: []chat.Reason{{Code: "private_room", Text: "This room is private.", Source: "policy"}}, Decision: "06h1f93qbr000002"})},
 		{"ack", "", wire.EncodeAck("4", "lobby", &journal.Receipt{Epoch: "9f3c01d2", Seq: 43, ID: goldenID, Outcome: chat.Accepted})},
 		{"ack-no-id", "", wire.EncodeAck("", "lobby", &journal.Receipt{Epoch: "9f3c01d2", Seq: 43, ID: goldenID, Outcome: chat.Redacted})},
 		{"ack-redacted", "", wire.EncodeAck("4", "lobby", &journal.Receipt{Epoch: "9f3c01d2", Seq: 43, ID: goldenID, Outcome: chat.Redacted, Reasons: reasons})},

@@ -182,6 +182,8 @@ type LeftEvent struct {
 	Reasons []chat.Reason `json:"reasons,omitempty"` // denied: the policy's
 	By      chat.UserID   `json:"by,omitempty"`      // kicked, banned: by whom
 	UntilTS int64         `json:"until_ts,omitzero"` // banned: Unix ms at which it ends; absent = never
+	// Decision names the decision of the policy that said no, where one did.
+	Decision string `json:"decision,omitempty"`
 }
 
 // AckEvent answers send, appeal and the commands that run a room: the message,

@@ -7,7 +7,7 @@ import { LogView } from "./log.js";
 import { QueueView } from "./queue.js";
 import { Room } from "./rooms.js";
 import { SideView } from "./side.js";
-import { byteLength, closed, explain, lost, modeNote, obstacles, putOut, sentence, soon, sources, verdict, why } from "./words.js";
+import { behind, byteLength, closed, explain, lost, modeNote, obstacles, putOut, sentence, soon, sources, verdict, why } from "./words.js";
 
 const ROOM_NAME = /^[a-z0-9][a-z0-9_.:-]{0,63}$/;
 
@@ -255,7 +255,7 @@ export class UI {
     if (!room) return;
     Object.assign(room, { joined: false, denied: e });
     room.forget();
-    if (room === this.#active) this.#say(`You cannot enter ${room.name}: ${explain(e).text}`, explain(e).source);
+    if (room === this.#active) this.#say(`You cannot enter ${room.name}: ${explain(e).text}`, behind(e));
     this.#session.rooms = [...this.#rooms.values()].filter((r) => !r.denied).map((r) => r.name);
     this.#refresh();
   }
@@ -263,7 +263,7 @@ export class UI {
   onleft(e) {
     const room = this.#room(e.room);
     this.ondenied({ ...e, code: "denied", text: putOut(e) });
-    if (room && room === this.#active) this.#say(putOut(e), sources(e.reasons ?? []));
+    if (room && room === this.#active) this.#say(putOut(e), behind(e));
   }
 
   // runs says whether we may act on people here. The policy decides; this is
