@@ -76,6 +76,7 @@ type place struct {
 	guests  *Guests
 	holding *holding
 	evict   func()
+	resumed bool // the guest has the secret
 }
 
 // NewGuests returns an empty Guests.
@@ -143,7 +144,7 @@ func (g *Guests) seatLocked(h *holding, resumed bool, evict func()) *Seat {
 		g.idle.Remove(h.since)
 		h.since = nil
 	}
-	p := &place{guests: g, holding: h, evict: evict}
+	p := &place{guests: g, holding: h, evict: evict, resumed: resumed}
 	if h.seats == nil {
 		h.seats = make([]*place, 0, 1)
 	}
@@ -156,14 +157,16 @@ func (g *Guests) seatLocked(h *holding, resumed bool, evict func()) *Seat {
 	}
 }
 
-// Leave gives the seat up. It may be called twice.
-func (s *Seat) Leave() { s.place.leave() }
+// Leave gives the seat up. It may be called twice. The name is kept through grace
+// if the guest was told the secret, here or before: without it nobody could come
+// back to the name, not even the guest.
+func (s *Seat) Leave(told bool) { s.place.leave(told) }
 
 // Leaver returns Leave without the rest of the Seat, for who keeps it as long
 // as a connection lasts.
-func (s *Seat) Leaver() func() { return s.place.leave }
+func (s *Seat) Leaver() func(told bool) { return s.place.leave }
 
-func (p *place) leave() {
+func (p *place) leave(told bool) {
 	g, h := p.guests, p.holding
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -172,7 +175,11 @@ func (p *place) leave() {
 		return
 	}
 	h.seats = slices.Delete(h.seats, i, i+1)
-	if len(h.seats) == 0 {
+	switch {
+	case len(h.seats) > 0:
+	case !told && !p.resumed:
+		g.dropLocked(h)
+	default:
 		h.until = time.Now().Add(g.cfg.Grace)
 		h.since = g.idle.PushBack(h)
 	}

@@ -13,6 +13,7 @@ import (
 	"parley/core/journal"
 	"parley/core/wire"
 	"parley/policy"
+	"parley/policy/rego"
 	"parley/sdk/abi"
 )
 
@@ -121,7 +122,10 @@ func TestWhyByTheDefaultPolicy(t *testing.T) {
 		mia.do(`{"type":"configure","room":"lobby","mode":"archived"}`)
 		check(gus, "lobby", "policy:archived", "its mode is archived.")
 		check(ann, "new", "", "") // it would be made, and be ann's
-		if e := ann.ask("announcements", ""); codes(e) != "room:no_room" || e.Blocks[0].Change == "" {
+		files := rego.Files()
+		files["parley/data.yaml"] = []byte("guests: {open_rooms: false}")
+		w.write(files, "house")
+		if e := gus.ask("newer", ""); codes(e) != "room:no_room" || e.Blocks[0].Change == "" {
 			t.Errorf("a room that may not be made: got %+v", e)
 		}
 	})
