@@ -250,8 +250,8 @@ func TestGuardKeepsOperators(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := guard(t, "role:admin connect", "role:admin moderate.review", "user:olga message.send announcements")
-	if got := g.Missing(t.Context(), old); len(got) != 1 || got[0] != "user:olga message.send announcements" {
+	g := guard(t, "role:admin connect", "role:admin moderate.review", "user:olga moderate.review lobby")
+	if got := g.Missing(t.Context(), old); len(got) != 1 || got[0] != "user:olga moderate.review lobby" {
 		t.Errorf("got %v missing, want what the default policy does not allow", got)
 	}
 	fresh := compile(t, "r2", `default decision := {"allow": true}

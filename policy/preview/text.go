@@ -62,6 +62,9 @@ func (r *Report) notes(b *strings.Builder, before string) {
 	if r.Unreplayable > 0 {
 		fmt.Fprintf(b, "%s%d records lack a field that the rules read (policy.log.mask) and were left out.\n", before, r.Unreplayable)
 	}
+	if r.Unsure > 0 {
+		fmt.Fprintf(b, "%s%d records were left out: the answer hangs on an address or the age of an account, and neither is recorded.\n", before, r.Unsure)
+	}
 	if r.Late > 0 {
 		fmt.Fprintf(b, "%s%d records were left out for want of time.\n", before, r.Late)
 	}
