@@ -197,6 +197,7 @@ func eventVectors() []struct {
 		{"welcome-user", "", wire.Encode(wire.WelcomeEvent{Type: wire.Welcome, Protocol: 1, User: "mia", Class: chat.ClassUser, Roles: []string{"moderator"}, Session: "0197c5f0a1b3", HeartbeatMS: 15000, ReconnectJitterMS: 5000})},
 		{"joined", "", wire.Encode(wire.JoinedEvent{Type: wire.Joined, ID: "2", Room: "lobby", Epoch: "9f3c01d2", Seq: 43, LastID: goldenID, Title: "Lobby", Mode: "open", Count: 3})},
 		{"joined-recovered", "", wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: "announcements", Epoch: "9f3c01d2", Seq: 43, LastID: goldenID, Recovered: true, Mode: "announce", SlowModeS: 30, Role: "moderator", Count: 1})},
+		{"joined-private", "a room that not everybody may join", wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: "team", Epoch: "9f3c01d2", Seq: 1, LastID: goldenID, Mode: "open", Visibility: "private", Role: "owner", Count: 1})},
 		{"joined-empty", "a room without entries", wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: "new", Epoch: "9f3c01d2", Mode: "open", Count: 1})},
 		{"welcome-expires", "the token ends", wire.Encode(wire.WelcomeEvent{Type: wire.Welcome, ID: "1", Protocol: 1, User: "mia", Class: chat.ClassUser, Session: "0197c5f0a1b3", ExpiresTS: 1764003600000, HeartbeatMS: 15000, ReconnectJitterMS: 5000})},
 		{"refreshed", "", wire.Encode(wire.RefreshedEvent{Type: wire.Refreshed, ID: "12", Roles: []string{"moderator"}, ExpiresTS: 1764003600000})},
