@@ -43,7 +43,7 @@ func (f *decisionFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.revision, "revision", "", "decisions of that revision")
 	c.Flags().StringVar(&f.since, "since", "", "how far back: 24h, or a time such as 2026-01-31T08:00:00Z")
 	c.Flags().BoolVar(&f.denied, "denied", false, "refusals alone")
-	c.Flags().BoolVar(&f.events, "events", false, "events alone: revisions that went live, were refused, accepted or pinned")
+	c.Flags().BoolVar(&f.events, "events", false, "events alone: revisions that went live, were refused or accepted")
 	c.Flags().IntVar(&f.limit, "limit", 100, "how many of the newest")
 }
 
@@ -243,7 +243,7 @@ func policyAuditCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "audit",
 		Short: "Sum up what a server's policy did, and ask whether it would again",
-		Long: "Sum up what was recorded since a moment: which revisions went live, were refused, accepted or pinned and by whom, how many were\n" +
+		Long: "Sum up what was recorded since a moment: which revisions went live, were refused or accepted and by whom, how many were\n" +
 			"refused for what, and whether the policy in use gives its own recorded answers again. Exit code 2 where it does not.",
 		Args: cobra.NoArgs,
 	}

@@ -17,7 +17,7 @@ type Pinning interface {
 	// Pin makes the commit of that name decide until Unpin. policy.Problems mean
 	// that it is at fault.
 	Pin(ctx context.Context, revision, by, reason string) error
-	Unpin(ctx context.Context, by, reason string) error
+	Unpin(ctx context.Context) error
 }
 
 func (a *API) pins() {
@@ -59,11 +59,7 @@ func (a *API) unpin(w http.ResponseWriter, r *http.Request) {
 	if !validAuthor(w, r) || !decode(w, r, &in) {
 		return
 	}
-	if len(in.Reason) > maxPinReason {
-		fail(w, 400, "bad_request", "the reason is too long")
-		return
-	}
-	a.pinned(w, r, "unpinned", "", in.Reason, a.d.Pin.Unpin(r.Context(), string(author(r)), in.Reason))
+	a.pinned(w, r, "unpinned", "", in.Reason, a.d.Pin.Unpin(r.Context()))
 }
 
 // pinned answers an order that has been carried out, or not.

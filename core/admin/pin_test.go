@@ -20,7 +20,7 @@ func (p *pinning) Pin(_ context.Context, revision, by, reason string) error {
 	return p.err
 }
 
-func (p *pinning) Unpin(context.Context, string, string) error {
+func (p *pinning) Unpin(context.Context) error {
 	p.last = []string{"none"}
 	return p.err
 }

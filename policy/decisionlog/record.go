@@ -52,8 +52,6 @@ const (
 	EventLive     Event = "live"      // the revision decides from now on
 	EventRefused  Event = "refused"   // the revision was not taken, for the reason in Detail
 	EventAccepted Event = "accepted"  // By lets the revision past policy.guard
-	EventPinned   Event = "pinned"    // By made the revision decide, wherever the ref points, for the reason in Detail
-	EventUnpinned Event = "unpinned"  // By has the ref followed again; the revision is the one that was pinned
 	EventCacheOff Event = "cache_off" // the cache answered otherwise than the policy
 )
 

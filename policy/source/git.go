@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"parley/policy/decisionlog"
 	"parley/policy/gitsync"
 )
 
@@ -32,30 +31,15 @@ func (s *Source) Pin(ctx context.Context, revision, by, reason string) error {
 	s.mu.Lock()
 	delete(s.accepted, name)
 	s.mu.Unlock()
-	if err == nil {
-		s.happened(decisionlog.EventPinned, name, by, reason)
-	}
 	return err
 }
 
 // Unpin follows the ref again.
-func (s *Source) Unpin(ctx context.Context, by, reason string) error {
+func (s *Source) Unpin(ctx context.Context) error {
 	if s.git == nil {
 		return errNoGit
 	}
-	pin := s.git.Status().Pin
-	err := s.git.Unpin(ctx)
-	if err == nil && pin != nil {
-		s.happened(decisionlog.EventUnpinned, gitsync.Revision(pin.Revision), by, reason)
-	}
-	return err
-}
-
-// happened records an event where decisions are recorded.
-func (s *Source) happened(e decisionlog.Event, revision, by, detail string) {
-	if s.cfg.Decisions != nil {
-		s.cfg.Decisions.Happened(e, revision, by, detail)
-	}
+	return s.git.Unpin(ctx)
 }
 
 // GitStats returns the counters of the repository; ok is false without one.

@@ -95,7 +95,9 @@ func (s *Source) Accept(rev, by string) (revision string, err error) {
 	s.mu.Lock()
 	s.accepted[revision] = by
 	s.mu.Unlock()
-	s.happened(decisionlog.EventAccepted, revision, by, refused.Problems.Error())
+	if s.cfg.Decisions != nil {
+		s.cfg.Decisions.Happened(decisionlog.EventAccepted, revision, by, refused.Problems.Error())
+	}
 	s.log.Warn("policy accepted past policy.guard", "revision", revision, "by", by)
 	switch {
 	case s.git != nil:
