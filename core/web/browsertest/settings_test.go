@@ -66,7 +66,7 @@ func TestRoomSettings(t *testing.T) {
 		t.Errorf("ann is told %q, without what an operator finds it by", said)
 	}
 	mia.run(`window.old = true; location.reload()`)
-	mia.wait("the settings again", `!window.old && !document.getElementById("settings")?.hidden && document.getElementById("set-visibility").value === "private"`)
+	mia.wait("the settings again", `!window.old && document.getElementById("set-visibility")?.value === "private" && !document.getElementById("settings").hidden`)
 }
 
 // TestTokenIsRenewed: a token that ends soon is replaced where one is, with the
@@ -87,5 +87,5 @@ func TestTokenIsRenewed(t *testing.T) {
 	mia.say("still here")
 	mia.sees("still here")
 	mia.run(`window.old = true; location.reload()`)
-	mia.wait("mia again, without the form", `!window.old && document.getElementById("my-name")?.textContent === "mia" && !document.getElementById("settings").hidden && document.getElementById("renew").hidden`)
+	mia.wait("mia again, without the form", `!window.old && document.getElementById("my-name")?.textContent === "mia" && document.getElementById("settings")?.hidden === false && document.getElementById("renew")?.hidden === true`)
 }
