@@ -25,7 +25,7 @@ guests:
   networks: [home]
   limits: {text_bytes: 12}
 new_accounts:
-  younger_than_s: 5
+  younger_than_s: 10
   open_rooms: false
   limits: {text_bytes: 20}
 templates:
