@@ -234,7 +234,7 @@ func TestDefaultPolicy(t *testing.T) {
 	in := question()
 	in.Resource.Mode = "announce"
 	d := e.Decide(t.Context(), in)
-	if d.Allow || len(d.Reasons) != 1 || d.Reasons[0].Code != "moderators_write" || d.Revision != "default" {
+	if d.Allow || len(d.Reasons) != 1 || d.Reasons[0].Code != "moderators_write" || d.Revision != rego.Revision {
 		t.Errorf("got %+v, want a refusal with code moderators_write", d)
 	}
 }

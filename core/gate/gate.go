@@ -113,7 +113,7 @@ type Decision struct {
 	Allow       bool
 	Reasons     []chat.Reason
 	Obligations Obligations
-	// Revision names the policy that decided, e.g. "default", "dir:3f2a…" or
+	// Revision names the policy that decided, e.g. "default:7d01…", "dir:3f2a…" or
 	// "git:9c1e…".
 	Revision string
 	// Failed says that the policy could not decide (undefined, error,

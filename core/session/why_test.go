@@ -141,7 +141,7 @@ func TestWhyNamesTheRuleToModerators(t *testing.T) {
 	mia.join("lobby")
 	mia.do(`{"type":"mute","room":"lobby","user":"ann"}`)
 	e := mia.ask("lobby", `,"user":"ann"`)
-	if codes(e) != "policy:muted" || e.User != "ann" || e.Revision != "default" || e.Note != "" {
+	if codes(e) != "policy:muted" || e.User != "ann" || e.Revision != rego.Revision || e.Note != "" {
 		t.Fatalf("got %+v", e)
 	}
 	if r := e.Blocks[0].Rule; r == nil || r.File != "parley.rego" || r.Line == 0 || r.Name != "parley.refusal" {
@@ -150,7 +150,7 @@ func TestWhyNamesTheRuleToModerators(t *testing.T) {
 	if e := mia.ask("lobby", `,"user":"zoe"`); !e.May || !strings.Contains(e.Note, "zoe is not connected to this node; taken for a guest") {
 		t.Errorf("somebody nobody knows: got %+v", e)
 	}
-	if e := mia.ask("lobby", `,"user":"mia"`); !e.May || e.Revision != "default" {
+	if e := mia.ask("lobby", `,"user":"mia"`); !e.May || e.Revision != rego.Revision {
 		t.Errorf("herself: got %+v", e)
 	}
 	checkError(t, ann.do(`{"type":"why","room":"lobby","user":"mia"}`), chat.CodeDenied)

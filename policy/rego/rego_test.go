@@ -139,3 +139,15 @@ func TestDefaultPolicy(t *testing.T) {
 		})
 	}
 }
+
+// TestRevisionNamesTheRules: it changes with them.
+func TestRevisionNamesTheRules(t *testing.T) {
+	files := rego.Files()
+	if want := "default:" + files.Digest(); rego.Revision != want {
+		t.Errorf("got %q, want %q", rego.Revision, want)
+	}
+	files["parley.rego"] = append(files["parley.rego"], '\n')
+	if rego.Revision == "default:"+files.Digest() {
+		t.Error("other rules have the same name")
+	}
+}
