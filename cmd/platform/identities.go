@@ -130,7 +130,7 @@ func (i *identities) Known(u chat.UserID) bool {
 }
 
 // Guest implements session.Authenticator.
-func (i *identities) Guest(wish, secret string, evict func()) (chat.UserID, string, func(), error) {
+func (i *identities) Guest(wish, secret string, evict func()) (chat.UserID, string, func(bool), error) {
 	if i.guests == nil {
 		return "", "", nil, chat.Errorf(chat.CodeUnauthorized, "this server has no guests; connect with a token")
 	}

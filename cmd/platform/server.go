@@ -413,7 +413,7 @@ func (s *server) openAdmin(context.Context) error {
 	}
 	s.adminHTTP = s.httpServer(admin.New(admin.Deps{
 		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Plugins: s.catalog, Log: s.log, Ready: s.notReady,
-		Decide: s.sessions, Why: s.sessions, Evidence: records, Replay: s.stage, Decisions: s.decides, Policy: policyAdmin{s.policy}, Pin: pinning, Notes: s.policy.Notes,
+		Decide: s.sessions, Why: s.sessions, Evidence: records, Replay: s.stage, Decisions: s.decides, Policy: policyAdmin{s.policy}, Pin: pinning, Notes: s.notes,
 		Status: map[string]func() any{
 			"status":        func() any { return s.status() },
 			"diag/tcp":      func() any { return s.sessions.WorstPaths() },
@@ -437,6 +437,15 @@ func (s *server) notReady(ctx context.Context) (why []string) {
 		why = append(why, behind)
 	}
 	return why
+}
+
+// notes are what operators should know of a node that serves.
+func (s *server) notes() []string {
+	notes := s.policy.Notes()
+	if err := s.catalog.Folder(); err != nil {
+		notes = append(notes, err.Error())
+	}
+	return notes
 }
 
 func ignoreClosed(err error) error {

@@ -47,9 +47,10 @@ type Authenticator interface {
 	// Token verifies a token.
 	Token(token string) (chat.Identity, error)
 	// Guest gives the wished name, or another where wish is empty, to this
-	// connection until release is called. secret resumes an earlier name.
-	// evict is called when a token user claims the name.
-	Guest(wish, secret string, evict func()) (name chat.UserID, resume string, release func(), err error)
+	// connection until release is called, with whether the guest was told how to
+	// resume the name. secret resumes an earlier one. evict is called when a
+	// token user claims the name.
+	Guest(wish, secret string, evict func()) (name chat.UserID, resume string, release func(told bool), err error)
 	// Known reports whether a token was ever verified for the name, so that no
 	// guest can have it.
 	Known(chat.UserID) bool

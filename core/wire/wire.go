@@ -166,9 +166,11 @@ type JoinedEvent struct {
 	Recovered bool           `json:"recovered"`         // entries after since follow, without a gap
 	Title     string         `json:"title,omitempty"`
 	Mode      string         `json:"mode"`
-	SlowModeS int            `json:"slow_mode_s,omitzero"`
-	Role      string         `json:"role,omitempty"` // one's own in this room: owner, moderator or member
-	Count     int            `json:"count"`          // members here now, this connection included
+	// Visibility is "private", or absent for a public room.
+	Visibility string `json:"visibility,omitempty"`
+	SlowModeS  int    `json:"slow_mode_s,omitzero"`
+	Role       string `json:"role,omitempty"` // one's own in this room: owner, moderator or member
+	Count      int    `json:"count"`          // members here now, this connection included
 }
 
 // LeftEvent answers leave, and tells a member that it was made to leave: then
@@ -182,6 +184,8 @@ type LeftEvent struct {
 	Reasons []chat.Reason `json:"reasons,omitempty"` // denied: the policy's
 	By      chat.UserID   `json:"by,omitempty"`      // kicked, banned: by whom
 	UntilTS int64         `json:"until_ts,omitzero"` // banned: Unix ms at which it ends; absent = never
+	// Decision names the decision of the policy that said no, where one did.
+	Decision string `json:"decision,omitempty"`
 }
 
 // AckEvent answers send, appeal and the commands that run a room: the message,

@@ -91,16 +91,16 @@ func TestOneNameOneGuest(t *testing.T) {
 	store := redistest.Start(t, redistest.Options{})
 	a, b := newNode(t, store.URL(), quick()), newNode(t, store.URL(), quick())
 	ann := a.enter("ann", "")
-	ann.Leave()
+	ann.Leave(true)
 	// Which node's key is everybody's is not known from the start.
 	eventually(t, "the nodes share a key", func() bool {
 		ann = a.enter("ann", ann.Secret)
-		defer ann.Leave()
+		defer ann.Leave(true)
 		again, err := b.guests.Enter("ann", ann.Secret, nil)
 		if err != nil {
 			return false
 		}
-		defer again.Leave()
+		defer again.Leave(true)
 		return again.Resumed
 	})
 	ann = a.enter("ann", ann.Secret)

@@ -15,6 +15,7 @@ export class Room {
   count = 0;
   title = "";
   mode = "open";
+  visibility = "public";
   slow = 0; // seconds between two messages of one user
   role = ""; // our own in this room
   runs = false; // we may act on people here
@@ -36,7 +37,7 @@ export class Room {
   // entered takes a joined event. What is kept continues without a gap unless
   // the event says fresh.
   entered(e) {
-    Object.assign(this, { joined: true, denied: null, title: e.title ?? "", mode: e.mode, slow: e.slow_mode_s ?? 0, role: e.role ?? "", count: e.count });
+    Object.assign(this, { joined: true, denied: null, title: e.title ?? "", mode: e.mode, visibility: e.visibility ?? "public", slow: e.slow_mode_s ?? 0, role: e.role ?? "", count: e.count });
     if (e.fresh) this.forget();
   }
 
@@ -74,7 +75,7 @@ export class Room {
       if (c.key === "role/" + this.client.user) this.role = c.value ?? "";
       if (c.key !== "settings") continue;
       const s = c.value ?? {};
-      Object.assign(this, { title: s.title ?? "", mode: s.mode ?? "open", slow: s.slow_mode_s ?? 0 });
+      Object.assign(this, { title: s.title ?? "", mode: s.mode ?? "open", visibility: s.visibility ?? "public", slow: s.slow_mode_s ?? 0 });
     }
   }
 
