@@ -42,6 +42,7 @@ type Hub struct {
 	nextID   atomic.Uint32 // spreads peers over shards
 	hints    hints
 	onChange func(*Room, Change) // see OnChange
+	onErase  func(context.Context, *Room, string, []uint64)
 
 	mu     sync.Mutex
 	rooms  map[chat.RoomID]*Room

@@ -44,6 +44,7 @@ type Room struct {
 
 	cutting atomic.Int32 // len(cuts)
 	telling atomic.Bool  // len(untold) > 0
+	erasing atomic.Bool  // len(erased) > 0
 
 	mu     sync.Mutex
 	loaded bool
@@ -64,6 +65,7 @@ type Room struct {
 	cuts       map[chat.UserID]cut   // where people were put out lately
 	untold     []Change              // not yet handed to Hub.onChange
 	teller     bool                  // somebody is handing them on
+	erased     []erasure             // not yet handed to Hub.onErase
 }
 
 // early is an entry that arrived ahead of its turn.
@@ -202,14 +204,20 @@ func (r *Room) putLocked(e *journal.Entry) {
 	f := wire.EncodeEntry(r.id, e)
 	r.grown += uint64(f.Len())
 	r.ring.push(slot{frame: f, id: e.ID, end: r.grown})
-	if e.Kind == journal.KindMessage {
+	switch e.Kind {
+	case journal.KindMessage:
 		r.rememberLocked(e.From, e.Time)
+	case journal.KindErase:
+		r.ring.erase(e.Erases)
 	}
 }
 
 // pushLocked puts one entry in the ring and folds its changes.
 func (r *Room) pushLocked(e *journal.Entry) {
 	r.putLocked(e)
+	if len(e.Erases) > 0 {
+		r.erasedLocked(e)
+	}
 	if len(e.Changes) > 0 {
 		next, err := r.st.Load().Apply(e.Changes)
 		if err != nil {
@@ -305,6 +313,7 @@ func (r *Room) expireEphemeralLocked(now time.Time) {
 // of an empty shard is cleared by its pass, which costs nothing else.
 func (r *Room) wake() {
 	r.tell()
+	r.tellErased()
 	if r.refs.Load() == 0 {
 		return
 	}

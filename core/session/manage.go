@@ -19,6 +19,9 @@ import (
 type order struct {
 	in    *gate.Input
 	entry journal.Entry
+	// first, where set, is done once the policy has said yes, before the entry
+	// is appended.
+	first func(ctx context.Context) error
 }
 
 // manage carries out a command that runs a room. Such commands take turns in a
@@ -58,6 +61,11 @@ func (x *Session) carryOut(ctx context.Context, c *wire.Command, action string, 
 	}
 	if d := x.srv.d.Gate.Decide(ctx, o.in); !d.Allow {
 		return none, denied(d)
+	}
+	if o.first != nil {
+		if err := o.first(ctx); err != nil {
+			return none, err
+		}
 	}
 	receipt, err := x.srv.d.Hub.Record(ctx, r, o.entry, false)
 	if err != nil {

@@ -95,6 +95,8 @@ type Evidence interface {
 	Judged()
 	Keep(evidence.Record)
 	Note(evidence.Note)
+	// Erase is the exception: it waits for the store.
+	Erase(evidence.Selection) (int, error)
 }
 
 // Server holds the sessions of one node.
@@ -163,6 +165,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	if d.Hub != nil {
 		d.Hub.OnReview(s.reviewed)
 		d.Hub.OnChange(s.changed)
+		d.Hub.OnErase(s.erased)
 	}
 	return s, nil
 }

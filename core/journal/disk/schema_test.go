@@ -31,9 +31,9 @@ func TestMigrations(t *testing.T) {
 		{"upgrade from the first version", [][]migration{migrations[:1]}, migrations, nil},
 		{"same after upgrade", [][]migration{migrations, future}, future, nil},
 		{"newer than the binary", [][]migration{future}, migrations,
-			[]string{"schema is version 3", "knows versions up to 2", "newer binary"}},
+			[]string{"schema is version 4", "knows versions up to 3", "newer binary"}},
 		{"another migration of that number", [][]migration{future}, futureMigrations("put meta marked=no"),
-			[]string{"migration 3 (mark every room)", "checksum", "another build"}},
+			[]string{"migration 4 (mark every room)", "checksum", "another build"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "journal.db")
