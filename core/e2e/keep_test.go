@@ -159,8 +159,8 @@ func TestMoveToRedis(t *testing.T) {
 	_ = interrupted.Wait() // it was killed, or had ended before
 	out := n.must(move...)
 	t.Log(out)
-	if !strings.Contains(out, "was there") || !strings.Contains(out, "3 rooms") {
-		t.Errorf("got %q, want the first room found and all three there", out)
+	if !strings.Contains(out, "was there") || !strings.Contains(out, "4 rooms") { // and announcements
+		t.Errorf("got %q, want the first room found and all four there", out)
 	}
 	n.configure(settings{"listen": n.http, "tcp.listen": n.tcp, "admin.listen": n.admin, "data_dir": n.data(),
 		"redis.url": store.URL(), "limits.commands_per_second": 0, "limits.accepts_per_second": 0})
@@ -198,11 +198,12 @@ const secret = "my-number-is-0451-7788"
 func eraseEverywhere(t *testing.T, extra settings, store *redistest.Server) {
 	key := filepath.Join(t.TempDir(), "jwt.key")
 	extra["plugins.dir"], extra["auth.jwt.key_file"], extra["evidence.keep"] = erasePlugins(t), key, "all"
+	anns := token(t, key, "ann") // makes the key
 	n := startNode(t, unlimited(extra))
 	await(t, "the plugins are active", func() bool {
 		return pluginOf(n, "careful").State == "active" && pluginOf(n, "noter").State == "active"
 	})
-	ann := visit(t, client.Options{URL: n.wsURL(), Token: token(t, key, "ann")})
+	ann := visit(t, client.Options{URL: n.wsURL(), Token: anns})
 	bob := visit(t, client.Options{URL: n.tcpURL(), Token: token(t, key, "bob")})
 	for _, v := range []*visitor{ann, bob} {
 		if _, err := v.Join(within(t), "lobby", nil); err != nil {

@@ -24,8 +24,7 @@ func TestErasureEmptiesTheRing(t *testing.T) {
 	last := w.post("lobby", 5)
 	r := w.room("lobby")
 	s := newSink(-1)
-	p, _ := w.join("lobby", s, nil)
-	defer p.Close()
+	w.join("lobby", s, nil)
 	r.mu.Lock()
 	_ = r.ring.bytesAt(3, wire.FormDeflate) // made small before
 	r.mu.Unlock()

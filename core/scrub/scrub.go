@@ -27,10 +27,14 @@ const (
 )
 
 // Free overwrites every page of the open file that is free when it is met, and
-// returns how many held something. It takes turns with writers. Pages that an
-// open read transaction may still look at are free once it has ended, so Free
-// waits for moments without one; it gives up when ctx ends.
-func Free(ctx context.Context, db *bolt.DB) (wiped int, err error) {
+// returns how many held something. It takes turns with writers.
+//
+// A page may count as free while a read transaction from before the last commit
+// still looks at it. settle, called under the write lock, returns when every
+// read transaction that had begun by then has ended; later ones see the newest
+// commit, to which no free page belongs. With a nil settle Free waits for moments
+// without any reader. It gives up when ctx ends.
+func Free(ctx context.Context, db *bolt.DB, settle func()) (wiped int, err error) {
 	file, err := os.OpenFile(db.Path(), os.O_RDWR, 0)
 	if err != nil {
 		return 0, fmt.Errorf("overwrite free pages: %w", err)
@@ -42,7 +46,7 @@ func Free(ctx context.Context, db *bolt.DB) (wiped int, err error) {
 	}()
 	wait := firstWait
 	for page := 2; page >= 0; { // behind the two meta pages
-		next, n, err := some(db, file, page)
+		next, n, err := some(db, file, page, settle)
 		wiped += n
 		switch {
 		case errors.Is(err, errReaders):
@@ -74,8 +78,8 @@ var errReaders = errors.New("somebody reads")
 // some looks through a portion of the pages under the write lock, and returns
 // where to go on, -1 at the end. A panic of bbolt, which met a page that makes
 // no sense, is an error.
-func some(db *bolt.DB, file *os.File, from int) (next, wiped int, err error) {
-	tx, err := db.Begin(true) // releases the pages that no reader needs
+func some(db *bolt.DB, file *os.File, from int, settle func()) (next, wiped int, err error) {
+	tx, err := db.Begin(true)
 	if err != nil {
 		return from, 0, err
 	}
@@ -87,9 +91,9 @@ func some(db *bolt.DB, file *os.File, from int) (next, wiped int, err error) {
 			err = e
 		}
 	}()
-	// A reader from before Begin may need pages that count as free. One that
-	// comes later sees the newest commit, to which they do not belong.
-	if s := db.Stats(); s.OpenTxN > 0 {
+	if settle != nil {
+		settle()
+	} else if s := db.Stats(); s.OpenTxN > 0 {
 		return from, 0, errReaders
 	}
 	size := db.Info().PageSize

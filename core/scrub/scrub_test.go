@@ -74,14 +74,14 @@ func TestFree(t *testing.T) {
 	if !holds(t, path, "secret-1") {
 		t.Fatal("bbolt has wiped the pages: this test shows nothing")
 	}
-	n, err := scrub.Free(t.Context(), db)
+	n, err := scrub.Free(t.Context(), db, nil)
 	if err != nil || n == 0 {
 		t.Fatalf("got %d pages, %v", n, err)
 	}
 	if holds(t, path, "secret-1") || !holds(t, path, "secret-0") {
 		t.Error("what was deleted is there, or what was not is not")
 	}
-	if n, err := scrub.Free(t.Context(), db); n != 0 || err != nil {
+	if n, err := scrub.Free(t.Context(), db, nil); n != 0 || err != nil {
 		t.Errorf("again: got %d pages, %v, want none", n, err)
 	}
 	if err := db.View(func(tx *bolt.Tx) error {
@@ -108,7 +108,7 @@ func TestReadersAreNotDisturbed(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		_, err := scrub.Free(ctx, db)
+		_, err := scrub.Free(ctx, db, nil)
 		done <- err
 	}()
 	c, n := tx.Bucket([]byte("b")).Cursor(), 0
@@ -130,7 +130,7 @@ func TestReadersAreNotDisturbed(t *testing.T) {
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := scrub.Free(t.Context(), db); err != nil {
+	if _, err := scrub.Free(t.Context(), db, nil); err != nil {
 		t.Error(err)
 	}
 	if n != 3000 || holds(t, path, "secret-1") {
@@ -143,7 +143,7 @@ func TestFreeOfAFileThatIsGone(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := scrub.Free(t.Context(), db); err == nil {
+	if _, err := scrub.Free(t.Context(), db, nil); err == nil {
 		t.Error("got no error")
 	}
 }

@@ -331,7 +331,7 @@ func (s *Store) Erase(sel evidence.Selection) (total int, err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), scrubTime)
 	defer cancel()
-	if _, err := scrub.Free(ctx, s.db); err != nil {
+	if _, err := scrub.Free(ctx, s.db, nil); err != nil {
 		return total, fmt.Errorf("evidence: %w", err)
 	}
 	return total, nil

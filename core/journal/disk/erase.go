@@ -38,10 +38,16 @@ func (j *Journal) Erase(ctx context.Context, room chat.RoomID, er journal.Erasur
 		return 0, err
 	}
 	// Always: an earlier call may have ended before this.
-	if _, err := scrub.Free(ctx, j.db); err != nil {
+	if _, err := scrub.Free(ctx, j.db, j.readersEnd); err != nil {
 		return erased, unavailable("erase entries", err)
 	}
 	return erased, nil
+}
+
+// readersEnd returns when every read transaction that has begun has ended.
+func (j *Journal) readersEnd() {
+	j.reading.Lock()
+	defer j.reading.Unlock()
 }
 
 // erase stages the tombstones.
