@@ -33,6 +33,8 @@ type Client struct {
 	rdb *goredis.Client
 	log *slog.Logger
 
+	pipes pipes
+
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -45,12 +47,18 @@ func Open(cfg Config, log *slog.Logger) (*Client, error) {
 		return nil, err
 	}
 	quietLibrary()
-	return &Client{cfg: cfg, rdb: goredis.NewClient(o), log: log.With("redis", o.Addr)}, nil
+	c := &Client{cfg: cfg, rdb: goredis.NewClient(o), log: log.With("redis", o.Addr)}
+	c.pipes.client = c
+	return c, nil
 }
 
 // Close closes every connection. Calls under way fail. It may be called twice.
 func (c *Client) Close() error {
-	c.closeOnce.Do(func() { c.closeErr = c.rdb.Close() })
+	c.closeOnce.Do(func() {
+		c.pipes.close()
+		c.closeErr = c.rdb.Close()
+		c.pipes.flying.Wait()
+	})
 	return c.closeErr
 }
 
@@ -65,15 +73,6 @@ func (c *Client) ChannelPrefix() string {
 	return c.cfg.Prefix
 }
 
-// Do sends one command. The reply is nil, an int64, a string, or a []any of
-// these.
-func (c *Client) Do(ctx context.Context, args ...any) (any, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.CallTimeout)
-	defer cancel()
-	reply, err := c.rdb.Do(ctx, args...).Result()
-	return reply, c.fail(args[0], err)
-}
-
 // Ping reports why the server cannot be reached, or nil.
 func (c *Client) Ping(ctx context.Context) error {
 	_, err := c.Do(ctx, "ping")
@@ -83,21 +82,21 @@ func (c *Client) Ping(ctx context.Context) error {
 // Script is a Lua script, sent by its hash. Make it once and keep it.
 type Script struct {
 	name   string // for errors
+	source string
+	bulk   bool
 	script *goredis.Script
 }
 
 // NewScript prepares a script. The name appears in errors.
 func NewScript(name, source string) *Script {
-	return &Script{name: name, script: goredis.NewScript(source)}
+	return &Script{name: name, source: source, script: goredis.NewScript(source)}
 }
 
-// Eval runs a script: as one atomic step, or not at all. The arguments may be
-// strings, byte slices and numbers. The reply is as that of Do.
-func (c *Client) Eval(ctx context.Context, s *Script, keys []string, args ...any) (any, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.CallTimeout)
-	defer cancel()
-	reply, err := s.script.Run(ctx, c.rdb, keys, args...).Result()
-	return reply, c.fail(s.name, err)
+// Bulk marks a script whose replies are large: few of them travel together, and
+// apart from other calls. It returns the script.
+func (s *Script) Bulk() *Script {
+	s.bulk = true
+	return s
 }
 
 // Publish sends payload to whoever subscribes to channel at this moment.
@@ -115,7 +114,11 @@ type Pool struct {
 // Pool returns the state of the connections for commands.
 func (c *Client) Pool() Pool {
 	s := c.rdb.PoolStats()
-	return Pool{Total: s.TotalConns, Idle: s.IdleConns, Timeouts: s.Timeouts}
+	p := Pool{Total: s.TotalConns, Idle: s.IdleConns, Timeouts: s.Timeouts}
+	if shared := s.PipelineStats; shared != nil {
+		p.Total, p.Idle, p.Timeouts = p.Total+shared.TotalConns, p.Idle+shared.IdleConns, p.Timeouts+shared.Timeouts
+	}
+	return p
 }
 
 // fail sorts an error of go-redis into this package's kinds.

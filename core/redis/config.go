@@ -28,9 +28,13 @@ type Config struct {
 	// CallTimeout bounds one call from its start to its answer, waiting for a
 	// connection included.
 	CallTimeout time.Duration
-	// PoolSize bounds the connections for commands. A call holds one for its
-	// whole round trip. Each Subscriber has one more.
+	// PoolSize bounds the connections beside those that calls share: for a
+	// probe, a command that blocks. Each Subscriber has one more.
 	PoolSize int
+	// MaxQueued and MaxQueuedBytes bound the calls that wait for one server or
+	// are under way; a call beyond is ErrOverloaded at once.
+	MaxQueued      int
+	MaxQueuedBytes int
 	// ProbeEvery is how often a Subscriber publishes to itself.
 	ProbeEvery time.Duration
 	// ProbeTimeout is how long a Subscriber lives without hearing its own
@@ -42,12 +46,14 @@ type Config struct {
 // is empty: there is no default server.
 func Defaults() Config {
 	return Config{
-		Prefix:       "parley",
-		DialTimeout:  time.Second,
-		CallTimeout:  1500 * time.Millisecond, // a publish fails within 2 s when Redis is gone
-		PoolSize:     32,
-		ProbeEvery:   2 * time.Second,
-		ProbeTimeout: 5 * time.Second, // two probes may be lost; a dead link is found within 6 s
+		Prefix:         "parley",
+		DialTimeout:    time.Second,
+		CallTimeout:    1500 * time.Millisecond, // a publish fails within 2 s when Redis is gone
+		PoolSize:       32,
+		MaxQueued:      8192,     // a tenth of a second's worth for a server that keeps up
+		MaxQueuedBytes: 16 << 20, // long entries are few
+		ProbeEvery:     2 * time.Second,
+		ProbeTimeout:   5 * time.Second, // two probes may be lost; a dead link is found within 6 s
 	}
 }
 
@@ -79,6 +85,9 @@ func (c Config) options() (*goredis.Options, error) {
 	if c.PoolSize < 1 {
 		return nil, fmt.Errorf("redis.pool_size %d: want at least 1", c.PoolSize)
 	}
+	if c.MaxQueued < 1 || c.MaxQueuedBytes < 1 {
+		return nil, fmt.Errorf("redis.max_queued %d, redis.max_queued_bytes %d: want at least 1 of both", c.MaxQueued, c.MaxQueuedBytes)
+	}
 	o.MaxRetries = -1        // see the package comment
 	o.DialerRetries = 1      // 0 would mean five dials, each with its own timeout
 	o.Protocol = 2           // RESP3 brings server pushes between replies; nothing here uses them
@@ -87,6 +96,8 @@ func (c Config) options() (*goredis.Options, error) {
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = c.DialTimeout, c.CallTimeout, c.CallTimeout
 	o.PoolTimeout, o.PoolSize = c.CallTimeout, c.PoolSize
 	o.ReadBufferSize, o.WriteBufferSize = 4<<10, 4<<10 // one entry; go-redis takes 2 x 32 KiB for each connection
+	o.PipelinePoolSize = flights + bulkFlights
+	o.PipelineReadBufferSize, o.PipelineWriteBufferSize = 32<<10, 32<<10 // a hundred entries; one write for most pipelines
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return o, nil
 }

@@ -165,7 +165,8 @@ func (s *Subscriber) tell(ctx context.Context, conn *goredis.PubSub) error {
 	defer tick.Stop()
 	for n := uint64(0); ; n++ {
 		// An error shows in the reader, which does not hear the probe.
-		_ = s.client.Publish(ctx, s.probe, strconv.FormatUint(n, 10))
+		// Alone: calls that wait must not make a link look dead.
+		_, _ = s.client.alone(ctx, "publish", s.probe, strconv.FormatUint(n, 10))
 		for probing := false; !probing; {
 			select {
 			case <-ctx.Done():

@@ -16,6 +16,8 @@
 //	PREFIX:{ROOM}:nonce:L:U:N   "epoch seq answer" for the nonce N of the user U, whose name has L bytes;
 //	                            "* 0 answer", which does not expire, while a message with it waits
 //	PREFIX:{ROOM}:log:EPOCH     what was left of an epoch that lost entries, for a week
+//	PREFIX:{ROOM}:log:copy      the log as it is written anew by Erase, and log:copying who does so
+//	PREFIX:{ROOM}:import:TOKEN  a log on its way in, for an hour at most
 //	PREFIX:{ROOM}:reviews       hash: messages that wait for a moderator, by id (see review.go)
 //	PREFIX:{ROOM}:authors       hash: how many messages of each author wait
 //	PREFIX:{ROOM}:decided       list: what moderators decided, the newest first
@@ -23,8 +25,9 @@
 //	PREFIX:rooms                sorted set of every room, all with score 0
 //	PREFIX:waiting              sorted set of "ROOM ID" of every message that waits, by its time
 //
-// The last two have slots of their own and the script writes them, so Redis
-// Cluster is not supported: one primary, with as many replicas as wanted.
+// A script touches the keys of one room alone, so that they may lie in any slot.
+// The last two lists span rooms and are written around the script: before what
+// they name is stored, and after it is gone (see index.go).
 //
 // Durability is Redis's: with appendfsync always an acknowledged entry
 // survives a power cut, with everysec the last second may not. Either way a

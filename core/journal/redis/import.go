@@ -123,15 +123,10 @@ func (in *incoming) Commit(ctx context.Context, img journal.Image) (at journal.P
 	if err != nil {
 		return at, err
 	}
-	// What spans rooms is named first: a name of nothing is harmless.
-	if _, err := j.client.Do(ctx, "zadd", j.roomsKey(), 0, string(in.room)); err != nil {
+	// What spans rooms lists them before, and once more after: whoever met a name
+	// of nothing in between has taken it off.
+	if err := in.list(ctx, &img); err != nil {
 		return at, fail(what, err)
-	}
-	for i := range img.Open {
-		e := &img.Open[i].Entry
-		if _, err := j.client.Do(ctx, "zadd", j.waitingKey(), e.Time, string(in.room)+" "+string(e.ID)); err != nil {
-			return at, fail(what, err)
-		}
 	}
 	reply, err = j.client.Eval(ctx, importScript, keys, args...)
 	if err != nil {
@@ -147,11 +142,28 @@ func (in *incoming) Commit(ctx context.Context, img journal.Image) (at journal.P
 		return at, fail(what, fmt.Errorf("redis answered %T %.20v", reply, reply))
 	}
 	in.closed = true
+	if err := in.list(ctx, &img); err != nil {
+		return at, fail(what, err)
+	}
 	// What cannot be read as an entry makes watchers doubt what they have.
 	if err := j.client.Publish(ctx, j.watches.channel(in.room), "imported"); err != nil {
 		j.log.Warn("nodes are not told at once that a room was replaced", "room", in.room, "error", err)
 	}
 	return journal.Position{Epoch: epoch, Seq: img.Top.Seq, ID: img.Top.ID}, nil
+}
+
+// list names the room, and what waits in it, in the lists that span rooms.
+func (in *incoming) list(ctx context.Context, img *journal.Image) error {
+	if err := in.j.listRoom(ctx, in.room); err != nil {
+		return err
+	}
+	for i := range img.Open {
+		e := &img.Open[i].Entry
+		if _, err := in.j.client.Do(ctx, "zadd", in.j.waitingKey(), e.Time, waitingName(in.room, e.ID)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // openNonces appends the nonce keys of the open reviews that are replaced: they
