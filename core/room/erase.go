@@ -9,9 +9,10 @@ import (
 // maxUnforgotten bounds the erasures of one room that wait to be handed on.
 const maxUnforgotten = 1024
 
-// OnErase makes the hub call f, in one goroutine, whenever entries of a loaded
-// room have been erased, on this node or another. The room's ring holds
-// tombstones by then. Call it before the hub is used.
+// OnErase makes the hub call f, in a goroutine, whenever entries of a loaded
+// room have been erased, on this node or another, and again for what the newest
+// entries tell of when a room is loaded. The room's ring holds tombstones by
+// then. Call it before the hub is used.
 func (h *Hub) OnErase(f func(ctx context.Context, r *Room, epoch string, seqs []uint64)) {
 	h.onErase = f
 }
@@ -22,7 +23,7 @@ type erasure struct {
 	seqs  []uint64
 }
 
-// erasedLocked notes what an entry that has just been pushed has erased.
+// erasedLocked notes what an entry that has just been put in the ring has erased.
 func (r *Room) erasedLocked(e *journal.Entry) {
 	if r.hub.onErase != nil && len(r.erased) < maxUnforgotten {
 		r.erased = append(r.erased, erasure{r.epoch, e.Erases})

@@ -181,6 +181,7 @@ func (h *Hub) Room(ctx context.Context, id chat.RoomID) (*Room, error) {
 	if look {
 		h.backfill(r)
 	}
+	r.tellErased()
 	return r, nil
 }
 

@@ -210,15 +210,13 @@ func (r *Room) putLocked(e *journal.Entry) {
 		r.rememberLocked(e.From, e.Time)
 	case journal.KindErase:
 		r.ring.erase(e.Erases)
+		r.erasedLocked(e)
 	}
 }
 
 // pushLocked puts one entry in the ring and folds its changes.
 func (r *Room) pushLocked(e *journal.Entry) {
 	r.putLocked(e)
-	if len(e.Erases) > 0 {
-		r.erasedLocked(e)
-	}
 	if len(e.Changes) > 0 {
 		next, err := r.st.Load().Apply(e.Changes)
 		if err != nil {

@@ -39,11 +39,7 @@ func Free(ctx context.Context, db *bolt.DB, settle func()) (wiped int, err error
 	if err != nil {
 		return 0, fmt.Errorf("overwrite free pages: %w", err)
 	}
-	defer func() {
-		if e := file.Close(); err == nil && e != nil {
-			err = fmt.Errorf("overwrite free pages: %w", e)
-		}
-	}()
+	defer func() { err = errors.Join(err, file.Close()) }()
 	wait := firstWait
 	for page := 2; page >= 0; { // behind the two meta pages
 		next, n, err := some(db, file, page, settle)
@@ -103,11 +99,8 @@ func some(db *bolt.DB, file *os.File, from int, settle func()) (next, wiped int,
 			return id, wiped, nil
 		}
 		info, err := tx.Page(id)
-		if err != nil {
-			return from, wiped, err
-		}
-		if info == nil {
-			return -1, wiped, nil
+		if err != nil || info == nil {
+			return -1, wiped, err
 		}
 		if info.Type != "free" {
 			id += 1 + info.OverflowCount

@@ -147,3 +147,55 @@ func TestFreeOfAFileThatIsGone(t *testing.T) {
 		t.Error("got no error")
 	}
 }
+
+// With settle Free waits for the readers of before, and not for those that come.
+func TestSettle(t *testing.T) {
+	db, path := fill(t)
+	tx, err := db.Begin(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	update(t, db, dropOdd)
+	var later *bolt.Tx
+	n, err := scrub.Free(t.Context(), db, func() {
+		if later != nil {
+			return
+		}
+		if err := tx.Rollback(); err != nil {
+			t.Error(err)
+		}
+		if later, err = db.Begin(false); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil || n == 0 || holds(t, path, "secret-1") {
+		t.Errorf("got %d pages, %v", n, err)
+	}
+	if n := later.Bucket([]byte("b")).Stats().KeyN; n != 1500 {
+		t.Errorf("the later reader sees %d keys, want 1500", n)
+	}
+	if err := later.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	db, _ := fill(t)
+	update(t, db, dropOdd)
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := scrub.Free(ctx, db, cancel); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's end", err)
+	}
+	if _, err := scrub.Free(t.Context(), db, func() { panic("a page that makes no sense") }); err == nil {
+		t.Error("a panic: got no error")
+	}
+	if _, err := scrub.Free(t.Context(), db, nil); err != nil { // the lock was let go
+		t.Error(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := scrub.Free(t.Context(), db, nil); err == nil {
+		t.Error("a closed file: got no error")
+	}
+}

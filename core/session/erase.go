@@ -170,6 +170,7 @@ func (s *Server) EraseUser(ctx context.Context, u, by chat.UserID, reason string
 	if err != nil {
 		return done, err
 	}
+	s.appeals.forget(u)
 	if s.d.Evidence != nil {
 		if _, err := s.d.Evidence.Erase(evidence.Selection{User: u}); err != nil {
 			return done, fmt.Errorf("erase the evidence about %s: %w", u, err)
@@ -193,8 +194,11 @@ func (s *Server) EraseUser(ctx context.Context, u, by chat.UserID, reason string
 }
 
 func (s *Server) eraseUserIn(ctx context.Context, id chat.RoomID, u, by chat.UserID, reason string, done *Erased) error {
-	r, err := s.d.Hub.Room(ctx, id)
-	if err != nil {
+	var r *room.Room // loaded only where there is something to do
+	load := func() (err error) {
+		if r == nil {
+			r, err = s.d.Hub.Room(ctx, id)
+		}
 		return err
 	}
 	entries, reviews := 0, 0
@@ -206,6 +210,9 @@ func (s *Server) eraseUserIn(ctx context.Context, id chat.RoomID, u, by chat.Use
 		if open[i].Entry.From != u {
 			continue
 		}
+		if err := load(); err != nil {
+			return err
+		}
 		why := []chat.Reason{{Code: reasonErased, Text: reason, Source: moderatorSource}}
 		if _, _, err := s.settle(ctx, r, &open[i], chat.Rejected, why, by); err != nil && !errors.Is(err, journal.ErrNotOpen) {
 			return err
@@ -214,6 +221,9 @@ func (s *Server) eraseUserIn(ctx context.Context, id chat.RoomID, u, by chat.Use
 	}
 	er := journal.Erasure{}
 	flush := func() error {
+		if err := load(); err != nil {
+			return err
+		}
 		n, err := s.eraseAll(ctx, r, er, nil, by, reason) // the evidence has gone
 		entries += n
 		er = journal.Erasure{}
@@ -250,9 +260,7 @@ func (s *Server) eraseUserIn(ctx context.Context, id chat.RoomID, u, by chat.Use
 		}
 	}
 	if len(er.Seqs) > 0 || er.Author != "" || reviews > 0 {
-		if er.Author = u; er.Epoch == "" {
-			er.Epoch = r.Position().Epoch
-		}
+		er.Author = u
 		if err := flush(); err != nil {
 			return err
 		}

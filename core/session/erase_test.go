@@ -136,3 +136,29 @@ func (w *world) at(seq uint64) journal.Entry {
 	}
 	return es[0]
 }
+
+// TestDeniedIsForgotten: what somebody might have appealed goes with the rest.
+func TestDeniedIsForgotten(t *testing.T) {
+	w := reviewWorld(t)
+	ann, bob := w.user("ann", "member"), w.user("bob", "member")
+	defer ann.end()
+	defer bob.end()
+	denied, other := ann.send("n1", "damn"), bob.send("n2", "damn")
+	if denied.Appeal == "" || other.Appeal == "" {
+		t.Fatalf("got %+v and %+v, want appeals", denied, other)
+	}
+	if _, err := w.srv.EraseUser(context.Background(), "ann", "admin", ""); err != nil {
+		t.Fatal(err)
+	}
+	if e := ann.do(`{"type":"appeal","room":"lobby","appeal":%q}`, denied.Appeal); e.Type != "error" || e.Code != "no_appeal" {
+		t.Errorf("got %+v, want no appeal", e)
+	}
+	if e := bob.do(`{"type":"appeal","room":"lobby","appeal":%q}`, other.Appeal); e.Type != "ack" {
+		t.Errorf("got %+v, want bob's appeal taken", e)
+	}
+	for _, d := range w.srv.appeals.m {
+		if d.entry.From == "ann" && d.entry.Text != "" {
+			t.Errorf("got %+v remembered", d.entry)
+		}
+	}
+}
