@@ -83,9 +83,7 @@ func some(db *bolt.DB, file *os.File, from int, settle func()) (next, wiped int,
 		if p := recover(); p != nil {
 			err = fmt.Errorf("damaged page: %v", p)
 		}
-		if e := tx.Rollback(); e != nil && err == nil {
-			err = e
-		}
+		err = errors.Join(err, tx.Rollback())
 	}()
 	if settle != nil {
 		settle()
