@@ -40,9 +40,11 @@ test: setup ## everything, as CI runs it
 	@mkdir -p bin
 	$(GO) test -race -shuffle=on -timeout 20m -coverprofile=bin/coverage.out ./...
 	@sh .ci/coverage bin/coverage.out $(COVERAGE)
+	cd deploy/check && $(GO) test -count=1 ./...
 
 check: fmt-check vet lint ## format, vet, staticcheck, import rules, tests without the browser
 	$(GO) test -race -shuffle=on -timeout 15m $$($(GO) list ./... | grep -v /browsertest)
+	cd deploy/check && $(GO) test -count=1 ./...
 
 fmt-check:
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "gofmt these files:" $$bad; exit 1; fi

@@ -118,9 +118,14 @@ func send(ctx context.Context, addr, tokenFile, method, path string, body any) (
 	}
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // what cannot be read says nothing
-	var said struct{ Text string }
+	var said struct {
+		Text    string
+		Reasons []string // of /readyz
+	}
 	_ = json.Unmarshal(b, &said) // and neither does what is no JSON
 	switch {
+	case len(said.Reasons) > 0:
+		return nil, fmt.Errorf("the server is not ready: %s", plain(strings.Join(said.Reasons, "; ")))
 	case said.Text == "":
 		return nil, fmt.Errorf("the server answered %s; is %s its admin.listen?", resp.Status, addr)
 	case resp.StatusCode != http.StatusUnauthorized:

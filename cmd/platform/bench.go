@@ -21,6 +21,8 @@ import (
 type benchFlags struct {
 	bench.Config
 	keys       []string
+	redis      string
+	onRedis    bool
 	tokenFile  string
 	closed     bool
 	json       bool
@@ -82,6 +84,11 @@ func benchMode(m bench.Mode) *cobra.Command {
 	fl.IntSliceVar(&f.PIDs, "pid", nil, "process of --target's server, whose CPU and memory are measured; may be repeated")
 	fl.StringVar(&f.Plugins, "plugins", defaultPlugins(), "folder of plugins for a server of the benchmark's own; empty: none")
 	fl.StringArrayVar(&f.keys, "set", nil, "KEY=VALUE of the configuration of a server of the benchmark's own; may be repeated")
+	fl.IntVar(&f.Cluster.Nodes, "nodes", 1, "nodes of a server of the benchmark's own; 2 and more share a Redis of its own")
+	fl.StringVar(&f.redis, "redis", "redis-server", "program of that Redis")
+	fl.StringVar(&f.Cluster.Fsync, "appendfsync", "always", "how that Redis keeps what it has answered: always, everysec or no")
+	fl.BoolVar(&f.onRedis, "on-redis", false, "one node too has a Redis instead of the embedded store")
+	fl.BoolVar(&f.Cluster.Spread, "spread", false, "members are on every node, and not only on those without publishers")
 	fl.StringVar(&f.Data, "data", "", "folder on the disk that takes the server's data; empty: the system's for temporary files")
 	fl.StringVar(&f.report, "report", "", "folder for a report: one HTML page with plots that needs nothing else")
 	fl.BoolVar(&f.json, "json", false, "print the result as JSON")
@@ -137,6 +144,10 @@ func (f *benchFlags) check() error {
 		return fmt.Errorf("--duration %v --warmup %v: a time cannot be negative", f.duration, f.warmup)
 	case f.Target == "" && (len(f.PIDs) > 0 || f.Admin != "" || f.tokenFile != ""):
 		return errors.New("--pid, --admin and --admin-token-file describe the server of --target, which is not set")
+	case f.Target != "" && (f.Cluster.Nodes != 1 || f.onRedis):
+		return errors.New("--nodes and --on-redis describe a server of the benchmark's own; there can be no --target")
+	case f.Cluster.Nodes < 1:
+		return fmt.Errorf("--nodes %d: at least 1 is possible", f.Cluster.Nodes)
 	}
 	return nil
 }
@@ -168,6 +179,9 @@ func (f *benchFlags) run(c *cobra.Command, m bench.Mode) (err error) {
 		Warmup: f.warmup, Duration: f.duration, Parallel: f.parallel, PerSecond: f.perSecond, Arrivals: f.arrivals, Merges: f.merges,
 	}
 	f.Rules = rego.Files()
+	if f.Cluster.Nodes > 1 || f.onRedis {
+		f.Cluster.Redis = f.redis
+	}
 	if f.closed {
 		f.Load.Rate, f.Load.InFlight = 0, f.inFlight
 		if !c.Flags().Changed("publishers") {

@@ -45,7 +45,7 @@ var homes = map[string][]string{
 // rank orders the layers: a package imports only packages of a lower rank.
 // Longer names win. Tests are bound by homes but not by rank.
 var rank = map[string]int{
-	"core/atomicfile": 0, "core/chat": 0, "core/spelling": 0, "core/crew": 0, "core/child": 0, "core/scrub": 0, "sdk": 0, "sdk/abi": 0, "sdk/project": 1,
+	"core/atomicfile": 0, "core/chat": 0, "core/spelling": 0, "core/crew": 0, "core/child": 0, "core/scrub": 0, "core/histogram": 0, "sdk": 0, "sdk/abi": 0, "sdk/project": 1,
 	"core/gate": 1, "core/journal": 1, "core/watch": 1, "core/metrics": 1, "core/tuning": 1, "core/liveness": 1, "core/redis": 1, "sdk/plugin": 1,
 	"core/state": 2, "core/auth": 2, "core/wire": 2, "core/moderation": 2, "core/journal/codec": 2, "core/journal/journaltest": 2, "core/redis/redistest": 2,
 	"core/doctor": 2, "core/config": 3, "core/archive": 3, "core/presence": 3, "core/room": 3, "core/journal/disk": 3, "core/journal/redis": 3, "core/checker": 3, "core/client": 3, "core/evidence": 3, "core/evidence/disk": 4,
@@ -54,7 +54,7 @@ var rank = map[string]int{
 	"plugins": 4, "plugins/internal": 2, "plugins/wasmbin": 2, "plugins/meter": 3, "plugins/plugintest": 5,
 	"policy/decisionlog": 3, "policy": 4, "policy/preview": 5, "policy/rego": 5, "policy/gitsync/signers": 1, "policy/webhook": 1, "policy/gitsync": 5, "policy/folder": 5, "policy/source": 6, "policy/starter": 6,
 	"examples/plugins": 5,
-	"core/bench/load":  1, "core/bench/proc": 1, "core/bench/report": 1, "core/bench/gctrace": 1, "core/bench": 2, "core/bench/experiments": 5,
+	"core/release":     1, "core/bench/load": 1, "core/bench/proc": 1, "core/bench/report": 1, "core/bench/gctrace": 1, "core/bench": 2, "core/bench/experiments": 5,
 	"core/e2e": 9, "core/web/browsertest": 9, "cmd/platform": 9,
 }
 

@@ -19,6 +19,7 @@ func (s *server) metrics() []metrics.Metric {
 		metrics.Counter("parley_connections_opened_total", "Sessions ever opened.", st.Opened.Load),
 		metrics.Counter("parley_messages_total", "Messages appended.", st.Sent.Load),
 		metrics.Counter("parley_put_out_total", "Times a connection was put out of a room: by a kick, a ban, or the policy.", st.PutOut.Load),
+		metrics.Histogram("parley_send_seconds", "Time from a send's arrival to its answer, in seconds.", func() metrics.Buckets { return metrics.Buckets(st.Answers.Read(1e-9)) }),
 		metrics.Counter("parley_resends_total", "Resends answered with the first receipt.", st.Repeats.Load),
 		metrics.Counter("parley_refused_origins_total", "WebSocket upgrades refused for their Origin.", s.ws.RefusedOrigins),
 		{Name: "parley_commands_total", Help: "Commands received, by type.", Read: func(e metrics.Emit) {

@@ -382,7 +382,11 @@ func (s *server) openAdmin(context.Context) error {
 	if s.adminLn == nil {
 		return nil
 	}
-	token, err := auth.LoadOrCreateAdminToken(s.data("admin.token"))
+	load, file := auth.LoadAdminToken, s.cfg.Admin.TokenFile
+	if file == "" {
+		load, file = auth.LoadOrCreateAdminToken, s.data("admin.token")
+	}
+	token, err := load(file)
 	if err != nil {
 		return err
 	}

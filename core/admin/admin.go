@@ -114,9 +114,12 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	reading := r.Method == http.MethodGet || r.Method == http.MethodHead
-	if !a.authorized(r) && (!reading || !local(r)) {
+	if stranger := !a.authorized(r) && (!reading || !local(r)); stranger && reading && probe(r.URL.Path) {
+		a.probe(w, r)
+		return
+	} else if stranger {
 		h.Set("WWW-Authenticate", `Bearer realm="parley admin"`)
-		text := "send the token in data_dir/admin.token as Authorization: Bearer TOKEN"
+		text := "send the token in data_dir/admin.token (or admin.token_file) as Authorization: Bearer TOKEN"
 		if reading {
 			text = "reading without a token is for loopback with a loopback Host; elsewhere " + text
 		}
@@ -127,6 +130,22 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	}
 	a.mux.ServeHTTP(w, r)
+}
+
+// probe reports whether load balancers and Kubernetes ask at a path, from other
+// machines and without a token.
+func probe(path string) bool { return path == "/healthz" || path == "/readyz" }
+
+// probe answers a stranger by the status alone: why a node is not ready is
+// nobody's business.
+func (a *API) probe(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	defer cancel()
+	if r.URL.Path == "/readyz" && len(a.d.Ready(ctx)) > 0 {
+		reply(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready"})
+		return
+	}
+	reply(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
 func (a *API) authorized(r *http.Request) bool {

@@ -171,6 +171,25 @@ func (n *node) ok(r request, status int, v any) {
 	}
 }
 
+// TestStrangersMayProbe answers load balancers of other machines by the status,
+// and tells them nothing besides.
+func TestStrangersMayProbe(t *testing.T) {
+	n := start(t)
+	for _, path := range []string{"/healthz", "/readyz"} {
+		stranger := map[string]string{"Host": "10.1.2.3:9090"}
+		if got, b := n.send(request{method: "GET", path: path, headers: stranger, open: true}); got != 200 || !bytes.Contains(b, []byte(`"ok"`)) {
+			t.Errorf("%s: got %d %s, want 200 and no more", path, got, b)
+		}
+		if got, _ := n.send(request{method: "POST", path: path, headers: stranger, open: true}); got != 401 {
+			t.Errorf("POST %s: got %d, want 401", path, got)
+		}
+	}
+	n.wrong = []string{"the store cannot take messages: redis at 10.9.8.7"}
+	if got, b := n.send(request{method: "GET", path: "/readyz", headers: map[string]string{"Host": "10.1.2.3:9090"}, open: true}); got != 503 || bytes.Contains(b, []byte("redis")) {
+		t.Errorf("got %d %s, want 503 without the reason", got, b)
+	}
+}
+
 func TestWhoMayAsk(t *testing.T) {
 	n := start(t)
 	_, port, _ := net.SplitHostPort(n.addr)
@@ -214,7 +233,7 @@ func TestWhoMayAsk(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			n.t = t
-			got, b := n.send(request{method: tt.method, path: "/healthz", headers: tt.headers, open: true})
+			got, b := n.send(request{method: tt.method, path: "/metrics", headers: tt.headers, open: true})
 			if got != tt.want {
 				t.Errorf("got %d %s, want %d", got, b, tt.want)
 			}

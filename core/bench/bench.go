@@ -32,6 +32,7 @@ type Config struct {
 
 	Rules map[string][]byte // mode policy: the files of the policy that is changed
 
+	Cluster Cluster  // nodes of a server of our own
 	Load    Load     // what clients do
 	Tunings []Tuning // settings to compare, in the modes that do; nil: the mode's own
 
@@ -78,6 +79,7 @@ type Mode struct {
 	Doc  string // one line
 	Load Load   // what is done where the caller says nothing
 	run  func(*Bench, context.Context, Load) ([]report.Section, error)
+	many bool // the server may be several nodes
 }
 
 // chatting is the load of the modes that compare settings: many rooms, and
@@ -91,9 +93,9 @@ func Modes() []Mode {
 	return []Mode{
 		{Name: "idle", Doc: "memory of idle connections", run: (*Bench).idle,
 			Load: Load{Members: 10_000, RoomSize: 50, Parallel: 64, Duration: 10 * time.Second}},
-		{Name: "fanout", Doc: "one room with many members, open or closed loop", run: (*Bench).fanout,
+		{Name: "fanout", Doc: "one room with many members, open or closed loop", run: (*Bench).fanout, many: true,
 			Load: Load{Members: 1000, RoomSize: 1000, Publishers: 4, Rate: 50, TextBytes: 120, Warmup: 2 * time.Second, Duration: 10 * time.Second, Parallel: 64}},
-		{Name: "rooms", Doc: "many small rooms", run: (*Bench).fanout,
+		{Name: "rooms", Doc: "many small rooms", run: (*Bench).fanout, many: true,
 			Load: Load{Members: 5000, RoomSize: 10, Publishers: 16, Rate: 3000, TextBytes: 120, Warmup: 2 * time.Second, Duration: 10 * time.Second, Parallel: 64}},
 		{Name: "connect", Doc: "connects a second and what one costs", run: (*Bench).connectMode,
 			Load: Load{Members: 10_000, RoomSize: 50, Parallel: 64}},
@@ -125,6 +127,14 @@ func Find(name string) (Mode, error) {
 
 // Run runs a mode with the load of the configuration.
 func (b *Bench) Run(ctx context.Context, mode Mode) ([]report.Section, error) {
+	if b.Cluster.Redis != "" {
+		if !mode.many {
+			return nil, fmt.Errorf("mode %s measures one node; fanout and rooms take several", mode.Name)
+		}
+		if err := b.Cluster.check(); err != nil {
+			return nil, err
+		}
+	}
 	return mode.run(b, ctx, b.Load)
 }
 
@@ -138,6 +148,9 @@ func (b *Bench) server(ctx context.Context, keys, env map[string]string) (*Serve
 		for k, v := range m {
 			set.Keys[k] = v
 		}
+	}
+	if b.Cluster.Redis != "" {
+		return startCluster(ctx, b.Cluster, set)
 	}
 	return StartServer(ctx, set)
 }

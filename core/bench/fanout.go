@@ -19,7 +19,11 @@ func (b *Bench) fanout(ctx context.Context, l Load) (_ []report.Section, err err
 	if err != nil {
 		return nil, err
 	}
-	return []report.Section{{Title: l.title(), Text: Machine(), Figures: m.figures(l), Plots: m.plots()}}, m.wrong()
+	text := Machine()
+	if d := b.Cluster.describe(); d != "" {
+		text = d + "; " + text
+	}
+	return []report.Section{{Title: l.title(), Text: text, Figures: m.figures(l), Plots: m.plots()}}, m.wrong()
 }
 
 // title says what a load is.
@@ -49,6 +53,12 @@ func (m *Measured) figures(l Load) []report.Figure {
 			report.Figure{Name: "deliveries per server CPU-second", Value: float64(m.Delivered) / cpu},
 			report.Figure{Name: "server CPU per message", Value: cpu * 1e6 / max(float64(m.Sent), 1), Unit: "µs"},
 			report.Figure{Name: "server RSS", Value: float64(m.RSS) / (1 << 20), Unit: "MiB"},
+		)
+	}
+	for _, p := range m.Parts {
+		all = append(all,
+			report.Figure{Name: p.Name + " CPU per message", Value: float64(p.CPU.Microseconds()) / max(float64(m.Sent), 1), Unit: "µs"},
+			report.Figure{Name: p.Name + " RSS", Value: float64(p.RSS) / (1 << 20), Unit: "MiB"},
 		)
 	}
 	all = append(all,

@@ -46,12 +46,16 @@ func (l Load) specs(server *Server, run string) (all []load.Spec) {
 		Server: server.Addr, Path: server.Path, TLS: server.TLS, TCP: server.TCP, Run: run, RoomSize: l.RoomSize, Rooms: l.rooms(), TextBytes: l.TextBytes,
 		Parallel: max(l.Parallel, 1), ConnectPerSec: l.PerSecond, Returns: l.Returns,
 	}
-	perProcess := max(load.MaxConnections/max(l.RoomSize, 1), 1) * l.RoomSize // whole rooms, where they fit
-	perProcess = min(perProcess, load.MaxConnections)
-	for first := 0; first < l.Members; first += perProcess {
-		s := base
-		s.First, s.Members = first, min(perProcess, l.Members-first)
-		all = append(all, s)
+	homes := server.homes()
+	for i, home := range homes { // a node has the members after those of the node before
+		first, end := l.Members*i/len(homes), l.Members*(i+1)/len(homes)
+		perProcess := max(load.MaxConnections/max(l.RoomSize, 1), 1) * l.RoomSize // whole rooms, where they fit
+		perProcess = min(perProcess, load.MaxConnections)
+		for ; first < end; first += perProcess {
+			s := base
+			s.Server, s.First, s.Members = home.Addr, first, min(perProcess, end-first)
+			all = append(all, s)
+		}
 	}
 	for i := range all {
 		all[i].ConnectPerSec = (l.PerSecond + len(all) - 1) / len(all)
@@ -79,6 +83,7 @@ type Measured struct {
 	Took    time.Duration // measured time
 	CPU     time.Duration // of the server, measured time
 	RSS     int64         // of the server, at the end of the measured time
+	Parts   []PartUsage   // of the server, measured time; empty: it is one process
 	Before  Counters      // of the server, beginning of the measured time
 	After   Counters      // end of it
 	Samples []Sample      // of the server, whole run
@@ -89,6 +94,13 @@ type Sample struct {
 	At  time.Duration // since the beginning of the traffic
 	CPU time.Duration // since the sample before
 	RSS int64
+}
+
+// PartUsage is what one process of the server used in the measured time.
+type PartUsage struct {
+	Name string
+	CPU  time.Duration
+	RSS  int64 // at its end
 }
 
 // sampleEvery is the time between two samples.
@@ -213,12 +225,23 @@ func (m *Measured) watch(ctx context.Context, server *Server, t load.Traffic) er
 		return err
 	}
 	m.Before = server.counters(ctx)
+	was, err := server.parts()
+	if err != nil {
+		return err
+	}
 	end, err := sampleTo(t.Until)
+	if err != nil {
+		return err
+	}
+	is, err := server.parts()
 	if err != nil {
 		return err
 	}
 	m.After = server.counters(ctx)
 	m.CPU, m.RSS = end.CPU-begin.CPU, end.RSS
+	for i, p := range server.Parts {
+		m.Parts = append(m.Parts, PartUsage{Name: p.Name, CPU: is[i].CPU - was[i].CPU, RSS: is[i].RSS})
+	}
 	return nil
 }
 

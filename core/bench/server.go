@@ -34,6 +34,11 @@ type Server struct {
 	Admin string // base URL of the admin API; empty: not known
 	Token string // admin token; empty: reading only
 	PIDs  []int  // whose CPU and memory count; empty: not known
+	Parts []Part // of them, what can be told apart; empty: one process
+
+	others []*Server // nodes beside this one, on the same Redis
+	redis  *store    // nil: the embedded store, or a server that was only taken
+	spread bool      // members are on this node too
 
 	cmd    *exec.Cmd
 	done   chan struct{}
@@ -224,7 +229,14 @@ func (s *Server) Stop() error {
 		<-s.done
 	}
 	s.cmd = nil
-	return os.RemoveAll(s.dir)
+	errs := []error{os.RemoveAll(s.dir)}
+	for _, n := range s.others {
+		errs = append(errs, n.Stop())
+	}
+	if s.redis != nil {
+		errs = append(errs, s.redis.stop())
+	}
+	return errors.Join(errs...)
 }
 
 // Usage is what the server's processes have used.

@@ -45,7 +45,8 @@ type TCP struct {
 
 // Admin configures the operator's listener.
 type Admin struct {
-	Listen string `yaml:"listen" check:"addr" zero:"off" doc:"Address of the admin listener. Keep it on loopback or a private network."`
+	Listen    string `yaml:"listen" check:"addr" zero:"off" doc:"Address of the admin listener. Keep it on loopback or a private network."`
+	TokenFile string `yaml:"token_file" zero:"data_dir/admin.token, made at first start" doc:"File with the admin token, at least 32 bytes; nodes may share one."`
 }
 
 // TLS configures TLS of both public listeners.

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,18 +21,22 @@ import (
 	"parley/sdk/abi"
 )
 
-// prometheus is a Prometheus server that scrapes one node.
+// prometheus is a Prometheus server that scrapes nodes.
 type prometheus struct {
 	t    *testing.T
 	addr string
 }
 
 // scrape starts Prometheus; it ends with the test.
-func scrape(t *testing.T, n *node) *prometheus {
+func scrape(t *testing.T, nodes ...*node) *prometheus {
 	t.Helper()
 	dir := t.TempDir()
 	p := &prometheus{t: t, addr: freePorts(t, 1)[0]}
-	config := fmt.Sprintf("global:\n  scrape_interval: 500ms\n  scrape_timeout: 500ms\nscrape_configs:\n- job_name: parley\n  static_configs:\n  - targets: [%q]\n", n.admin)
+	var targets []string
+	for _, n := range nodes {
+		targets = append(targets, strconv.Quote(n.admin))
+	}
+	config := fmt.Sprintf("global:\n  scrape_interval: 500ms\n  scrape_timeout: 500ms\nscrape_configs:\n- job_name: parley\n  static_configs:\n  - targets: [%s]\n", strings.Join(targets, ", "))
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)

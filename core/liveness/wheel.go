@@ -310,7 +310,7 @@ func (w *Wheel) answer(b *Beat, ping int64) {
 		b.enforced.Store(true)
 	}
 	if b.ponged.Swap(now) < b.pinged.Load() { // one round trip a round
-		w.rtt.duration(time.Duration(now - ping))
+		w.rtt.Time(time.Duration(now - ping))
 	}
 }
 

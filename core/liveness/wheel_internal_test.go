@@ -40,35 +40,6 @@ func TestStrideVisitsEverySlot(t *testing.T) {
 	}
 }
 
-func TestHistogramBuckets(t *testing.T) {
-	tests := []struct {
-		name   string
-		d      time.Duration
-		bucket int
-	}{
-		{"nothing", 0, 0},
-		{"bound of the first", time.Millisecond, 0},
-		{"just above", time.Millisecond + 1, 1},
-		{"bound of the second", 2 * time.Millisecond, 1},
-		{"bound of the last", 16384 * time.Millisecond, 14},
-		{"beyond", 16384*time.Millisecond + 1, 15},
-		{"far beyond", time.Hour, 15},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			h := histogram{unit: uint64(time.Millisecond)}
-			h.duration(tt.d)
-			r := h.read(1e-9)
-			if r.Counts[tt.bucket] != 1 {
-				t.Errorf("%v: got %v, want bucket %d", tt.d, r.Counts, tt.bucket)
-			}
-			if tt.bucket < len(r.Bounds) && tt.d.Seconds() > r.Bounds[tt.bucket] {
-				t.Errorf("%v lies above the bound %v of its bucket", tt.d, r.Bounds[tt.bucket])
-			}
-		})
-	}
-}
-
 // One step over 15,000 connections: what the wheel costs 240 times a minute.
 func BenchmarkTick(b *testing.B) {
 	w, err := New(Config{Ping: 15 * time.Second, Pong: 3 * time.Second})

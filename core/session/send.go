@@ -20,6 +20,8 @@ import (
 // send posts one message. See the package comment for its walk.
 func (x *Session) send(ctx context.Context, c *wire.Command) error {
 	defer x.news.release(x.peer)
+	began := time.Now()
+	defer func() { x.srv.stats.Answers.Time(time.Since(began)) }()
 	receipt, err := x.post(ctx, c)
 	if err != nil {
 		return x.unlessPosted(ctx, c, err)

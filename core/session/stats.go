@@ -2,8 +2,10 @@ package session
 
 import (
 	"sync/atomic"
+	"time"
 
 	"parley/core/chat"
+	"parley/core/histogram"
 	"parley/core/wire"
 )
 
@@ -19,6 +21,8 @@ type Stats struct {
 	Rejected atomic.Uint64
 	PutOut   atomic.Uint64 // memberships ended by a kick, a ban or the policy
 	Expired  atomic.Uint64
+	// Answers are the times from a send's arrival to its answer, whatever it is.
+	Answers  histogram.Histogram
 	errors   map[chat.Code]*atomic.Uint64
 	commands map[wire.Type]*atomic.Uint64
 	closes   map[wire.CloseCode]*atomic.Uint64
@@ -39,6 +43,7 @@ var allCloses = []wire.CloseCode{
 
 func newStats() *Stats {
 	s := &Stats{
+		Answers:  histogram.Of(250 * time.Microsecond),
 		errors:   make(map[chat.Code]*atomic.Uint64),
 		commands: make(map[wire.Type]*atomic.Uint64),
 		closes:   make(map[wire.CloseCode]*atomic.Uint64),
