@@ -18,9 +18,9 @@ func eraseCommand() *cobra.Command {
 		Use:   "erase (--room ROOM --seq N | --user NAME) [--reason TEXT]",
 		Short: "Take what somebody wrote out of a running server, for good",
 		Long: "Take what somebody wrote out of a running server, for good: out of the room's log, every node's memory, what waits for\n" +
-			"review, and the evidence of the node that is asked. Entries keep their place, time and author; clients are told to\n" +
-			"forget the text. --user erases everything of a person in all rooms and may take a while; ask every node of a cluster\n" +
-			"once, for its evidence. docs/keeping.md says what is out of reach, such as backups.",
+			"review, and the evidence of every node. Entries keep their place, time and author; clients are told to forget the\n" +
+			"text. --user erases everything of a person in all rooms and may take a while. docs/keeping.md says what is out of\n" +
+			"reach, such as backups.",
 		Args: cobra.NoArgs,
 	}
 	var admin adminFlags

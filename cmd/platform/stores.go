@@ -13,6 +13,7 @@ import (
 	redisjournal "parley/core/journal/redis"
 	"parley/core/moderation"
 	"parley/core/redis"
+	"parley/core/session"
 	"parley/core/tuning"
 )
 
@@ -61,6 +62,14 @@ func (s *server) openJournal(context.Context) error {
 	}
 	s.closers = append(s.closers, dj.Close)
 	s.journal = dj
+	return nil
+}
+
+// spread is where erasures are listed for the other nodes, nil where there are none.
+func (s *server) spread() session.Spread {
+	if shared, ok := s.journal.(session.Spread); ok {
+		return shared
+	}
 	return nil
 }
 

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -336,4 +338,35 @@ func FuzzVerify(f *testing.F) {
 			t.Fatalf("got %v, want an error that names the byte", err)
 		}
 	})
+}
+
+var update = flag.Bool("update", false, "write testdata/v1.backup: only with a new version of the format")
+
+// TestVersion1 reads an archive as it was written when the format was new: what
+// was backed up once can be restored later.
+func TestVersion1(t *testing.T) {
+	const name = "testdata/v1.backup"
+	if *update {
+		j := open(t, 0)
+		fill(t, j)
+		e := entry("e")
+		e.Kind, e.Erases = journal.KindErase, []uint64{2}
+		post(t, j, "attic", e)
+		b, _ := write(t, j)
+		if err := os.WriteFile(name, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := open(t, 0)
+	if sum, err := archive.Restore(t.Context(), bytes.NewReader(b), to, archive.Options{KeepEpoch: true}); err != nil || sum != (archive.Summary{Rooms: 2, Entries: 603, Reviews: 1}) {
+		t.Fatalf("got %+v, %v", sum, err)
+	}
+	_, es := all(t, to, "attic")
+	if len(es) != 2 || es[0].Text != "text of alone" || len(es[1].Erases) != 1 {
+		t.Errorf("got %+v", es)
+	}
 }

@@ -56,3 +56,11 @@ func (e *Entry) Erase() bool {
 func (e *Erasure) Concerns(r *Review, ids map[chat.MessageID]bool) bool {
 	return len(r.Entry.Reasons) > 0 && (ids[r.Entry.ID] || e.Author != "" && r.Entry.From == e.Author)
 }
+
+// Forgotten is an erasure as nodes that share a store list it for one another:
+// what each keeps of the message, or of the user's messages up to At, goes.
+type Forgotten struct {
+	ID   chat.MessageID
+	User chat.UserID
+	At   int64 // Unix ms on the node that erased
+}

@@ -44,7 +44,6 @@ type Hub struct {
 	hints    hints
 	filling  chan struct{}       // holds a token for each room that reads from the journal to catch up
 	onChange func(*Room, Change) // see OnChange
-	onErase  func(context.Context, *Room, string, []uint64)
 
 	mu     sync.Mutex
 	rooms  map[chat.RoomID]*Room
@@ -181,7 +180,6 @@ func (h *Hub) Room(ctx context.Context, id chat.RoomID) (*Room, error) {
 	if look {
 		h.backfill(r)
 	}
-	r.tellErased()
 	return r, nil
 }
 

@@ -44,7 +44,6 @@ type Room struct {
 
 	cutting atomic.Int32 // len(cuts)
 	telling atomic.Bool  // len(untold) > 0
-	erasing atomic.Bool  // len(erased) > 0
 
 	mu     sync.Mutex
 	loaded bool
@@ -65,7 +64,6 @@ type Room struct {
 	cuts       map[chat.UserID]cut   // where people were put out lately
 	untold     []Change              // not yet handed to Hub.onChange
 	teller     bool                  // somebody is handing them on
-	erased     []erasure             // not yet handed to Hub.onErase
 }
 
 // early is an entry that arrived ahead of its turn.
@@ -210,7 +208,6 @@ func (r *Room) putLocked(e *journal.Entry) {
 		r.rememberLocked(e.From, e.Time)
 	case journal.KindErase:
 		r.ring.erase(e.Erases)
-		r.erasedLocked(e)
 	}
 }
 
@@ -312,7 +309,6 @@ func (r *Room) expireEphemeralLocked(now time.Time) {
 // of an empty shard is cleared by its pass, which costs nothing else.
 func (r *Room) wake() {
 	r.tell()
-	r.tellErased()
 	if r.refs.Load() == 0 {
 		return
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"parley/core/chat"
@@ -16,8 +15,8 @@ import (
 	"parley/core/wire"
 )
 
-// Erasing is done in this order: the evidence of this node, the store, and then
-// the entry that tells of it. What fails on the way is done by doing all of it
+// Erasing is done in this order: the evidence of this node, the list that the
+// other nodes erase theirs by, the store, and then the entry that tells of it. What fails on the way is done by doing all of it
 // again, and nobody is told of something that has not happened.
 
 // erase takes the text out of one entry, for its author or a moderator.
@@ -63,6 +62,9 @@ func (s *Server) forget(ctx context.Context, r *room.Room, er journal.Erasure, i
 			return 0, &chat.Error{Code: chat.CodeUnavailable, Text: "the evidence about this cannot be erased at present; nothing was erased, try again", Retry: time.Second, Cause: err}
 		}
 	}
+	if err := s.spread(ctx, ids, ""); err != nil {
+		return 0, storeError(fmt.Errorf("erase in room %s: %w", r.ID(), err))
+	}
 	n, err := s.d.Journal.Erase(ctx, r.ID(), er)
 	switch {
 	case errors.Is(err, journal.ErrOtherEpoch):
@@ -79,26 +81,6 @@ func (s *Server) forgetEvidence(id chat.MessageID) error {
 	}
 	_, err := s.d.Evidence.Erase(evidence.Selection{ID: id})
 	return err
-}
-
-// erased hears of every erasure in a loaded room, by any node, and erases what
-// this node keeps of the messages besides the log.
-func (s *Server) erased(ctx context.Context, r *room.Room, epoch string, seqs []uint64) {
-	if s.d.Evidence == nil {
-		return
-	}
-	for _, seq := range seqs {
-		if seq == 0 {
-			continue
-		}
-		now, es, err := s.d.Journal.Read(ctx, r.ID(), seq-1, 1)
-		if err == nil && now == epoch && len(es) == 1 && es[0].Seq == seq {
-			err = s.forgetEvidence(es[0].ID)
-		}
-		if err != nil && ctx.Err() == nil {
-			s.d.Log.Error("evidence about an erased message stays until it is too old", slog.String("room", string(r.ID())), slog.Uint64("seq", seq), slog.Any("error", err))
-		}
-	}
 }
 
 // reasonErased is the code of the reason that the author of a held message is
@@ -175,6 +157,9 @@ func (s *Server) EraseUser(ctx context.Context, u, by chat.UserID, reason string
 		if _, err := s.d.Evidence.Erase(evidence.Selection{User: u}); err != nil {
 			return done, fmt.Errorf("erase the evidence about %s: %w", u, err)
 		}
+	}
+	if err := s.spread(ctx, nil, u); err != nil {
+		return done, err
 	}
 	for after := chat.RoomID(""); ; {
 		ids, err := s.d.Journal.Rooms(ctx, after, 100)

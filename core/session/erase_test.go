@@ -3,6 +3,9 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"sync"
 	"testing"
 
 	"parley/core/chat"
@@ -90,9 +93,11 @@ func TestEraseUser(t *testing.T) {
 	if err != nil || done != (Erased{Entries: 1, Rooms: 1, Reviews: 1}) {
 		t.Fatalf("got %+v, %v", done, err)
 	}
+	k.mu.Lock()
 	if len(k.erased) == 0 || k.erased[0] != (evidence.Selection{User: "ann"}) {
 		t.Errorf("got %+v erased of the evidence", k.erased)
 	}
+	k.mu.Unlock()
 	_, es, err := w.store.Read(context.Background(), "lobby", 0, 100)
 	if err != nil {
 		t.Fatal(err)
@@ -160,5 +165,79 @@ func TestDeniedIsForgotten(t *testing.T) {
 		if d.entry.From == "ann" && d.entry.Text != "" {
 			t.Errorf("got %+v remembered", d.entry)
 		}
+	}
+}
+
+// board is a Spread that two nodes share.
+type board struct {
+	mu   sync.Mutex
+	list []journal.Forgotten
+	err  error
+}
+
+func (b *board) Forget(_ context.Context, ids []chat.MessageID, u chat.UserID) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, id := range ids {
+		b.list = append(b.list, journal.Forgotten{ID: id, At: int64(1000 * (1 + len(b.list)))})
+	}
+	if u != "" {
+		b.list = append(b.list, journal.Forgotten{User: u, At: int64(1000 * (1 + len(b.list)))})
+	}
+	return b.err
+}
+
+func (b *board) Forgotten(_ context.Context, since int64, skip, limit int) (out []journal.Forgotten, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, f := range b.list {
+		if f.At >= since {
+			out = append(out, f)
+		}
+	}
+	out = out[min(skip, len(out)):]
+	return out[:min(limit, len(out))], b.err
+}
+
+// TestOtherNodesForget: what one node erases is erased of every node's evidence,
+// once, also of one that comes later.
+func TestOtherNodesForget(t *testing.T) {
+	w, mia := court(t)
+	defer mia.end()
+	shared := new(board)
+	w.srv.d.Spread, w.srv.d.Evidence = shared, new(keeper)
+	first := mia.send("n1", "a secret")
+	mia.ok(`{"type":"erase","room":"lobby","seq":%d}`, first.Seq)
+	if _, err := w.srv.EraseUser(t.Context(), "ann", "admin", ""); err != nil {
+		t.Fatal(err)
+	}
+	other := &Server{d: Deps{Spread: shared, Evidence: new(keeper)}}
+	f := forgetter{s: other, done: map[journal.Forgotten]bool{}}
+	for range 3 {
+		if err := f.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []evidence.Selection{{ID: chat.MessageID(first.MessageID)}, {User: "ann", Before: 2001}}
+	if got := other.d.Evidence.(*keeper).erased; !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	for i := range 3 * forgetPage {
+		if err := shared.Forget(t.Context(), []chat.MessageID{chat.MessageID(fmt.Sprint("id", i))}, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.look(t.Context()); err != nil || len(other.d.Evidence.(*keeper).erased) != 2+3*forgetPage {
+		t.Errorf("got %d erased, %v, want all of several pages", len(other.d.Evidence.(*keeper).erased), err)
+	}
+	if len(f.done) > 62 || f.since == 0 {
+		t.Errorf("%d are remembered since %d, want those of the last minute", len(f.done), f.since)
+	}
+	shared.err = errors.New("redis is gone")
+	if err := f.look(t.Context()); err == nil {
+		t.Error("a list that cannot be read: got no error")
+	}
+	if e := mia.do(`{"type":"erase","room":"lobby","seq":%d}`, first.Seq); e.Type != "error" || e.Code != "unavailable" {
+		t.Errorf("got %+v, want unavailable", e)
 	}
 }

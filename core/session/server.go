@@ -86,6 +86,7 @@ type Deps struct {
 	Presence *presence.Tracker
 	Wheel    *liveness.Wheel
 	Evidence Evidence // nil keeps none
+	Spread   Spread   // nil where the store is this node's own
 	Log      *slog.Logger
 }
 
@@ -165,16 +166,16 @@ func New(cfg Config, d Deps) (*Server, error) {
 	if d.Hub != nil {
 		d.Hub.OnReview(s.reviewed)
 		d.Hub.OnChange(s.changed)
-		d.Hub.OnErase(s.erased)
 	}
 	return s, nil
 }
 
 // Run does what sessions do not do by themselves, until ctx ends: it expires
-// held messages and asks about everybody again when the policy has changed.
+// held messages, erases evidence about what other nodes have erased and asks about everybody again when the policy has changed.
 func (s *Server) Run(ctx context.Context) error {
 	var own sync.WaitGroup
 	own.Go(func() { s.expireUntil(ctx) })
+	own.Go(func() { s.followForgotten(ctx) })
 	defer own.Wait()
 	return s.followPolicy(ctx)
 }

@@ -23,6 +23,7 @@
 //	PREFIX:{ROOM}:decided       list: what moderators decided, the newest first
 //	PREFIX:{ROOM}:new           channel; "epoch seq entry" or "epoch 0 review"; PREFIX@N in database N
 //	PREFIX:rooms                sorted set of every room, all with score 0
+//	PREFIX:{forgotten}:list     sorted set of what was erased, by time, for every node's evidence (see forget.go)
 //	PREFIX:waiting              sorted set of "ROOM ID" of every message that waits, by its time
 //
 // A script touches the keys of one room alone, so that they may lie in any slot.

@@ -2,9 +2,11 @@ package redis_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
+	"parley/core/chat"
 	"parley/core/journal"
 	journalredis "parley/core/journal/redis"
 	"parley/core/redis/redistest"
@@ -79,4 +81,31 @@ func holding(server *redistest.Server, text string) (keys []string) {
 		}
 	}
 	return keys
+}
+
+func TestForgotten(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	a := node(t, quick(server.URL()), journalredis.Defaults())
+	b := node(t, quick(server.URL()), journalredis.Defaults())
+	if err := a.Forget(within(t), nil, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Forget(within(t), []chat.MessageID{"m1", "m 2"}, "ann"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := b.Forgotten(within(t), 0, 0, 10)
+	if err != nil || len(got) != 3 {
+		t.Fatalf("got %+v, %v, want three", got, err)
+	}
+	at := got[0].At
+	want := []journal.Forgotten{{ID: "m 2", At: at}, {ID: "m1", At: at}, {User: "ann", At: at}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got, err := b.Forgotten(within(t), at, 2, 10); err != nil || len(got) != 1 {
+		t.Errorf("behind two: got %+v, %v", got, err)
+	}
+	if got, err := b.Forgotten(within(t), at+1, 0, 10); err != nil || len(got) != 0 {
+		t.Errorf("later ones: got %+v, %v", got, err)
+	}
 }
