@@ -128,16 +128,15 @@ func (r *reader) next() (kind byte, payload []byte, err error) {
 	if size > maxPayload {
 		return 0, nil, r.fail("a frame of %d bytes, at most %d are allowed", size, maxPayload)
 	}
-	if payload, err = r.take(int(size)); err != nil {
+	if _, err = r.take(int(size)); err != nil {
 		return 0, nil, err
 	}
-	payload = payload[:size:size]
 	want, err := r.take(4)
 	if err != nil {
 		return 0, nil, err
 	}
 	head := len(r.raw) - 4 - int(size)
-	payload = r.raw[head : head+int(size)] // taking more may have moved it
+	payload = r.raw[head : head+int(size)] // once nothing moves any more
 	got := crc32.Update(crc32.Checksum([]byte{kind}, castagnoli), castagnoli, payload)
 	if binary.LittleEndian.Uint32(want) != got {
 		return 0, nil, r.fail("the checksum of a frame of kind %q does not match", kind)
