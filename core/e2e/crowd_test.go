@@ -21,6 +21,7 @@ type crowd struct {
 	rooms   []chat.RoomID
 	members []*member
 	acked   atomic.Int64
+	lossy   bool          // the test takes acknowledged messages away: see checker.Run
 	written chan struct{} // takes a token whenever a message is about to be written, if it has room
 
 	talking sync.WaitGroup
@@ -139,7 +140,7 @@ func (c *crowd) settle(reader client.Options) *checker.Report {
 	c.t.Helper()
 	c.hush()
 	c.talking.Wait()
-	run := checker.Run{}
+	run := checker.Run{LossyStore: c.lossy}
 	v := visit(c.t, reader)
 	for _, room := range c.rooms {
 		epoch, entries, err := v.HistoryAll(within(c.t), room)

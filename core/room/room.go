@@ -203,8 +203,11 @@ func (r *Room) putLocked(e *journal.Entry) {
 	f := wire.EncodeEntry(r.id, e)
 	r.grown += uint64(f.Len())
 	r.ring.push(slot{frame: f, id: e.ID, end: r.grown})
-	if e.Kind == journal.KindMessage {
+	switch e.Kind {
+	case journal.KindMessage:
 		r.rememberLocked(e.From, e.Time)
+	case journal.KindErase:
+		r.ring.erase(e.Erases)
 	}
 }
 

@@ -87,6 +87,7 @@ type Deps struct {
 	Presence *presence.Tracker
 	Wheel    *liveness.Wheel
 	Evidence Evidence // nil keeps none
+	Spread   Spread   // nil where the store is this node's own
 	Log      *slog.Logger
 }
 
@@ -96,6 +97,8 @@ type Evidence interface {
 	Judged()
 	Keep(evidence.Record)
 	Note(evidence.Note)
+	// Erase is the exception: it waits for the store.
+	Erase(evidence.Selection) (int, error)
 }
 
 // Server holds the sessions of one node.
@@ -169,10 +172,11 @@ func New(cfg Config, d Deps) (*Server, error) {
 }
 
 // Run does what sessions do not do by themselves, until ctx ends: it expires
-// held messages and asks about everybody again when the policy has changed.
+// held messages, erases evidence about what other nodes have erased and asks about everybody again when the policy has changed.
 func (s *Server) Run(ctx context.Context) error {
 	var own sync.WaitGroup
 	own.Go(func() { s.expireUntil(ctx) })
+	own.Go(func() { s.followForgotten(ctx) })
 	defer own.Wait()
 	return s.followPolicy(ctx)
 }

@@ -76,6 +76,7 @@ var commandVectors = []struct{ name, about, frame string }{
 	{"unban", "", `{"type":"unban","id":"18","room":"lobby","user":"bob"}`},
 	{"mute", "", `{"type":"mute","id":"19","room":"lobby","user":"bob","seconds":600,"reason":"too many capitals"}`},
 	{"unmute", "", `{"type":"unmute","id":"20","room":"lobby","user":"bob"}`},
+	{"erase", "one's own message, or anybody's for a moderator", `{"type":"erase","id":"22","room":"lobby","nonce":"e1","seq":43,"reason":"by request"}`},
 	{"unknown-member", "ignored, so that newer clients may talk to older servers", `{"type":"leave","room":"lobby","colour":{"a":[1]}}`},
 
 	{"bad-empty", "no bytes at all", ``},
@@ -126,6 +127,8 @@ var commandVectors = []struct{ name, about, frame string }{
 	{"bad-kick-name", "", `{"type":"kick","room":"lobby","user":"bob smith"}`},
 	{"bad-kick-reason", "", `{"type":"kick","room":"lobby","user":"bob","reason":"` + strings.Repeat("x", 501) + `"}`},
 	{"bad-ban-seconds", "", `{"type":"ban","room":"lobby","user":"bob","seconds":315360001}`},
+	{"bad-erase-seq", "", `{"type":"erase","id":"22","room":"lobby"}`},
+	{"bad-erase-reason", "", `{"type":"erase","room":"lobby","seq":1,"reason":"` + strings.Repeat("x", 501) + `"}`},
 	{"bad-seq-negative", "", `{"type":"history","id":"5","room":"lobby","before":-1}`},
 }
 
@@ -170,6 +173,9 @@ func eventVectors() []struct {
 		Changes: []journal.Change{{Key: "ban/bob"}}}
 	kick := &journal.Entry{Seq: 4, ID: goldenID, Kind: journal.KindKick, From: "mia", Time: 1764000000000, Text: "please calm down",
 		Changes: []journal.Change{{Key: "role/bob"}}}
+	erased := *entry
+	erased.Text, erased.Outcome = "", chat.Erased
+	erase := &journal.Entry{Seq: 45, ID: goldenID, Kind: journal.KindErase, From: "mia", Time: 1764000009000, Text: "by request", Erases: []uint64{41, 43}}
 	reasons := []chat.Reason{{Code: "wordlist", Text: "a word on this server's list was masked", Source: "plugin:wordlist"}}
 	long := func(n int) *journal.Entry { e := *entry; e.Text = strings.Repeat("x", n); return &e }
 	denied := chat.Errorf(chat.CodeDenied, "the message was refused")
@@ -224,6 +230,8 @@ func eventVectors() []struct {
 		{"error-retry", "at once, with backoff", wire.Encode(wire.ErrorOf("4", "lobby", &chat.Error{Code: chat.CodeUnavailable, Text: "the store does not answer", Retry: -1}))},
 		{"message", "", wire.EncodeEntry("lobby", entry)},
 		{"message-redacted", "", wire.EncodeEntry("lobby", &redacted)},
+		{"message-erased", "in history, or replayed; of an erased kick too", wire.EncodeEntry("lobby", &erased)},
+		{"erase", "the text of entries 41 and 43 is gone", wire.EncodeEntry("lobby", erase)},
 		{"message-escapes", "", wire.EncodeEntry("lobby", &escapes)},
 		{"message-300", "a two-byte length (RFC 6455 §5.2)", wire.EncodeEntry("lobby", long(300))},
 		{"settings", "", wire.EncodeEntry("lobby", settings)},

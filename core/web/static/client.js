@@ -360,6 +360,7 @@ export class Client extends EventTarget {
     role: (e) => this.#entry(e),
     ban: (e) => this.#entry(e),
     kick: (e) => this.#entry(e),
+    erase: (e) => this.#entry(e),
     presence: (e) => this.#rooms.get(e.room)?.joined && this.#emit("presence", e),
     ping: (e) => this.#command({ type: "pong", ts: e.ts }),
   };

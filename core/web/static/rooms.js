@@ -51,6 +51,7 @@ export class Room {
   take(e) {
     this.#settle(e);
     this.#configure(e.changes);
+    if (e.type === "erase") this.#erase(new Set(e.erases));
     if (this.behind) return false;
     this.entries.push(e);
     if (this.entries.length > WINDOW) {
@@ -68,6 +69,17 @@ export class Room {
     e.reasons ??= m.reasons;
     e.mine = m;
     this.mine.delete(e.nonce);
+  }
+
+  // erase forgets what was written in entries that are in the window; those
+  // that are read later come without it.
+  #erase(seqs) {
+    for (const e of this.entries) {
+      if (!seqs.has(e.seq)) continue;
+      if (e.mine) this.mine.delete(e.mine.nonce);
+      for (const key of ["text", "reasons", "outcome", "mine"]) delete e[key];
+      e.erased = true;
+    }
   }
 
   #configure(changes = []) {
