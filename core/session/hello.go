@@ -107,8 +107,21 @@ func (s *Server) countUser(u chat.UserID) bool {
 	if s.cfg.ConnectionsPerUser > 0 && s.users[u] >= s.cfg.ConnectionsPerUser {
 		return false
 	}
-	s.users[u]++
+	if s.users[u]++; s.users[u] == 1 && s.d.Online != nil {
+		s.d.Online.Online(u)
+	}
 	return true
+}
+
+// forgetUserLocked takes one connection of the user away.
+func (s *Server) forgetUserLocked(u chat.UserID) {
+	if s.users[u]--; s.users[u] > 0 {
+		return
+	}
+	delete(s.users, u)
+	if s.d.Online != nil {
+		s.d.Online.Offline(u)
+	}
 }
 
 // refuse says why the connection ends, and ends it.

@@ -86,7 +86,15 @@ type Deps struct {
 	Presence *presence.Tracker
 	Wheel    *liveness.Wheel
 	Evidence Evidence // nil keeps none
+	Online   Online   // nil where nobody else wants to know
 	Log      *slog.Logger
+}
+
+// Online is told whose first connection to this node has come and whose last
+// has ended, in that order, under the server's lock: it must not block.
+type Online interface {
+	Online(chat.UserID)
+	Offline(chat.UserID)
 }
 
 // Evidence keeps what plugins saw and said (package evidence). It does not
