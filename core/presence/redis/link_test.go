@@ -1,0 +1,587 @@
+package redis_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"parley/core/chat"
+	"parley/core/cluster"
+	"parley/core/presence"
+	"parley/core/presence/redis"
+	rds "parley/core/redis"
+	"parley/core/redis/redistest"
+	"parley/core/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds every wait; what is awaited takes milliseconds.
+const patience = 30 * time.Second
+
+// lease of the nodes under test.
+const lease = time.Second
+
+// await polls until ok holds: for what can be seen only by asking.
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	late := time.After(patience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("waited %v and it did not come true: %s", patience, what)
+		}
+	}
+}
+
+// node is one node's presence: registry, tracker, link, and a room that keeps
+// what is announced.
+type node struct {
+	t *testing.T
+	*presence.Tracker
+	*redis.Link
+	nodes  *cluster.Registry
+	client *rds.Client
+	log    *logbook
+	stop   func() // ends it as SIGTERM does, and waits
+
+	mu   sync.Mutex
+	news *sync.Cond
+	seen []string
+	left int // how many of seen were taken
+}
+
+// start runs a node until the test or stop ends it.
+func start(t *testing.T, url, name string, tune func(*redis.Config)) *node {
+	t.Helper()
+	n := &node{t: t, log: new(logbook), Tracker: presence.New()}
+	n.news = sync.NewCond(&n.mu)
+	log := slog.New(slog.NewTextHandler(n.log, nil))
+	rc := rds.Defaults()
+	rc.URL, rc.CallTimeout, rc.ProbeEvery, rc.ProbeTimeout = url, 500*time.Millisecond, 100*time.Millisecond, 400*time.Millisecond
+	var err error
+	if n.client, err = rds.Open(rc, log); err != nil {
+		t.Fatal(err)
+	}
+	if n.nodes, err = cluster.New(cluster.Config{Name: name, Lease: lease, Renew: lease / 5}, n.client, log); err != nil {
+		t.Fatal(err)
+	}
+	cfg := redis.Defaults()
+	cfg.Pace, cfg.Grace = 10*time.Millisecond, 800*time.Millisecond
+	if tune != nil {
+		tune(&cfg)
+	}
+	if n.Link, err = redis.New(cfg, n.client, n.nodes, n.Tracker, log); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for _, run := range []func(context.Context) error{n.Tracker.Run, n.Link.Run} {
+		running.Go(func() {
+			if err := run(ctx); err != nil {
+				t.Errorf("run: %v", err)
+			}
+		})
+	}
+	late, over := context.WithCancel(context.Background()) // the lease is given back last
+	var leasing sync.WaitGroup
+	leasing.Go(func() { _ = n.nodes.Run(late) })
+	n.stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+		over()
+		leasing.Wait()
+		n.client.Close()
+	})
+	t.Cleanup(n.stop)
+	return n
+}
+
+// Announce implements presence.Announcer.
+func (n *node) Announce(f wire.Frame, except chat.UserID) {
+	var e wire.PresenceEvent
+	if err := json.Unmarshal(f.JSON(), &e); err != nil {
+		panic(err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	line := fmt.Sprintf("%s %s %s %d", e.Room, e.Event, e.User, e.Count)
+	if e.Type == wire.Typing {
+		line = fmt.Sprintf("%s typing %s", e.Room, e.User)
+	}
+	n.seen = append(n.seen, line)
+	n.news.Broadcast()
+}
+
+// enters joins rooms with one connection of the user.
+func (n *node) enters(u chat.UserID, rooms ...chat.RoomID) {
+	for _, id := range rooms {
+		n.Join(id, u, n)
+	}
+}
+
+// hears waits for exactly these announcements, in any order, and no others
+// before them.
+func (n *node) hears(want ...string) {
+	n.t.Helper()
+	late := time.AfterFunc(patience, func() { n.mu.Lock(); n.news.Broadcast(); n.mu.Unlock() })
+	defer late.Stop()
+	began := time.Now()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for len(n.seen)-n.left < len(want) && time.Since(began) < patience {
+		n.news.Wait()
+	}
+	got := slices.Clone(n.seen[n.left:min(len(n.seen), n.left+len(want))])
+	n.left += len(got)
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		n.t.Fatalf("%s heard %q, want %q", n.nodes.Self(), got, want)
+	}
+}
+
+// hearsNoMore fails for announcements that hears has not taken.
+func (n *node) hearsNoMore() {
+	n.t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if rest := n.seen[n.left:]; len(rest) > 0 {
+		n.t.Errorf("%s heard %q beside", n.nodes.Self(), rest)
+	}
+	n.left = len(n.seen)
+}
+
+// awaitLast waits for an announcement and fails if there were more than most
+// before it.
+func (n *node) awaitLast(want string, most int) {
+	n.t.Helper()
+	await(n.t, want, func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return len(n.seen) > 0 && n.seen[len(n.seen)-1] == want
+	})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if got := len(n.seen) - n.left; got > most {
+		n.t.Errorf("heard %d announcements, want at most %d", got, most)
+	}
+}
+
+// forgets takes whatever was announced so far.
+func (n *node) forgets() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.left = len(n.seen)
+}
+
+// sees waits until the members of a room are these.
+func (n *node) sees(id chat.RoomID, want ...chat.UserID) {
+	n.t.Helper()
+	await(n.t, fmt.Sprintf("%s sees %v in %s", n.nodes.Self(), want, id), func() bool {
+		count, users := n.Members(n.t.Context(), id)
+		return count == len(want) && slices.Equal(users, want)
+	})
+}
+
+func aware(t *testing.T, ns ...*node) {
+	t.Helper()
+	for _, n := range ns {
+		await(t, "the nodes know of each other", func() bool { return len(n.nodes.Nodes()) == len(ns) })
+	}
+}
+
+// logbook keeps the log.
+type logbook struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logbook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logbook) count(s string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.b.String(), s)
+}
+
+// fields returns the nodes that have a field in a hash.
+func fields(s *redistest.Server, key string) []string {
+	return strings.Fields(s.Do("HKEYS", key))
+}
+
+func TestOneRoomOnTwoNodes(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
+	aware(t, a, b)
+	a.enters("ann", "lobby")
+	a.hears("lobby join ann 1")
+	a.sees("lobby", "ann")
+	b.sees("lobby", "ann") // nobody is there on b
+	b.enters("bob", "lobby")
+	b.hears("lobby join bob 2")
+	a.hears("lobby join bob 2")
+	b.enters("ann", "lobby")
+	b.enters("ann", "lobby")
+	a.sees("lobby", "ann", "bob")
+	await(t, "b's register names ann", func() bool {
+		return strings.Contains(s.Do("HGET", "parley:{lobby}:here", string(b.nodes.Self())), " ann bob")
+	})
+	a.Leave("lobby", "ann") // one of three connections
+	b.Leave("lobby", "ann")
+	b.sees("lobby", "ann", "bob")
+	await(t, "a's register is gone", func() bool { return slices.Equal(fields(s, "parley:{lobby}:here"), []string{string(b.nodes.Self())}) })
+	b.Leave("lobby", "ann")
+	b.hears("lobby leave ann 1")
+	a.sees("lobby", "bob")
+	a.hearsNoMore() // nobody is left there to be told
+	b.hearsNoMore()
+}
+
+// Who comes to a node that has not followed the room is told the true count,
+// once.
+func TestFirstOnANode(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
+	aware(t, a, b)
+	for i := range 20 {
+		a.enters(chat.UserID(fmt.Sprint("u", i)), "lobby")
+	}
+	await(t, "a's register counts 20", func() bool { return strings.Contains(s.Do("HVALS", "parley:{lobby}:here"), " 20 ") })
+	b.enters("bob", "lobby")
+	b.hears("lobby join bob 1", "lobby count  21")
+	if n, users := b.Members(t.Context(), "lobby"); n != 21 || len(users) != 21 {
+		t.Errorf("got %d members and %d names, want 21", n, len(users))
+	}
+	b.hearsNoMore()
+}
+
+func TestThreeNodesOneDies(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	p := redistest.StartProxy(t, s.Addr())
+	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
+	dies := start(t, p.URL(), "dies", nil)
+	aware(t, a, b, dies)
+	a.enters("ann", "lobby", "tea")
+	a.sees("tea", "ann")
+	b.sees("lobby", "ann")
+	b.enters("bob", "lobby")
+	a.hears("lobby join ann 1", "tea join ann 1", "lobby join bob 2")
+	b.sees("lobby", "ann", "bob")
+	dies.enters("eve", "lobby", "tea")
+	a.hears("lobby join eve 3", "tea join eve 2")
+	dies.sees("lobby", "ann", "bob", "eve")
+	dies.sees("tea", "ann", "eve")
+	dies.enters("bob", "lobby", "tea")
+	a.hears("tea join bob 3")
+	b.sees("lobby", "ann", "bob", "eve")
+	b.forgets()
+	dies.forgets()
+
+	p.Halt() // to the others it is as if killed
+	a.hears("lobby leave eve 2", "tea leave bob 2", "tea leave eve 1")
+	b.hears("lobby leave eve 2")
+	a.sees("tea", "ann")
+	for _, key := range []string{"parley:{lobby}:here", "parley:{tea}:here"} {
+		await(t, "its register is removed", func() bool { return !slices.Contains(fields(s, key), string(dies.nodes.Self())) })
+	}
+	if n, _ := dies.Members(t.Context(), "lobby"); n != 3 {
+		t.Errorf("the node that redis left sees %d members, want its last view of 3", n)
+	}
+	dies.hearsNoMore()
+	a.hearsNoMore()
+	b.hearsNoMore()
+}
+
+// A node that ends in order is gone at once, and leaves nothing behind.
+func TestStop(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
+	aware(t, a, b)
+	a.enters("ann", "lobby")
+	a.sees("lobby", "ann")
+	b.enters("bob", "lobby", "tea")
+	b.Online("bob")
+	a.hears("lobby join ann 1", "lobby join bob 2")
+	await(t, "bob's entry", func() bool { return len(fields(s, "parley:{u:bob}:at")) == 1 })
+	began := time.Now()
+	b.stop()
+	a.hears("lobby leave bob 1")
+	if took := time.Since(began); took > lease/2 {
+		t.Errorf("the stop was heard after %v", took)
+	}
+	if got := s.Do("KEYS", "parley:{tea}*"); got != "" {
+		t.Errorf("it left %q", got)
+	}
+	if got := s.Do("KEYS", "parley:{u:*"); got != "" {
+		t.Errorf("it left %q", got)
+	}
+	a.hearsNoMore()
+}
+
+// While Redis is away nobody leaves. It comes back empty: everything is written
+// again, and nothing is announced.
+func TestRedisBackEmpty(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	// As by default the grace is longer than what it takes to write everything
+	// again: connecting, a pause after a failed write, a renewal.
+	const grace = 4 * time.Second
+	tune := func(c *redis.Config) { c.Grace = grace }
+	a, b := start(t, s.URL(), "a", tune), start(t, s.URL(), "b", tune)
+	aware(t, a, b)
+	rooms := []chat.RoomID{"lobby", "tea", "news"}
+	for _, n := range []*node{a, b} {
+		for i := range 30 {
+			n.enters(chat.UserID(fmt.Sprint(n.nodes.Self()[:1], i)), rooms...)
+			n.Online(chat.UserID(fmt.Sprint(n.nodes.Self()[:1], i)))
+		}
+	}
+	settled := func() bool {
+		for _, n := range []*node{a, b} {
+			for _, id := range rooms {
+				if n.Count(id) != 60 {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	await(t, "60 members everywhere", settled)
+	s.Kill()
+	await(t, "both nodes notice", func() bool {
+		return a.log.count("redis subscription lost") > 0 && b.log.count("redis subscription lost") > 0
+	})
+	for _, n := range []*node{a, b} {
+		n.forgets()
+	}
+	began := time.Now()
+	s.Restart()
+	for _, id := range rooms {
+		await(t, "both registers are there again", func() bool { return len(fields(s, "parley:{"+string(id)+"}:here")) == 2 })
+	}
+	await(t, "both indexes are there again", func() bool {
+		return len(fields(s, "parley:{u:a7}:at")) == 1 && len(fields(s, "parley:{u:b29}:at")) == 1
+	})
+	await(t, "every room is read again, after the grace for what was missing", func() bool { return time.Since(began) > grace+2*time.Second })
+	if !settled() {
+		t.Error("somebody is missing")
+	}
+	a.hearsNoMore()
+	b.hearsNoMore()
+}
+
+// FLUSHALL cuts no link: the nodes notice by their leases.
+func TestRedisFlushed(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	a := start(t, s.URL(), "a", nil)
+	a.enters("ann", "lobby")
+	a.Online("ann")
+	await(t, "the register", func() bool { return len(fields(s, "parley:{lobby}:here")) == 1 })
+	s.Do("FLUSHALL")
+	await(t, "the register again", func() bool { return len(fields(s, "parley:{lobby}:here")) == 1 })
+	await(t, "the entry again", func() bool { return len(fields(s, "parley:{u:ann}:at")) == 1 })
+}
+
+// What changed while a node did not hear is announced as a difference, also
+// that somebody has left and their node has nothing more to say of the room.
+func TestMissedWhileDeaf(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	p := redistest.StartProxy(t, s.Addr())
+	a, b := start(t, p.URL(), "a", nil), start(t, s.URL(), "b", nil)
+	aware(t, a, b)
+	a.enters("ann", "lobby", "tea")
+	for i := range 20 {
+		b.enters(chat.UserID(fmt.Sprint("u", i)), "lobby")
+	}
+	b.enters("bob", "tea")
+	await(t, "all are seen", func() bool { return a.Count("lobby") == 21 && a.Count("tea") == 2 })
+	a.forgets()
+	p.Silence()
+	b.Leave("lobby", "u3")
+	b.enters("zoe", "lobby")
+	b.Leave("tea", "bob")
+	a.hears("lobby leave u3 20", "lobby join zoe 21", "tea leave bob 1")
+	a.hearsNoMore()
+}
+
+// The field of a node that died when nobody looked counts for nobody, and is
+// removed; so is one with a lease but without a place in the view not.
+func TestStrangersAreSweptOut(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	const dead = "x-00000000"
+	s.Do("HSET", "parley:{lobby}:here", dead, "1 5 2 eve zoe")
+	a := start(t, s.URL(), "a", nil)
+	await(t, "a's lease", func() bool { return len(a.nodes.Nodes()) == 1 && a.nodes.Stats().Renewed > 0 })
+	a.enters("ann", "lobby")
+	await(t, "the dead node's field goes", func() bool { return slices.Equal(fields(s, "parley:{lobby}:here"), []string{string(a.nodes.Self())}) })
+	a.sees("lobby", "ann")
+	s.Do("PUBLISH", "parley:{lobby}:here", "here "+dead+" 1 6 1 eve")
+	s.Do("PUBLISH", "parley:{lobby}:here", "type "+dead+" eve")
+	b := start(t, s.URL(), "b", nil)
+	aware(t, a, b)
+	b.enters("bob", "lobby")
+	a.hears("lobby join ann 1", "lobby join bob 2")
+	a.hearsNoMore()
+}
+
+func TestBadRegisters(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
+	aware(t, a, b)
+	a.enters("ann", "lobby")
+	a.sees("lobby", "ann")
+	b.enters("bob", "lobby")
+	a.hears("lobby join ann 1", "lobby join bob 2")
+	self := string(b.nodes.Self())
+	for _, payload := range []string{
+		"", "here", "here " + self, "here " + self + " nonsense", "here " + self + " 1 zz 1 two names", "type " + self + " two names",
+		"here " + self + " 1 zzzzz 1 " + strings.Repeat("x", 1<<20),
+	} {
+		s.Do("PUBLISH", "parley:{lobby}:here", payload)
+	}
+	s.Do("PUBLISH", "parley:{lobby}:here", "news "+self+" of a later version")
+	await(t, "each was counted", func() bool { return a.Stats().Bad >= 7 })
+	s.Do("HSET", "parley:{lobby}:here", self, "nonsense")
+	s.Do("CLIENT", "KILL", "TYPE", "pubsub")
+	before := a.Stats().Read
+	await(t, "the room is read again", func() bool { return a.Stats().Read > before })
+	a.sees("lobby", "ann", "bob")
+	a.hearsNoMore()
+	if n := a.log.count("presence of another node cannot be read"); n != 1 {
+		t.Errorf("logged %d times, want once", n)
+	}
+}
+
+func TestTypingAcrossNodes(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
+	aware(t, a, b)
+	a.enters("ann", "lobby")
+	a.sees("lobby", "ann")
+	b.enters("bob", "lobby")
+	a.hears("lobby join ann 1", "lobby join bob 2")
+	b.sees("lobby", "ann", "bob")
+	b.Tracker.Typing("lobby", "bob")
+	b.Tracker.Typing("lobby", "bob")
+	a.hears("lobby typing bob")
+	b.enters("zoe", "lobby") // behind what else there was
+	a.hears("lobby join zoe 3")
+	a.hearsNoMore()
+}
+
+// Ten thousand who join one room are few registers, and soon without names.
+func TestStormOfJoins(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
+	aware(t, a, b)
+	b.enters("bob", "lobby")
+	b.hears("lobby join bob 1")
+	began := time.Now()
+	for i := range 10_000 {
+		a.enters(chat.UserID(fmt.Sprint("u", i)), "lobby")
+	}
+	await(t, "all are counted", func() bool { return b.Count("lobby") == 10_001 })
+	took := time.Since(began)
+	if got, most := a.Stats().Written, uint64(took/(10*time.Millisecond))+2; got > most {
+		t.Errorf("wrote %d registers in %v, want at most %d", got, took, most)
+	}
+	if got := s.Do("HGET", "parley:{lobby}:here", string(a.nodes.Self())); len(got) > 40 || !strings.HasSuffix(got, " 10000") {
+		t.Errorf("got the register %.100q, want a count without names", got)
+	}
+	if n, users := b.Members(t.Context(), "lobby"); n != 10_001 || users != nil {
+		t.Errorf("got %d and %d names", n, len(users))
+	}
+	// By name as long as they were few, from then on a count a second.
+	b.awaitLast("lobby count  10001", presence.NameLimit+10)
+}
+
+// A room is forgotten some time after the last one here has left, and heard of
+// again with the next.
+func TestIdleRoomsAreForgotten(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	tune := func(c *redis.Config) { c.Idle, c.Sweep = 50*time.Millisecond, 10*time.Millisecond }
+	a, b := start(t, s.URL(), "a", tune), start(t, s.URL(), "b", nil)
+	aware(t, a, b)
+	b.enters("bob", "lobby")
+	a.enters("ann", "lobby", "tea")
+	a.sees("lobby", "ann", "bob")
+	if n := a.Stats().Rooms; n != 2 {
+		t.Errorf("follows %d rooms, want 2", n)
+	}
+	a.Leave("lobby", "ann")
+	a.Leave("tea", "ann")
+	await(t, "both are forgotten", func() bool { return a.Stats().Rooms == 0 && a.Stats().Link.Channels == 0 })
+	b.enters("eve", "lobby") // unheard
+	a.enters("ann", "lobby")
+	a.sees("lobby", "ann", "bob", "eve")
+	if got := s.Do("PUBSUB", "NUMSUB", "parley:{lobby}:here"); !strings.HasSuffix(got, "2") {
+		t.Errorf("got %q subscribers of the lobby, want both", got)
+	}
+}
+
+// What is not written again ends with its key.
+func TestKeysEnd(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	tune := func(c *redis.Config) {
+		c.Life, c.Refresh, c.Sweep = 400*time.Millisecond, 100*time.Millisecond, 20*time.Millisecond
+	}
+	a := start(t, s.URL(), "a", tune)
+	a.enters("ann", "lobby")
+	a.Online("ann")
+	began := time.Now()
+	await(t, "three lives", func() bool { return time.Since(began) > 1200*time.Millisecond })
+	for _, key := range []string{"parley:{lobby}:here", "parley:{u:ann}:at"} {
+		if len(fields(s, key)) != 1 {
+			t.Errorf("%s ended while it was in use", key)
+		}
+		if left := s.Do("PTTL", key); strings.HasPrefix(left, "-") {
+			t.Errorf("%s never ends", key)
+		}
+	}
+	a.Leave("lobby", "ann")
+	a.Offline("ann")
+	await(t, "both are removed", func() bool { return s.Do("KEYS", "parley:{lobby}*") == "" && s.Do("KEYS", "parley:{u:*") == "" })
+}
+
+func TestConfig(t *testing.T) {
+	c, err := rds.Open(rds.Config{URL: "redis://127.0.0.1:1", Prefix: "p", DialTimeout: 1, CallTimeout: 1, PoolSize: 1, ProbeEvery: 1, ProbeTimeout: 2}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		rc := rds.Defaults()
+		rc.URL = "redis://127.0.0.1:1"
+		if c, err = rds.Open(rc, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer c.Close()
+	r, err := cluster.New(cluster.Defaults(), c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*redis.Config){
+		"pace": func(c *redis.Config) { c.Pace = 0 }, "refresh": func(c *redis.Config) { c.Refresh = -1 },
+		"life": func(c *redis.Config) { c.Life = c.Refresh }, "grace": func(c *redis.Config) { c.Grace = 0 },
+		"idle": func(c *redis.Config) { c.Idle = 0 }, "sweep": func(c *redis.Config) { c.Sweep = 0 },
+	} {
+		cfg := redis.Defaults()
+		change(&cfg)
+		if _, err := redis.New(cfg, c, r, presence.New(), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "presence "+name) {
+			t.Errorf("%s: got %v, want an error that names it", name, err)
+		}
+	}
+}
