@@ -313,3 +313,6 @@ func Keep(t *testing.T, r *client.Resilient) (stop func()) {
 	t.Cleanup(stop)
 	return stop
 }
+
+// Members are all of the crowd, in the order in which they were added.
+func (c *Crowd) Members() []*Member { return c.members }
