@@ -65,7 +65,7 @@ func TestANodeStartsWithoutRedis(t *testing.T) {
 func TestRedisDies(t *testing.T) {
 	t.Parallel()
 	const clients = 20
-	w := begin(t, "Redis away", plan{clients: clients, giveUp: 3 * time.Second, settings: rig.Settings{"liveness.ping": "1s"}})
+	w := begin(t, "Redis away", plan{clients: clients, giveUp: 3 * time.Second, settings: rig.Settings{"liveness.ping": "2s", "liveness.pong": "1s"}})
 	conns := make([]*client.Conn, len(w.nodes))
 	for i, n := range w.nodes {
 		conn, err := client.Dial(rig.Within(t), client.Options{URL: n.WSURL(), Token: w.judge})
@@ -82,7 +82,7 @@ func TestRedisDies(t *testing.T) {
 	for _, n := range w.nodes {
 		await(t, "readyz is red", func() bool { code, _ := n.Get("/readyz"); return code == http.StatusServiceUnavailable })
 	}
-	lasts(t, time.Duration(often(4, 30))*time.Second) // several heartbeats
+	lasts(t, time.Duration(often(6, 30))*time.Second) // several heartbeats
 	w.crowd.Hush()
 	ended := 0
 	for _, m := range w.crowd.Members() {

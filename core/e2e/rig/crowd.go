@@ -172,6 +172,7 @@ func (c *Crowd) say(m *Member, room chat.RoomID, text string) {
 	switch {
 	case err == nil:
 		c.acked.Add(1)
+	case c.t.Context().Err() != nil: // the test has ended
 	case c.GiveUp == 0 || !errors.Is(err, context.DeadlineExceeded):
 		c.t.Errorf("send %s to %s: %v", nonce, room, err)
 	}
