@@ -9,6 +9,8 @@
 //     three entries), so retries are off; whoever must retry does so by nonce.
 //   - Every call ends: within Config.CallTimeout, or the caller's earlier
 //     deadline, whatever Redis or the network does.
+//   - Concurrent calls share round trips (see pipe.go), and what waits for a
+//     server is bounded: a call beyond that fails at once.
 //   - Errors wrap ErrUnavailable (the outcome may be unknown), ErrOverloaded
 //     (nothing was done) or are the server's own reply.
 //   - A Subscriber never loses a message without saying so (Handler.Doubt).
@@ -25,6 +27,6 @@
 // Config.Prefix or by database number; pub/sub ignores database numbers, so
 // channels must begin with ChannelPrefix, which holds it.
 //
-// A Client may be used from any goroutine. It starts none of its own; a
-// Subscriber's belong to its Run.
+// A Client may be used from any goroutine. Those that carry its calls end with
+// them, and Close waits for them; a Subscriber's belong to its Run.
 package redis

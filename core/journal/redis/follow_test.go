@@ -2,6 +2,7 @@ package redis_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -53,11 +54,16 @@ func insist(t *testing.T, j journal.Journal, r journal.Request) journal.Receipt 
 	}
 }
 
-// ids reads the whole room.
+// ids reads the whole room, as a room does: it tries again while the journal is
+// unavailable.
 func ids(t *testing.T, j journal.Journal, room chat.RoomID) (epoch string, all []chat.MessageID) {
 	t.Helper()
+	ctx := within(t)
 	for after := uint64(0); ; {
-		e, es, err := j.Read(within(t), room, after, 100)
+		e, es, err := j.Read(ctx, room, after, 100)
+		if errors.Is(err, journal.ErrUnavailable) && ctx.Err() == nil {
+			continue
+		}
 		if err != nil {
 			t.Fatalf("read %s: %v", room, err)
 		}

@@ -176,44 +176,10 @@ func (j *Journal) Healthy(ctx context.Context) error {
 	return fail("check health", err)
 }
 
-// Rooms implements journal.Journal.
-func (j *Journal) Rooms(ctx context.Context, after chat.RoomID, limit int) ([]chat.RoomID, error) {
-	if err := j.begin(); err != nil {
-		return nil, err
-	}
-	defer j.calls.Done()
-	if limit <= 0 {
-		return nil, ctx.Err()
-	}
-	from := "-"
-	if after != "" {
-		from = "(" + string(after)
-	}
-	reply, err := j.client.Do(ctx, "zrangebylex", j.roomsKey(), from, "+", "limit", 0, limit)
-	if err != nil {
-		return nil, fail("list rooms", err)
-	}
-	names, err := texts(reply)
-	if err != nil {
-		return nil, fail("list rooms", err)
-	}
-	rooms := make([]chat.RoomID, len(names))
-	for i, name := range names {
-		rooms[i] = chat.RoomID(name)
-	}
-	return rooms, nil
-}
-
 // roomPrefix begins the keys of one room.
 func (j *Journal) roomPrefix(room chat.RoomID) string {
 	return j.client.Prefix() + ":{" + string(room) + "}:"
 }
-
-func (j *Journal) roomsKey() string { return j.client.Prefix() + ":rooms" }
-
-// waitingKey names the open reviews of all rooms, "room id", by the time at
-// which they were held.
-func (j *Journal) waitingKey() string { return j.client.Prefix() + ":waiting" }
 
 // fail gives an error of the client the journal's meaning. Whatever is not
 // known to be harmless leaves the outcome unknown.
