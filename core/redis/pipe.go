@@ -62,9 +62,11 @@ type call struct {
 	timer    *time.Timer
 	done     chan struct{} // one slot
 	gone     atomic.Bool
+	lane     string // address of the lane's server
 
 	// Set by the lane.
 	reply any
+	addr  string // where the reply is from
 	err   error
 }
 
@@ -81,13 +83,14 @@ type pipes struct {
 }
 
 type laneKey struct {
-	node string // empty where there is but one
-	bulk bool
+	server *server
+	bulk   bool
 }
 
 // lane is guarded by pipes.mu.
 type lane struct {
 	p       *pipes
+	server  *server
 	flights int
 	batch   int
 
@@ -158,8 +161,8 @@ func (c *Client) Pipeline(ctx context.Context, cmds []Command) []Reply {
 // Wait sends one command on a connection of its own and waits for the answer
 // until ctx ends: for commands that block.
 func (c *Client) Wait(ctx context.Context, args ...any) (any, error) {
-	reply, err := c.rdb.Do(ctx, args...).Result()
-	return reply, c.fail(args[0], err)
+	reply, addr, err := c.direct(ctx, c.slot(args), args)
+	return reply, fail(args[0], addr, err)
 }
 
 // alone sends one command past whatever waits.
@@ -180,11 +183,12 @@ func (p *pipes) one(ctx context.Context, cmd Command) Reply {
 // send queues a command.
 func (p *pipes) send(ctx context.Context, cmd *Command) (*call, error) {
 	x := p.prepare(cmd)
-	if err := ctx.Err(); err != nil {
-		return nil, p.client.fail(x.what, err)
+	s, err := p.client.serverOf(ctx, cmd, x)
+	if err != nil {
+		return nil, fail(x.what, p.client.to.where(), err)
 	}
-	key := p.laneOf(ctx, cmd)
-	if err := p.put(key, x); err != nil {
+	x.lane = s.addr
+	if err := p.put(laneKey{s, cmd.Script != nil && cmd.Script.bulk}, x); err != nil {
 		return nil, err
 	}
 	return x, nil
@@ -197,7 +201,7 @@ func (p *pipes) prepare(cmd *Command) *call {
 		x = &call{done: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
 	}
 	if s := cmd.Script; s != nil {
-		x.args = append(x.args, "evalsha", s.script.Hash(), len(cmd.Keys))
+		x.args = append(x.args, "evalsha", s.hash, len(cmd.Keys))
 		for _, key := range cmd.Keys {
 			x.args = append(x.args, key)
 			x.size += len(key)
@@ -227,7 +231,7 @@ func (p *pipes) wait(ctx context.Context, x *call) Reply {
 	var err error
 	select {
 	case <-x.done:
-		r := Reply{x.reply, p.client.fail(x.what, x.err)}
+		r := Reply{x.reply, fail(x.what, x.addr, x.err)}
 		p.release(x)
 		return r
 	case <-x.timer.C:
@@ -235,8 +239,9 @@ func (p *pipes) wait(ctx context.Context, x *call) Reply {
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
+	r := Reply{Err: fail(x.what, x.lane, err)}
 	x.gone.Store(true)
-	return Reply{Err: p.client.fail(x.what, err)}
+	return r
 }
 
 // release gives a call back to the pool. Nobody else may hold it.
@@ -252,11 +257,12 @@ func (p *pipes) put(key laneKey, x *call) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return p.client.fail(x.what, goredis.ErrClosed)
+		return fail(x.what, x.lane, goredis.ErrClosed)
 	}
 	l := p.lanes[key]
 	if l == nil {
-		l = &lane{p: p, flights: flights, batch: batchCalls, full: make(chan struct{}, 1)}
+		p.sweepLocked()
+		l = &lane{p: p, server: key.server, flights: flights, batch: batchCalls, full: make(chan struct{}, 1)}
 		if key.bulk {
 			l.flights, l.batch = bulkFlights, bulkCalls
 		}
@@ -287,6 +293,16 @@ func (p *pipes) put(key laneKey, x *call) error {
 	return nil
 }
 
+// sweepLocked drops the lanes to servers that are no longer there. It runs when
+// a lane is made, which is when one was found.
+func (p *pipes) sweepLocked() {
+	for key, l := range p.lanes {
+		if key.server.gone.Load() && l.calls == 0 && l.flying == 0 && !l.gathering {
+			delete(p.lanes, key)
+		}
+	}
+}
+
 // startLocked sends somebody for what is queued, if that can leave.
 func (l *lane) startLocked() {
 	if len(l.queue) > 0 && !l.gathering && l.flying < l.flights {
@@ -301,7 +317,7 @@ func (l *lane) fly() {
 	for {
 		batch = l.take(batch[:0])
 		if len(batch) > 0 {
-			l.p.client.exec(batch)
+			l.p.client.exec(l.server, batch)
 		}
 		if !l.landed(batch) {
 			return
@@ -389,7 +405,7 @@ func (p *pipes) close() {
 // exec sends calls as one pipeline, until the last deadline among them. A
 // script that the server does not know has not run: for each such one its text
 // is sent once, and the others by its name behind it.
-func (c *Client) exec(batch []*call) {
+func (c *Client) exec(s *server, batch []*call) {
 	deadline := batch[0].deadline
 	for _, x := range batch[1:] {
 		if x.deadline.After(deadline) {
@@ -398,13 +414,13 @@ func (c *Client) exec(batch []*call) {
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
-	c.send(ctx, batch)
+	c.send(ctx, s, batch)
 	for _, all := range []bool{false, true} { // by then a redirection may have led elsewhere
 		again := unknownScripts(batch, all)
 		if again == nil {
 			return
 		}
-		c.send(ctx, again)
+		c.send(ctx, s, again)
 	}
 }
 
@@ -429,9 +445,10 @@ func unknownScripts(batch []*call, all bool) (again []*call) {
 	return again
 }
 
-// send sends calls as one pipeline and sets their replies.
-func (c *Client) send(ctx context.Context, batch []*call) {
-	pipe := c.rdb.Pipeline()
+// send sends calls as one pipeline and sets their replies. What the server
+// says belongs elsewhere follows one by one.
+func (c *Client) send(ctx context.Context, s *server, batch []*call) {
+	pipe := s.rdb.Pipeline()
 	cmds := make([]*goredis.Cmd, len(batch))
 	for i, x := range batch {
 		cmds[i] = goredis.NewCmd(ctx, x.args...)
@@ -440,32 +457,28 @@ func (c *Client) send(ctx context.Context, batch []*call) {
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	for i, x := range batch {
 		x.reply, x.err = cmds[i].Result()
+		x.reply, x.addr, x.err = c.follow(ctx, s, x.args, x.reply, x.err)
 	}
 }
 
-// laneOf says on which lane a command travels: with Redis Cluster that of the
-// node that holds its first key, so that a node that hangs holds up nobody
-// else.
-func (p *pipes) laneOf(ctx context.Context, cmd *Command) laneKey {
-	key := laneKey{bulk: cmd.Script != nil && cmd.Script.bulk}
-	cluster, ok := any(p.client.rdb).(*goredis.ClusterClient)
-	if !ok {
-		return key
+// serverOf says which server a command is for. In a cluster each has lanes of
+// its own, so that one that hangs holds up nobody else.
+func (c *Client) serverOf(ctx context.Context, cmd *Command, x *call) (*server, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
-	var name string
-	switch {
-	case len(cmd.Keys) > 0:
-		name = cmd.Keys[0]
-	case len(cmd.Args) > 1:
-		name, ok = cmd.Args[1].(string)
+	slot := anySlot
+	if cmd.Script == nil {
+		slot = c.slot(cmd.Args)
+	} else if c.to.mode == Cluster && len(cmd.Keys) > 0 {
+		slot = Slot(cmd.Keys[0])
 	}
-	if !ok || name == "" {
-		return key
+	if c.route.settled() {
+		return c.route.find(ctx, slot)
 	}
-	if node, err := cluster.MasterForKey(ctx, name); err == nil {
-		key.node = node.Options().Addr
-	}
-	return key
+	ctx, cancel := context.WithDeadline(ctx, x.deadline)
+	defer cancel()
+	return c.route.find(ctx, slot)
 }
 
 // pace decides how long to gather. A call that finds few others about leaves at

@@ -78,10 +78,10 @@ func (j *Journal) store(ctx context.Context, r *journal.Request, entry, answer, 
 	if r.Create {
 		act = "create"
 	}
-	args := make([]any, 0, 16+2*len(r.Expect)+2*len(r.Entry.Changes))
+	args := make([]any, 0, 17+2*len(r.Expect)+2*len(r.Entry.Changes))
 	args = append(args, entry, string(r.Entry.ID), answer, j.cfg.NonceWindow.Milliseconds(), act,
 		knownEpoch(r.Known.Epoch), r.Known.Seq, string(r.Known.ID),
-		"", j.cfg.MaxEntries, j.watches.channel(r.Room), len(r.Expect))
+		"", j.cfg.MaxEntries, j.watches.channel(r.Room), j.client.PublishCommand(), len(r.Expect))
 	if r.Review != nil {
 		keys = append(keys, prefix+"reviews", prefix+"decided", prefix+"authors")
 		args = append(args, review, bounds[r.Act()], journal.MaxOwnReviews, string(r.Entry.From))

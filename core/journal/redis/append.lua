@@ -11,10 +11,11 @@
 -- ARGV 1 entry, 2 its id, 3 answer to keep for the nonce, 4 nonce window in ms,
 --      5 what to do: append, create; hold, approve, reject, 6-8 the known epoch, seq ("0" for none) and id,
 --      9 a name for a new epoch, "" if the room is not listed yet, 10 entries
---      to keep ("0" for all), 11 channel, 12 how many keys of the state are
---      expected to have a value; for a review: 13 its record, 14 how many there
---      may be, 15 how many of one author, 16 the author; then what is expected
---      and the changes: key, "=" .. value or "" for absent, or to delete
+--      to keep ("0" for all), 11 channel, 12 the command that publishes,
+--      13 how many keys of the state are expected to have a value; for a
+--      review: 14 its record, 15 how many there may be, 16 how many of one
+--      author, 17 the author; then what is expected and the changes: key,
+--      "=" .. value or "" for absent, or to delete
 -- Reply "0 epoch seq": appended; "1 epoch seq answer": the nonce was known;
 --       "2": the room exists; "3": no such open review; "4": too many of them,
 --       "5": of this author; "6": list the room first; "7": the state is not as
@@ -70,15 +71,15 @@ if decides and redis.call('HEXISTS', KEYS[5], ARGV[2]) == 0 then
   return '3'
 end
 if act == 'hold' and not waits then
-  if tonumber(redis.call('HGET', KEYS[7], ARGV[16]) or '0') >= tonumber(ARGV[15]) then
+  if tonumber(redis.call('HGET', KEYS[7], ARGV[17]) or '0') >= tonumber(ARGV[16]) then
     return '5'
   end
-  if redis.call('HLEN', KEYS[5]) >= tonumber(ARGV[14]) then
+  if redis.call('HLEN', KEYS[5]) >= tonumber(ARGV[15]) then
     return '4'
   end
 end
-local rest = (act == 'hold' or decides) and 17 or 13
-local changes = rest + 2 * tonumber(ARGV[12])
+local rest = (act == 'hold' or decides) and 18 or 14
+local changes = rest + 2 * tonumber(ARGV[13])
 for i = rest, (waits and not decides) and 0 or changes - 1, 2 do -- a known nonce has its answer
   local value = redis.call('HGET', KEYS[3], ARGV[i])
   if ARGV[i + 1] ~= (value and '=' .. value or '') then
@@ -121,14 +122,14 @@ if act ~= 'hold' and act ~= 'reject' and not posted then
   redis.call('HSET', KEYS[2], 'top', seq, 'id', ARGV[2])
 end
 if act == 'hold' then
-  redis.call('HSET', KEYS[5], ARGV[2], ARGV[13])
-  redis.call('HINCRBY', KEYS[7], ARGV[16], 1)
+  redis.call('HSET', KEYS[5], ARGV[2], ARGV[14])
+  redis.call('HINCRBY', KEYS[7], ARGV[17], 1)
 elseif decides then
-  redis.call('LPUSH', KEYS[6], ARGV[13])
-  redis.call('LTRIM', KEYS[6], 0, tonumber(ARGV[14]) - 1)
+  redis.call('LPUSH', KEYS[6], ARGV[14])
+  redis.call('LTRIM', KEYS[6], 0, tonumber(ARGV[15]) - 1)
   redis.call('HDEL', KEYS[5], ARGV[2])
-  if redis.call('HINCRBY', KEYS[7], ARGV[16], -1) <= 0 then
-    redis.call('HDEL', KEYS[7], ARGV[16])
+  if redis.call('HINCRBY', KEYS[7], ARGV[17], -1) <= 0 then
+    redis.call('HDEL', KEYS[7], ARGV[17])
   end
 end
 for i = changes, posted and 0 or #ARGV, 2 do
@@ -145,10 +146,10 @@ elseif KEYS[4] and not posted then
   redis.call('SET', KEYS[4], done .. ' ' .. ARGV[3], 'PX', ARGV[4])
 end
 if seq ~= '0' then
-  redis.call('PUBLISH', ARGV[11], done .. ' ' .. ARGV[1])
+  redis.call(ARGV[12], ARGV[11], done .. ' ' .. ARGV[1])
 end
-if rest == 17 then -- after the entry, so that whoever hears of an approval has it
-  redis.call('PUBLISH', ARGV[11], epoch .. ' 0 ' .. ARGV[13])
+if rest == 18 then -- after the entry, so that whoever hears of an approval has it
+  redis.call(ARGV[12], ARGV[11], epoch .. ' 0 ' .. ARGV[14])
 end
 if posted and act == 'approve' then
   return '1 ' .. posted
