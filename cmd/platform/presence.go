@@ -8,8 +8,8 @@ import (
 )
 
 // openPresence makes who is here known: on this node, and where others share
-// the Redis, on them. online is nil where there are no others.
-func (s *server) openPresence() (online session.Online, err error) {
+// the Redis, on them. people is nil where there are no others.
+func (s *server) openPresence() (people session.People, err error) {
 	s.presence = presence.New()
 	if s.nodes == nil {
 		return nil, nil

@@ -199,7 +199,7 @@ func (s *server) openChat(context.Context) error {
 	if err != nil {
 		return err
 	}
-	online, err := s.openPresence()
+	people, err := s.openPresence()
 	if err != nil {
 		return err
 	}
@@ -212,7 +212,7 @@ func (s *server) openChat(context.Context) error {
 		ReconnectJitter: s.cfg.Shutdown.ReconnectJitter, Heartbeat: s.cfg.Liveness.Ping, StoreTimeout: storeTimeout, ReviewAge: l.ReviewAge,
 	}, session.Deps{
 		Hub: hub, Journal: s.journal, Gate: s.policy, Stage: s.stage, Signals: moderation.NewTracker(trackedSpeakers),
-		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, Online: online, Log: s.log,
+		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, People: people, Log: s.log,
 	})
 	return err
 }

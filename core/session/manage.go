@@ -51,7 +51,7 @@ func (x *Session) carryOut(ctx context.Context, c *wire.Command, action string, 
 	o := order{in: x.about(action, r, now), entry: journal.Entry{ID: chat.MessageID(newID()), From: x.who.User, Time: now.UnixMilli(),
 		Nonce: c.Nonce, Text: reason, Outcome: chat.Accepted}}
 	if c.User != "" {
-		x.aim(o.in, r, c.User, now)
+		x.aim(ctx, o.in, r, c.User, now)
 	}
 	if err := plan(&o, r.State(), now); err != nil {
 		return none, err
@@ -67,10 +67,10 @@ func (x *Session) carryOut(ctx context.Context, c *wire.Command, action string, 
 }
 
 // aim adds the facts about the person something is done to.
-func (x *Session) aim(in *gate.Input, r *room.Room, u chat.UserID, now time.Time) {
+func (x *Session) aim(ctx context.Context, in *gate.Input, r *room.Room, u chat.UserID, now time.Time) {
 	st := r.State()
 	in.Target = gate.Target{Type: string(chat.ClassGuest), ID: string(u), Self: u == x.who.User, RoomRole: string(st.Role(u))}
-	if x.srv.d.Auth.Known(u) {
+	if x.srv.known(ctx, u) {
 		in.Target.Type = string(chat.ClassUser)
 	}
 	_, in.Target.Banned = st.Ban(u, now)

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"testing"
@@ -58,8 +59,11 @@ type line struct {
 	got []string
 }
 
-func (l *line) Online(u chat.UserID)  { l.note("+" + string(u)) }
-func (l *line) Offline(u chat.UserID) { l.note("-" + string(u)) }
+func (l *line) Online(u chat.UserID, account bool) {
+	l.note("+" + string(u) + map[bool]string{true: " with a token"}[account])
+}
+func (l *line) Offline(u chat.UserID)                       { l.note("-" + string(u)) }
+func (l *line) Known(_ context.Context, u chat.UserID) bool { return u == "zoe" }
 
 func (l *line) note(s string) {
 	l.mu.Lock()
@@ -67,11 +71,11 @@ func (l *line) note(s string) {
 	l.got = append(l.got, s)
 }
 
-// TestOnlineIsToldOfPeople: once for each, however many connections.
-func TestOnlineIsToldOfPeople(t *testing.T) {
+// TestPeopleComeAndGo: once for each, however many connections.
+func TestPeopleComeAndGo(t *testing.T) {
 	w := newWorld(t, func(s *setup) { s.cfg.ConnectionsPerUser = 2 })
 	var l line
-	w.srv.d.Online = &l
+	w.srv.d.People = &l
 	first, second := w.user("ann"), w.user("ann")
 	third := w.connect()
 	checkError(t, third.do(`{"type":"hello","token":%q}`, w.token("ann", time.Hour)), chat.CodeTooManyConns)
@@ -83,7 +87,20 @@ func TestOnlineIsToldOfPeople(t *testing.T) {
 	again := w.user("ann")
 	bob.end()
 	again.end()
-	if want := []string{"+ann", "+bob", "-ann", "+ann", "-bob", "-ann"}; !slices.Equal(l.got, want) {
+	if want := []string{"+ann with a token", "+bob", "-ann", "+ann with a token", "-bob", "-ann"}; !slices.Equal(l.got, want) {
 		t.Errorf("got %q, want %q", l.got, want)
 	}
+}
+
+// TestKnownElsewhere: who has been at another node may be given a role here.
+func TestKnownElsewhere(t *testing.T) {
+	w := newWorld(t, nil)
+	w.law()
+	w.srv.d.People = new(line)
+	mia := w.user("mia")
+	mia.join("court") // hers
+	if e := mia.do(`{"type":"role","room":"court","user":"zoe","role":"moderator"}`); e.Type != "ack" {
+		t.Errorf("a role for somebody who is known elsewhere: got %+v", e)
+	}
+	checkError(t, mia.do(`{"type":"role","room":"court","user":"eve","role":"moderator"}`), chat.CodeDenied)
 }

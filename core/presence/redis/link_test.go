@@ -317,7 +317,7 @@ func TestStop(t *testing.T) {
 	a.enters("ann", "lobby")
 	a.sees("lobby", "ann")
 	b.enters("bob", "lobby", "tea")
-	b.Online("bob")
+	b.Online("bob", true)
 	a.hears("lobby join ann 1", "lobby join bob 2")
 	await(t, "bob's entry", func() bool { return len(fields(s, "parley:{u:bob}:at")) == 1 })
 	began := time.Now()
@@ -329,7 +329,7 @@ func TestStop(t *testing.T) {
 	if got := s.Do("KEYS", "parley:{tea}*"); got != "" {
 		t.Errorf("it left %q", got)
 	}
-	if got := s.Do("KEYS", "parley:{u:*"); got != "" {
+	if got := s.Do("KEYS", "parley:{u:*"); got != "parley:{u:bob}:known" {
 		t.Errorf("it left %q", got)
 	}
 	a.hearsNoMore()
@@ -349,7 +349,7 @@ func TestRedisBackEmpty(t *testing.T) {
 	for _, n := range []*node{a, b} {
 		for i := range 30 {
 			n.enters(chat.UserID(fmt.Sprint(n.nodes.Self()[:1], i)), rooms...)
-			n.Online(chat.UserID(fmt.Sprint(n.nodes.Self()[:1], i)))
+			n.Online(chat.UserID(fmt.Sprint(n.nodes.Self()[:1], i)), true)
 		}
 	}
 	settled := func() bool {
@@ -391,7 +391,7 @@ func TestRedisFlushed(t *testing.T) {
 	s := redistest.Start(t, redistest.Options{})
 	a := start(t, s.URL(), "a", nil)
 	a.enters("ann", "lobby")
-	a.Online("ann")
+	a.Online("ann", true)
 	await(t, "the register", func() bool { return len(fields(s, "parley:{lobby}:here")) == 1 })
 	s.Do("FLUSHALL")
 	await(t, "the register again", func() bool { return len(fields(s, "parley:{lobby}:here")) == 1 })
@@ -543,7 +543,7 @@ func TestKeysEnd(t *testing.T) {
 	}
 	a := start(t, s.URL(), "a", tune)
 	a.enters("ann", "lobby")
-	a.Online("ann")
+	a.Online("ann", true)
 	began := time.Now()
 	await(t, "three lives", func() bool { return time.Since(began) > 1200*time.Millisecond })
 	for _, key := range []string{"parley:{lobby}:here", "parley:{u:ann}:at"} {
@@ -556,17 +556,40 @@ func TestKeysEnd(t *testing.T) {
 	}
 	a.Leave("lobby", "ann")
 	a.Offline("ann")
-	await(t, "both are removed", func() bool { return s.Do("KEYS", "parley:{lobby}*") == "" && s.Do("KEYS", "parley:{u:*") == "" })
+	await(t, "both are removed", func() bool { return s.Do("KEYS", "parley:{lobby}*") == "" && s.Do("KEYS", "parley:{u:*:at") == "" })
+}
+
+// A Redis Cluster serves presence as one server does.
+func TestOnARedisCluster(t *testing.T) {
+	s := redistest.StartCluster(t, 3, 0, redistest.Options{})
+	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
+	aware(t, a, b)
+	rooms := []chat.RoomID{"lobby", "tea", "news", "kitchen", "garden"} // on several servers
+	a.enters("ann", rooms...)
+	a.Online("ann", true)
+	for _, id := range rooms {
+		a.sees(id, "ann")
+	}
+	a.forgets()
+	b.enters("bob", rooms...)
+	for _, id := range rooms {
+		b.sees(id, "ann", "bob")
+	}
+	a.hears("lobby join bob 2", "tea join bob 2", "news join bob 2", "kitchen join bob 2", "garden join bob 2")
+	b.Tracker.Typing("garden", "bob")
+	a.hears("garden typing bob")
+	await(t, "ann's entry", func() bool { return b.at("ann", "bob") == "ann " })
+	b.stop()
+	a.hears("lobby leave bob 1", "tea leave bob 1", "news leave bob 1", "kitchen leave bob 1", "garden leave bob 1")
+	a.hearsNoMore()
 }
 
 func TestConfig(t *testing.T) {
-	c, err := rds.Open(rds.Config{URL: "redis://127.0.0.1:1", Prefix: "p", DialTimeout: 1, CallTimeout: 1, PoolSize: 1, ProbeEvery: 1, ProbeTimeout: 2}, slog.New(slog.DiscardHandler))
+	rc := rds.Defaults()
+	rc.URL = "redis://127.0.0.1:1"
+	c, err := rds.Open(rc, slog.New(slog.DiscardHandler))
 	if err != nil {
-		rc := rds.Defaults()
-		rc.URL = "redis://127.0.0.1:1"
-		if c, err = rds.Open(rc, slog.New(slog.DiscardHandler)); err != nil {
-			t.Fatal(err)
-		}
+		t.Fatal(err)
 	}
 	defer c.Close()
 	r, err := cluster.New(cluster.Defaults(), c, slog.New(slog.DiscardHandler))

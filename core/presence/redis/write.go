@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -52,37 +53,39 @@ func (l *Link) writeUntil(ctx context.Context) {
 	}
 }
 
-// flush writes what has changed up to now, and returns the first error.
-func (l *Link) flush(ctx context.Context) (first error) {
+// flush writes what has changed up to now, and returns what went wrong.
+func (l *Link) flush(ctx context.Context) error {
 	l.mu.Lock()
-	rooms, users := len(l.rooms.dirty), len(l.users.dirty)
+	rooms, users, names := len(l.rooms.dirty), len(l.users.dirty), len(l.names.dirty)
 	typing := l.typing
 	l.typing = nil
 	l.mu.Unlock()
-	for rooms > 0 && first == nil {
-		l.mu.Lock()
-		ids := l.rooms.take(min(rooms, writeBatch))
-		l.mu.Unlock()
-		rooms -= len(ids)
-		if len(ids) == 0 {
-			break
-		}
-		first = l.writeRooms(ctx, ids)
-	}
-	for users > 0 && first == nil {
-		l.mu.Lock()
-		names := l.users.take(min(users, writeBatch))
-		l.mu.Unlock()
-		users -= len(names)
-		if len(names) == 0 {
-			break
-		}
-		first = l.writeUsers(ctx, names)
-	}
-	if len(typing) > 0 && first == nil { // behind the registers that say who is here
+	err := errors.Join(
+		drain(ctx, l, &l.rooms, rooms, l.writeRooms),
+		drain(ctx, l, &l.users, users, l.writeUsers),
+		drain(ctx, l, &l.names, names, l.writeNames),
+	)
+	if len(typing) > 0 && err == nil { // behind the registers that say who is here
 		l.tellTyping(ctx, typing)
 	}
-	return first
+	return err
+}
+
+// drain writes the first n things of a ledger, until an error.
+func drain[K comparable](ctx context.Context, l *Link, in *ledger[K], n int, write func(context.Context, []K) error) error {
+	for n > 0 {
+		l.mu.Lock()
+		some := in.take(min(n, writeBatch))
+		l.mu.Unlock()
+		if len(some) == 0 {
+			return nil
+		}
+		n -= len(some)
+		if err := write(ctx, some); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *Link) writeRooms(ctx context.Context, ids []chat.RoomID) error {
@@ -113,9 +116,31 @@ func (l *Link) writeUsers(ctx context.Context, names []chat.UserID) error {
 	return wrote(ctx, l, &l.users, names, cmds)
 }
 
+// writeNames says that tokens have named these users, and since when at the
+// latest. It stays for good, as what a node keeps of its own does.
+func (l *Link) writeNames(ctx context.Context, us []chat.UserID) error {
+	cmds := make([]rds.Command, len(us))
+	for i, u := range us {
+		cmds[i] = l.name(u)
+	}
+	err := wrote(ctx, l, &l.names, us, cmds)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, u := range us {
+		if e := l.names.m[u]; e != nil && !e.dirty {
+			delete(l.names.m, u)
+		}
+	}
+	return err
+}
+
+func (l *Link) name(u chat.UserID) rds.Command {
+	return rds.Command{Args: []any{"set", l.knownKey(u), time.Now().UnixMilli(), "nx"}}
+}
+
 // say is one call of say.lua.
 func (l *Link) say(key, value, channel, message string) rds.Command {
-	return rds.Command{Script: sayScript, Keys: []string{key}, Args: []any{l.self, value, l.cfg.Life.Milliseconds(), channel, message}}
+	return rds.Command{Script: sayScript, Keys: []string{key}, Args: []any{l.self, value, l.cfg.Life.Milliseconds(), channel, message, l.client.PublishCommand()}}
 }
 
 // wrote sends the commands and notes in the ledger what has become of each.
@@ -139,7 +164,7 @@ func wrote[K comparable](ctx context.Context, l *Link, in *ledger[K], names []K,
 func (l *Link) tellTyping(ctx context.Context, typing []typist) {
 	cmds := make([]rds.Command, len(typing))
 	for i, w := range typing {
-		cmds[i].Args = []any{"publish", l.roomChannel(w.room), encodeHint(hint{kindTyping, l.self, string(w.user)})}
+		cmds[i].Args = []any{l.client.PublishCommand(), l.roomChannel(w.room), encodeHint(hint{kindTyping, l.self, string(w.user)})}
 	}
 	for _, r := range l.client.Pipeline(ctx, cmds) {
 		if r.Err != nil {
@@ -174,7 +199,7 @@ func (l *Link) age(now time.Time) {
 			idle = append(idle, id)
 		}
 	}
-	if len(l.rooms.dirty)+len(l.users.dirty) > 0 {
+	if len(l.rooms.dirty)+len(l.users.dirty)+len(l.names.dirty) > 0 {
 		poke(l.write)
 	}
 	l.mu.Unlock()
@@ -198,7 +223,7 @@ func (l *Link) farewell(ctx context.Context) {
 	clear(l.here)
 	l.rooms.markAll()
 	l.users.markAll()
-	rooms, users := l.rooms.dirty, l.users.dirty
+	rooms, users, names := l.rooms.dirty, l.users.dirty, l.names.dirty
 	l.mu.Unlock()
 	var cmds []rds.Command
 	send := func() {
@@ -215,6 +240,12 @@ func (l *Link) farewell(ctx context.Context) {
 	}
 	for _, u := range users {
 		cmds = append(cmds, l.say(l.userKey(u), "", "", ""))
+		if len(cmds) == writeBatch {
+			send()
+		}
+	}
+	for _, u := range names {
+		cmds = append(cmds, l.name(u))
 		if len(cmds) == writeBatch {
 			send()
 		}
