@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -125,17 +126,19 @@ func (c *Client) Pipes() PipeStats {
 	return st
 }
 
-// Do sends one command. The reply is nil, an int64, a string, or a []any of
+// Do sends one command to the server that holds its first key; one without a
+// key goes to any primary. The reply is nil, an int64, a string, or a []any of
 // these. The arguments may be strings, byte slices and numbers; after an error
 // byte slices must not be changed any more, for they may still be on their
-// way. A command that blocks would hold up others: it needs Wait.
+// way. A command that blocks would hold up others and must not be sent.
 func (c *Client) Do(ctx context.Context, args ...any) (any, error) {
 	r := c.pipes.one(ctx, Command{Args: args})
 	return r.Value, r.Err
 }
 
 // Eval runs a script: as one atomic step, or not at all. Arguments and reply
-// are as those of Do.
+// are as those of Do. In a cluster all its keys, and the channels it publishes
+// to (see PublishCommand), must share a hash tag.
 func (c *Client) Eval(ctx context.Context, s *Script, keys []string, args ...any) (any, error) {
 	r := c.pipes.one(ctx, Command{Script: s, Keys: keys, Args: args})
 	return r.Value, r.Err
@@ -158,18 +161,12 @@ func (c *Client) Pipeline(ctx context.Context, cmds []Command) []Reply {
 	return out
 }
 
-// Wait sends one command on a connection of its own and waits for the answer
-// until ctx ends: for commands that block.
-func (c *Client) Wait(ctx context.Context, args ...any) (any, error) {
-	reply, addr, err := c.direct(ctx, c.slot(args), args)
-	return reply, fail(args[0], addr, err)
-}
-
 // alone sends one command past whatever waits.
 func (c *Client) alone(ctx context.Context, args ...any) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.CallTimeout)
 	defer cancel()
-	return c.Wait(ctx, args...)
+	reply, addr, err := c.direct(ctx, c.slot(args), args)
+	return reply, fail(args[0], addr, err)
 }
 
 func (p *pipes) one(ctx context.Context, cmd Command) Reply {
@@ -185,7 +182,7 @@ func (p *pipes) send(ctx context.Context, cmd *Command) (*call, error) {
 	x := p.prepare(cmd)
 	s, err := p.client.serverOf(ctx, cmd, x)
 	if err != nil {
-		return nil, fail(x.what, p.client.to.where(), err)
+		return nil, lost(x.what, p.client.to.where(), err)
 	}
 	x.lane = s.addr
 	if err := p.put(laneKey{s, cmd.Script != nil && cmd.Script.bulk}, x); err != nil {
@@ -454,12 +451,20 @@ func (c *Client) send(ctx context.Context, s *server, batch []*call) {
 		cmds[i] = goredis.NewCmd(ctx, x.args...)
 		_ = pipe.Process(ctx, cmds[i]) // only queues it
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
+	_, err := pipe.Exec(ctx) // each command that was answered has its own error
+	if err == nil {
+		err = errUnanswered
+	}
 	for i, x := range batch {
 		x.reply, x.err = cmds[i].Result()
+		if x.reply == nil && x.err == nil { // so too after a login that was refused
+			x.err = err
+		}
 		x.reply, x.addr, x.err = c.follow(ctx, s, x.args, x.reply, x.err)
 	}
 }
+
+var errUnanswered = errors.New("the command was not answered")
 
 // serverOf says which server a command is for. In a cluster each has lanes of
 // its own, so that one that hangs holds up nobody else.
