@@ -18,6 +18,7 @@ import (
 
 	"parley/core/client"
 	"parley/core/e2e/rig"
+	"parley/core/redis/redistest"
 	"parley/sdk/abi"
 )
 
@@ -197,7 +198,8 @@ func TestThePolicyDashboardShowsSomething(t *testing.T) {
 	t.Parallel()
 	r := newRepo(t)
 	r.commit(map[string]string{"parley.rego": openRules})
-	n := startNode(t, unlimited(settings{"policy.git.url": r.dir, "policy.git.interval": "1s"}))
+	store := redistest.Start(t, redistest.Options{})
+	n := startNode(t, unlimited(settings{"policy.git.url": r.dir, "policy.git.interval": "1s", "redis.url": store.URL()}))
 	prom := scrape(t, n)
 	ann := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"})
 	ann.enters("lobby")
