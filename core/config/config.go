@@ -215,7 +215,25 @@ type Cluster struct {
 
 // Redis configures the shared store.
 type Redis struct {
-	URL string `yaml:"url" check:"redisurl" secret:"true" zero:"the embedded store, one node" doc:"Redis that the nodes of a cluster share: redis://, rediss:// or unix:// URL."`
+	URL          string `yaml:"url" check:"redisurl" secret:"true" zero:"the embedded store, one node" doc:"Redis that the nodes of a cluster share: one server, the sentinels of one, or nodes of a Redis Cluster; rediss in place of redis for TLS. See [redis.md](redis.md)."`
+	PasswordFile string `yaml:"password_file" check:"path" zero:"the URL's password" doc:"File with the password of the URL's user. It is read for each connection."`
+
+	Sentinel RedisSentinel `yaml:"sentinel"`
+	TLS      RedisTLS      `yaml:"tls"`
+}
+
+// RedisSentinel logs in to the sentinels, which have users of their own.
+type RedisSentinel struct {
+	User         string `yaml:"user" zero:"the default user" doc:"User of the sentinels."`
+	PasswordFile string `yaml:"password_file" check:"path" zero:"no password" doc:"File with the sentinels' password."`
+}
+
+// RedisTLS is used where the URL asks for TLS.
+type RedisTLS struct {
+	CAFile     string `yaml:"ca_file" check:"path" zero:"the system's" doc:"PEM file with the authorities that sign the servers' certificates."`
+	CertFile   string `yaml:"cert_file" check:"path" zero:"none" doc:"PEM file with this node's own certificate, where the servers ask for one. It is read for each connection."`
+	KeyFile    string `yaml:"key_file" check:"path" zero:"none" doc:"PEM file with the key of that certificate."`
+	ServerName string `yaml:"server_name" zero:"the host that is connected to" doc:"Name that the servers' certificates must carry."`
 }
 
 // Journal configures the rooms' logs.

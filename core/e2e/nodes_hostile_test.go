@@ -106,7 +106,7 @@ func TestHostileRevisionsInRedis(t *testing.T) {
 		offer(t, store, r, tt.commit, tt.flip)
 		for _, n := range nodes {
 			await(t, tt.name+" is refused and named", func() bool {
-				code, body := n.get("/readyz")
+				code, body := n.Get("/readyz")
 				return code == http.StatusOK && strings.Contains(body, "cannot converge: node n") && strings.Contains(body, tt.commit) &&
 					strings.Contains(body, "evil-00000000") && strings.Contains(body, tt.want)
 			})
@@ -117,9 +117,9 @@ func TestHostileRevisionsInRedis(t *testing.T) {
 	}
 	// The next merge, heard of by the one node that reaches the repository.
 	third := r.commit(map[string]string{"parley.rego": openRules})
-	hook(t, http.DefaultClient, "http://"+nodes[0].http+"/v1/hooks/policy", "{}", hookSecret)
+	hook(t, http.DefaultClient, "http://"+nodes[0].HTTP+"/v1/hooks/policy", "{}", hookSecret)
 	agree(t, "git:"+third, nodes...)
 	for _, n := range nodes {
-		n.stop()
+		n.Stop()
 	}
 }
