@@ -46,13 +46,13 @@ func TestSettingsInTheData(t *testing.T) {
 		"policy.git.url": r.dir, "policy.git.interval": "1s", "auth.jwt.key_file": key,
 		"proxy.trusted": []string{"127.0.0.0/8"}, "proxy.tcp": "protocol",
 	}))
-	if out, code := n.bare("policy", "new", r.dir); code != 0 {
+	if out, code := n.Bare("policy", "new", r.dir); code != 0 {
 		t.Fatalf("policy new: %d %s", code, out)
 	}
 	other := (time.Now().UTC().Weekday() + 3) % 7 // neither today nor tomorrow
 	r.commit(map[string]string{"parley/data.yaml": houseData(other, "203.0.113.0/24")})
 	token(t, key, "mia") // makes the key
-	n.start()
+	n.Start()
 	adopt := func(data string) {
 		t.Helper()
 		hash := r.commit(map[string]string{"parley/data.yaml": data})
@@ -62,7 +62,7 @@ func TestSettingsInTheData(t *testing.T) {
 	}
 	const office, home, away = "203.0.113.7", "198.51.100.7", "192.0.2.7"
 	from := func(addr string, opt client.Options) (*visitor, error) {
-		opt.URL, opt.NetDial = n.tcpURL(), through("PROXY TCP4 "+addr+" 127.0.0.1 5000 80\r\n")
+		opt.URL, opt.NetDial = n.TCPURL(), through("PROXY TCP4 "+addr+" 127.0.0.1 5000 80\r\n")
 		return tryVisit(t, opt)
 	}
 	user := func(addr string, name chat.UserID, roles ...string) *visitor {
@@ -140,7 +140,7 @@ func TestSettingsInTheData(t *testing.T) {
 	if left.Code != "denied" || len(left.Reasons) != 1 || left.Reasons[0].Code != "wrong_network" {
 		t.Errorf("got %+v, want bob out for his network", left)
 	}
-	if out, exit := n.bare("policy", "explain", "--id", left.Decision, "--admin", n.admin, "--data-dir", n.data()); exit != 0 || !strings.Contains(out, "settings.rego") {
+	if out, exit := n.Bare("policy", "explain", "--id", left.Decision, "--admin", n.Admin, "--data-dir", n.Data()); exit != 0 || !strings.Contains(out, "settings.rego") {
 		t.Errorf("explain --id %q: got %d %s", left.Decision, exit, out)
 	}
 	check("from the new office", says(bobAway, "team-a", "hi"), "")
@@ -169,7 +169,7 @@ func TestSettingsInTheData(t *testing.T) {
 		return ref != nil && strings.Contains(ref.Revision, bad[:7]) && strings.Contains(ref.Problems.Error(), "data.parley.periods.rest[0].to")
 	})
 	check("under it", says(eve, "lobby", "still here"), "")
-	n.stop()
+	n.Stop()
 }
 
 // code is what a refusal is known by: its reason's, where it has one.

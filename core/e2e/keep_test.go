@@ -13,23 +13,25 @@ import (
 	"time"
 
 	"parley/core/chat"
+	"parley/core/checker"
 	"parley/core/client"
+	"parley/core/e2e/rig"
 	"parley/core/redis/redistest"
 	"parley/core/wire"
 	"parley/sdk/abi"
 )
 
 // adminArgs say where the node's admin listener is, for commands.
-func (n *node) adminArgs(args ...string) []string {
-	return append(args, "--admin", n.admin, "--data-dir", n.data())
+func adminArgs(n *node, args ...string) []string {
+	return append(args, "--admin", n.Admin, "--data-dir", n.Data())
 }
 
 // must runs a command of the binary that has to succeed.
-func (n *node) must(args ...string) string {
-	n.t.Helper()
-	out, code := n.bare(args...)
+func must(n *node, args ...string) string {
+	n.T.Helper()
+	out, code := n.Bare(args...)
 	if code != 0 {
-		n.t.Fatalf("platform %s: exit code %d: %s", strings.Join(args, " "), code, out)
+		n.T.Fatalf("platform %s: exit code %d: %s", strings.Join(args, " "), code, out)
 	}
 	return out
 }
@@ -44,8 +46,8 @@ func TestBackupIsRestored(t *testing.T) {
 	}{
 		{"embedded", func(*testing.T) (settings, func(*node)) {
 			return nil, func(n *node) {
-				if err := os.Remove(filepath.Join(n.data(), "parley.db")); err != nil {
-					n.t.Fatal(err)
+				if err := os.Remove(filepath.Join(n.Data(), "parley.db")); err != nil {
+					n.T.Fatal(err)
 				}
 			}
 		}},
@@ -58,16 +60,15 @@ func TestBackupIsRestored(t *testing.T) {
 			extra, lose := tc.make(t)
 			n := startNode(t, unlimited(extra))
 			c := newCrowd(t, "lobby", "kitchen")
-			c.lossy = true
 			for i := range 5 {
-				c.add(fmt.Sprintf("client %d", i), client.ResilientOptions{Options: client.Options{URL: n.url(i), Guest: fmt.Sprintf("guest%d", i)}})
+				c.Add(fmt.Sprintf("client %d", i), client.ResilientOptions{Options: client.Options{URL: n.URL(i), Guest: fmt.Sprintf("guest%d", i)}})
 			}
-			c.talk(3, 20*time.Millisecond)
-			c.more(100)
+			c.Talk(3, 20*time.Millisecond)
+			c.More(100)
 			file := filepath.Join(t.TempDir(), "rooms.backup")
-			wrote := n.must(n.adminArgs("backup", "--out", file)...)
-			c.more(60)
-			checked := n.must("backup", "verify", file)
+			wrote := must(n, adminArgs(n, "backup", "--out", file)...)
+			c.More(60)
+			checked := must(n, "backup", "verify", file)
 			t.Log(wrote)
 			if count := func(s string) string {
 				_, rest, _ := strings.Cut(s, ": ")
@@ -76,53 +77,53 @@ func TestBackupIsRestored(t *testing.T) {
 			}; count(wrote) != count(checked) {
 				t.Errorf("the backup says %q, and reading it %q", wrote, checked)
 			}
-			n.kill()
+			n.Kill()
 			lose(n)
-			n.start()
+			n.Start()
 			refuseDamaged(n, file)
-			t.Log(n.must(n.adminArgs("restore", "--in", file)...))
-			c.more(60)
-			rep := c.settle(client.Options{URL: n.wsURL(), Guest: "judge"})
+			t.Log(must(n, adminArgs(n, "restore", "--in", file)...))
+			c.More(60)
+			rep := c.Settle(client.Options{URL: n.WSURL(), Guest: "judge"}, func(r *checker.Run) { r.Losses = 2 }) // the store that was taken away, and the restore
 			if rep.Resets == 0 {
 				t.Error("no client was told to reset")
 			}
 			if rep.Refused > 0 || rep.Unknown > 0 {
 				t.Errorf("got %d refused and %d unknown, want none", rep.Refused, rep.Unknown)
 			}
-			n.stop()
+			n.Stop()
 		})
 	}
 }
 
 // refuseDamaged restores what is no whole archive, which must change nothing.
 func refuseDamaged(n *node, file string) {
-	n.t.Helper()
+	n.T.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {
-		n.t.Fatal(err)
+		n.T.Fatal(err)
 	}
-	_, before := n.get("/v1/rooms/lobby")
+	_, before := n.Get("/v1/rooms/lobby")
 	flipped := bytes.Clone(b)
 	flipped[len(b)/2] ^= 1
 	for what, bad := range map[string][]byte{"cut off": b[:len(b)*2/3], "changed": flipped} {
-		name := filepath.Join(n.t.TempDir(), "bad.backup")
+		name := filepath.Join(n.T.TempDir(), "bad.backup")
 		if err := os.WriteFile(name, bad, 0o600); err != nil {
-			n.t.Fatal(err)
+			n.T.Fatal(err)
 		}
-		out, code := n.bare(n.adminArgs("restore", "--in", name)...)
+		out, code := n.Bare(adminArgs(n, "restore", "--in", name)...)
 		if code == 0 || !strings.Contains(out, "at byte") || !strings.Contains(out, "nothing was restored") {
-			n.t.Errorf("restore of a backup that is %s: got code %d and %q, want the byte named", what, code, out)
+			n.T.Errorf("restore of a backup that is %s: got code %d and %q, want the byte named", what, code, out)
 		}
 	}
 	epoch := func(body string) string {
 		var room struct{ Epoch string }
 		if err := json.Unmarshal([]byte(body), &room); err != nil {
-			n.t.Errorf("room lobby: %v in %s", err, body)
+			n.T.Errorf("room lobby: %v in %s", err, body)
 		}
 		return room.Epoch
 	}
-	if _, after := n.get("/v1/rooms/lobby"); epoch(after) != epoch(before) {
-		n.t.Errorf("the lobby has another epoch after what was refused")
+	if _, after := n.Get("/v1/rooms/lobby"); epoch(after) != epoch(before) {
+		n.T.Errorf("the lobby has another epoch after what was refused")
 	}
 }
 
@@ -133,18 +134,18 @@ func TestMoveToRedis(t *testing.T) {
 	n := startNode(t, unlimited(nil))
 	c := newCrowd(t, "lobby", "kitchen", "attic")
 	for i := range 5 {
-		c.add(fmt.Sprintf("client %d", i), client.ResilientOptions{Options: client.Options{URL: n.url(i), Guest: fmt.Sprintf("guest%d", i)}})
+		c.Add(fmt.Sprintf("client %d", i), client.ResilientOptions{Options: client.Options{URL: n.URL(i), Guest: fmt.Sprintf("guest%d", i)}})
 	}
-	c.talk(3, 20*time.Millisecond)
-	c.more(150)
-	move := []string{"migrate", "--from", n.data(), "--to", store.URL()}
-	if out, code := n.bare(move...); code == 0 || !strings.Contains(out, "another process holds it") {
+	c.Talk(3, 20*time.Millisecond)
+	c.More(150)
+	move := []string{"migrate", "--from", n.Data(), "--to", store.URL()}
+	if out, code := n.Bare(move...); code == 0 || !strings.Contains(out, "another process holds it") {
 		t.Errorf("while the server runs: got code %d and %q, want a refusal", code, out)
 	}
-	c.midway()
-	n.kill()
+	c.Midway()
+	n.Kill()
 	interrupted := exec.Command(built.platform, move...)
-	interrupted.Env = cleanEnv()
+	interrupted.Env = rig.CleanEnv()
 	first, err := interrupted.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -157,20 +158,20 @@ func TestMoveToRedis(t *testing.T) {
 	}
 	_ = interrupted.Process.Kill()
 	_ = interrupted.Wait() // it was killed, or had ended before
-	out := n.must(move...)
+	out := must(n, move...)
 	t.Log(out)
 	if !strings.Contains(out, "was there") || !strings.Contains(out, "4 rooms") { // and announcements
 		t.Errorf("got %q, want the first room found and all four there", out)
 	}
-	n.configure(settings{"listen": n.http, "tcp.listen": n.tcp, "admin.listen": n.admin, "data_dir": n.data(),
+	n.Configure(settings{"listen": n.HTTP, "tcp.listen": n.TCP, "admin.listen": n.Admin, "data_dir": n.Data(),
 		"redis.url": store.URL(), "limits.commands_per_second": 0, "limits.accepts_per_second": 0})
-	n.start()
-	c.more(100)
-	rep := c.settle(client.Options{URL: n.wsURL(), Guest: "judge"})
+	n.Start()
+	c.More(100)
+	rep := c.Settle(client.Options{URL: n.WSURL(), Guest: "judge"}, func(r *checker.Run) { r.Losses = 2 }) // the store that was taken away, and the restore
 	if rep.Resets > 0 || rep.Refused > 0 || rep.Unknown > 0 {
 		t.Errorf("got %d resets, %d refused and %d unknown, want none", rep.Resets, rep.Refused, rep.Unknown)
 	}
-	n.stop()
+	n.Stop()
 }
 
 // TestErasedEverywhere looks for what was erased in every file of the server and
@@ -203,8 +204,8 @@ func eraseEverywhere(t *testing.T, extra settings, store *redistest.Server) {
 	await(t, "the plugins are active", func() bool {
 		return pluginOf(n, "careful").State == "active" && pluginOf(n, "noter").State == "active"
 	})
-	ann := visit(t, client.Options{URL: n.wsURL(), Token: anns})
-	bob := visit(t, client.Options{URL: n.tcpURL(), Token: token(t, key, "bob")})
+	ann := visit(t, client.Options{URL: n.WSURL(), Token: anns})
+	bob := visit(t, client.Options{URL: n.TCPURL(), Token: token(t, key, "bob")})
 	for _, v := range []*visitor{ann, bob} {
 		if _, err := v.Join(within(t), "lobby", nil); err != nil {
 			t.Fatal(err)
@@ -243,8 +244,8 @@ func eraseEverywhere(t *testing.T, extra settings, store *redistest.Server) {
 	if told.From != "ann" || told.Seq != ack.Seq {
 		t.Errorf("bob is told %+v, want entry %d by ann", told, ack.Seq)
 	}
-	t.Log(n.must(n.adminArgs("erase", "--room", "lobby", "--seq", fmt.Sprint(second.Seq), "--reason", "by request")...))
-	out := n.must(n.adminArgs("erase", "--user", "ann")...)
+	t.Log(must(n, adminArgs(n, "erase", "--room", "lobby", "--seq", fmt.Sprint(second.Seq), "--reason", "by request")...))
+	out := must(n, adminArgs(n, "erase", "--user", "ann")...)
 	if !strings.Contains(out, "erased 1 entries in 2 rooms and rejected 1 messages") {
 		t.Errorf("got %q, want the entry in the kitchen and the held message", out)
 	}
@@ -273,11 +274,11 @@ func eraseEverywhere(t *testing.T, extra settings, store *redistest.Server) {
 	if places := traces(t, n, store); len(places) > 0 {
 		t.Errorf("the text is still in %q", places)
 	}
-	late := visit(t, client.Options{URL: n.wsURL(), Token: token(t, key, "cid")})
+	late := visit(t, client.Options{URL: n.WSURL(), Token: token(t, key, "cid")})
 	if _, err := late.Join(within(t), "lobby", nil); err != nil {
 		t.Fatal(err)
 	}
-	n.stop()
+	n.Stop()
 	if places := traces(t, n, store); len(places) > 0 {
 		t.Errorf("once the server has ended the text is in %q", places)
 	}
@@ -306,7 +307,7 @@ func erasePlugins(t *testing.T) (dir string) {
 // hold the secret.
 func traces(t *testing.T, n *node, store *redistest.Server) (places []string) {
 	t.Helper()
-	dirs := []string{n.data()}
+	dirs := []string{n.Data()}
 	if store != nil {
 		dirs = append(dirs, store.Dir())
 		for _, key := range strings.Fields(store.Do("KEYS", "*")) {
@@ -344,7 +345,7 @@ func erasureOf(v *visitor, seq uint64) *wire.EntryEvent {
 
 // evidenceAbout counts the originals that the node keeps of what a user wrote.
 func evidenceAbout(n *node, user chat.UserID) (count int) {
-	n.t.Helper()
+	n.T.Helper()
 	for _, r := range status[struct{ Records []struct{ User chat.UserID } }](n, "/v1/evidence").Records {
 		if r.User == user {
 			count++
