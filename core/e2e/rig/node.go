@@ -93,10 +93,11 @@ func Start(t *testing.T, extra Settings) *Node {
 	return n
 }
 
-// FreePorts returns addresses on loopback that were free a moment ago. They
-// lie below the ports the kernel gives to outgoing connections (32768 and up
-// by default): a client that dials a server which is down could otherwise be
-// given the server's own port, connect to itself and keep the server out.
+// FreePorts returns addresses on loopback that were free a moment ago, each
+// once in this process. They lie below the ports the kernel gives to outgoing
+// connections (32768 and up by default): a client that dials a server which is
+// down could otherwise be given the server's own port, connect to itself and
+// keep the server out.
 func FreePorts(t *testing.T, count int) []string {
 	t.Helper()
 	var addrs []string
@@ -109,11 +110,16 @@ func FreePorts(t *testing.T, count int) []string {
 			}
 			continue
 		}
-		defer ln.Close() // all are held until the last is known
-		addrs = append(addrs, addr)
+		_ = ln.Close()
+		if _, twice := given.LoadOrStore(addr, true); !twice {
+			addrs = append(addrs, addr)
+		}
 	}
 	return addrs
 }
+
+// given are the addresses that FreePorts has returned.
+var given sync.Map
 
 // Start runs the process and waits for /readyz.
 func (n *Node) Start() {
