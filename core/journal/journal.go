@@ -142,6 +142,16 @@ type Watcher interface {
 	Doubt()
 }
 
+// Placed is a Watcher that knows how far it has come. A journal whose deliveries
+// may be lost compares that with its own top from time to time and tells the
+// watcher to Doubt.
+type Placed interface {
+	Watcher
+	// Position returns the newest position that the watcher has. It must not
+	// block.
+	Position() Position
+}
+
 // Journal is an ordered log per room.
 type Journal interface {
 	// Append stores one entry, or what Request.Review says. Errors:

@@ -92,7 +92,7 @@ func (c *Client) Ping(ctx context.Context) error {
 func (c *Client) primaries(ctx context.Context) ([]*server, error) {
 	l, err := c.route.layout(ctx)
 	if err != nil {
-		return nil, fail("find the server", c.to.where(), err)
+		return nil, lost("ask for the primaries", c.to.where(), err)
 	}
 	return l.primaries, nil
 }
@@ -130,7 +130,7 @@ func (c *Client) slot(args []any) int {
 func (c *Client) direct(ctx context.Context, slot int, args []any) (reply any, addr string, err error) {
 	s, err := c.route.find(ctx, slot)
 	if err != nil {
-		return nil, c.to.where(), err
+		return nil, c.to.where(), lost(args[0], c.to.where(), err)
 	}
 	reply, err = s.rdb.Do(ctx, args...).Result()
 	return c.follow(ctx, s, args, reply, err)
@@ -162,8 +162,12 @@ func ask(ctx context.Context, s *server, args []any) (any, error) {
 	pipe := s.rdb.Pipeline()
 	pipe.Do(ctx, "asking")
 	cmd := pipe.Do(ctx, args...)
-	_, _ = pipe.Exec(ctx) // the command has its own error
-	return cmd.Result()
+	_, told := pipe.Exec(ctx)
+	reply, err := cmd.Result()
+	if reply == nil && err == nil { // not answered: it has no error of its own
+		err = told
+	}
+	return reply, err
 }
 
 // Publish sends payload to whoever subscribes to channel at this moment.

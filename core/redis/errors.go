@@ -59,6 +59,16 @@ func fail(what any, addr string, err error) error {
 	return fmt.Errorf("redis %v: %w", what, err)
 }
 
+// lost is fail for what was not sent, because nobody said where to: whatever
+// was answered meanwhile was no answer to the command.
+func lost(what any, where string, err error) error {
+	e := fail(what, where, err)
+	if errors.Is(e, ErrUnavailable) || errors.Is(e, ErrOverloaded) {
+		return e
+	}
+	return fmt.Errorf("redis %v: %w: %w", what, ErrUnavailable, err)
+}
+
 // unavailable are the error codes that speak of the server's state and not of
 // the command.
 // Source: https://github.com/redis/redis/blob/7.0/src/server.c, createSharedObjects.

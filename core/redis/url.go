@@ -56,6 +56,15 @@ func CheckURL(raw string) error {
 	return err
 }
 
+// ModeOf is the mode that a URL asks for, "" for one that cannot be read.
+func ModeOf(raw string) Mode {
+	t, err := parseURL(raw)
+	if err != nil {
+		return ""
+	}
+	return t.mode
+}
+
 // parseURL reads the address of a server. It is not net/url's work, which
 // takes one host only.
 func parseURL(raw string) (target, error) {

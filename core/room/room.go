@@ -88,7 +88,8 @@ func (r *Room) ID() chat.RoomID { return r.id }
 // State returns the room's present state.
 func (r *Room) State() *state.Room { return r.st.Load() }
 
-// Position returns the newest position this node knows.
+// Position returns the newest position this node knows. It implements
+// journal.Placed.
 func (r *Room) Position() journal.Position {
 	r.mu.Lock()
 	defer r.mu.Unlock()

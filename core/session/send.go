@@ -279,6 +279,8 @@ func storeError(err error) *chat.Error {
 	switch {
 	case errors.Is(err, journal.ErrOverloaded):
 		return &chat.Error{Code: chat.CodeOverloaded, Text: "the server cannot store more just now; send it again in a moment, with the same nonce", Retry: time.Second, Cause: err}
+	case errors.Is(err, journal.ErrChanged):
+		return &chat.Error{Code: chat.CodeOverloaded, Text: "others change the room at this moment, and nothing was changed for you; send it again in a moment, with the same nonce", Retry: time.Second, Cause: err}
 	case errors.Is(err, journal.ErrTooLarge):
 		return &chat.Error{Code: chat.CodeTextTooLong, Text: "the message is too large to store; shorten it", Cause: err}
 	}

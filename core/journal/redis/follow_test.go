@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"parley/core/chat"
 	"parley/core/journal"
+	"parley/core/redis/redistest"
 )
 
 // patience is far above every deadline in play, so that a loaded machine does
@@ -178,4 +181,28 @@ func (f *follower) awaitDoubt(t *testing.T, n int) {
 			t.Fatalf("no doubt within %v", patience)
 		}
 	}
+}
+
+// until waits until ok is true, which nothing announces.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waiting for %s: nothing after %v", what, patience)
+		}
+		runtime.Gosched()
+	}
+}
+
+// commandCalls is how often the server has run a command.
+func commandCalls(t *testing.T, s *redistest.Server, command string) string {
+	t.Helper()
+	for line := range strings.Lines(s.Do("INFO", "commandstats")) {
+		if rest, ok := strings.CutPrefix(line, "cmdstat_"+command+":calls="); ok {
+			n, _, _ := strings.Cut(rest, ",")
+			return n
+		}
+	}
+	return "0"
 }

@@ -3,10 +3,10 @@
 package redistest
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // slots is how many slots a cluster has.
@@ -94,28 +94,15 @@ func (c *Cluster) FlushAll() {
 	}
 }
 
-// Move gives a slot to another master, with its keys: at once for whoever
-// follows MOVED, for there is no moment in which both have a part.
-func (c *Cluster) Move(slot int, from, to *Server) {
-	from.t.Helper()
-	if n := from.Do("CLUSTER", "COUNTKEYSINSLOT", fmt.Sprint(slot)); n != "0" {
-		from.t.Fatalf("slot %d has %s keys: begin with Migrate", slot, n)
-	}
-	id := to.Do("CLUSTER", "MYID")
-	for _, s := range append([]*Server{to, from}, c.Masters...) {
-		s.Do("CLUSTER", "SETSLOT", fmt.Sprint(slot), "NODE", id)
-	}
-}
-
-// BeginMove puts a slot on its way to another master: keys that are not there
-// any more are asked for at the new one.
+// BeginMove puts a slot on its way to another master: what is not at the first
+// any more, and what is new, is asked for at the second.
 func (c *Cluster) BeginMove(slot int, from, to *Server) {
 	from.t.Helper()
 	to.Do("CLUSTER", "SETSLOT", fmt.Sprint(slot), "IMPORTING", from.Do("CLUSTER", "MYID"))
 	from.Do("CLUSTER", "SETSLOT", fmt.Sprint(slot), "MIGRATING", to.Do("CLUSTER", "MYID"))
 }
 
-// MoveKeys takes the keys of a slot to another master.
+// MoveKeys takes the keys of a slot that is on its way along.
 func (c *Cluster) MoveKeys(slot int, from, to *Server) {
 	from.t.Helper()
 	for {
@@ -125,6 +112,32 @@ func (c *Cluster) MoveKeys(slot int, from, to *Server) {
 		}
 		args := []string{"MIGRATE", "127.0.0.1", fmt.Sprint(to.port), "", "0", "5000", "KEYS"}
 		from.Do(append(args, strings.Split(keys, "\n")...)...)
+	}
+}
+
+// Move ends the way of a slot: it is the other master's now.
+func (c *Cluster) Move(slot int, from, to *Server) {
+	from.t.Helper()
+	id := to.Do("CLUSTER", "MYID")
+	for _, s := range append([]*Server{to, from}, c.Masters...) {
+		s.Do("CLUSTER", "SETSLOT", fmt.Sprint(slot), "NODE", id)
+	}
+}
+
+// Announce has the cluster name a proxy as the address of a master, and waits
+// until every master does.
+func (c *Cluster) Announce(master int, p *Proxy) {
+	_, port, _ := strings.Cut(p.l.Addr().String(), ":")
+	s := c.Masters[master]
+	s.t.Helper()
+	s.Do("CONFIG", "SET", "cluster-announce-port", port)
+	deadline := time.Now().Add(startTimeout)
+	for _, other := range c.Masters {
+		for !strings.Contains(other.Do("CLUSTER", "SLOTS"), port) {
+			if time.Now().After(deadline) {
+				s.t.Fatalf("%s does not know of the proxy after %v", other.Addr(), startTimeout)
+			}
+		}
 	}
 }
 
@@ -144,11 +157,4 @@ func addrs(servers []*Server) string {
 		list[i] = s.Addr()
 	}
 	return strings.Join(list, ",")
-}
-
-// Try is Do for what may fail: it returns the error.
-func (s *Server) Try(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	return do(ctx, s.Addr(), args)
 }

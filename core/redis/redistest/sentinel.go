@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 )
 
 // Service is what sentinels started here call their primary.
@@ -38,6 +40,13 @@ func StartSentinels(t testing.TB, n int, primary *Server, replicas ...*Server) *
 	for _, one := range s.All {
 		one.awaitLogs(0, "+sentinel sentinel", n-1)
 		one.awaitLogs(0, "+slave slave", len(replicas))
+		// What a replica says of itself comes later than its name.
+		deadline := time.Now().Add(startTimeout)
+		for strings.Count(one.Do("SENTINEL", "REPLICAS", Service), "master-link-status\nok") < len(replicas) {
+			if time.Now().After(deadline) {
+				t.Fatalf("the sentinel %s does not take the replicas for good after %v", one.Addr(), startTimeout)
+			}
+		}
 	}
 	return s
 }
