@@ -12,7 +12,7 @@ import (
 	"parley/core/client"
 )
 
-func TestMain(m *testing.M) { os.Exit(Main(m)) }
+func TestMain(m *testing.M) { os.Exit(Suite{}.Main(m)) }
 
 // TestACrowdGoesThroughAKill uses everything the rig has on one node.
 func TestACrowdGoesThroughAKill(t *testing.T) {
