@@ -83,7 +83,7 @@ func TestRedisDies(t *testing.T) {
 		t.Logf("node %d: unavailable after %v", i, told(t, conn, chat.CodeUnavailable))
 	}
 	for _, n := range w.nodes {
-		await(t, "readyz is red", func() bool { code, _ := n.Get("/readyz"); return code == http.StatusServiceUnavailable })
+		n.Awaits(http.StatusServiceUnavailable)
 	}
 	lasts(t, time.Duration(often(6, 30))*time.Second) // several heartbeats
 	w.crowd.Hush()

@@ -36,11 +36,11 @@ var toxic = []goleak.Option{
 var long = os.Getenv("PARLEY_CHAOS") == "long"
 
 // often chooses a number by the form of the run.
-func often(short, long_ int) int {
+func often(few, many int) int {
 	if long {
-		return long_
+		return many
 	}
-	return short
+	return few
 }
 
 // tally is what all runs of one kind of fault came to.
