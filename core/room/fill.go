@@ -60,6 +60,11 @@ func (r *Room) fillEpoch(ctx context.Context) (diverged *sight, err error) {
 		if es != nil && at.diverged(epoch, es) {
 			return at.unless(forgotten(epoch)), nil
 		}
+		if es != nil && len(es) == 0 {
+			if lost, err := r.lostTail(ctx, at); err != nil || lost {
+				return &at, err
+			}
+		}
 		after := at.Seq
 		if len(es) > 0 {
 			es = es[1:]
@@ -100,7 +105,21 @@ func (r *Room) readOverlap(ctx context.Context, at sight) (epoch string, es []jo
 	if errors.Is(err, journal.ErrDamaged) {
 		return "", nil, nil
 	}
+	if es == nil && err == nil {
+		es = []journal.Entry{}
+	}
 	return epoch, es, err
+}
+
+// lostTail reports whether the journal, which has no entry at at, ends before
+// it: a replica that had missed the newest entries was promoted, and no append
+// has opened a new epoch yet. Otherwise retention has passed the entry.
+func (r *Room) lostTail(ctx context.Context, at sight) (bool, error) {
+	info, err := r.hub.journal.Info(ctx, r.id)
+	if err != nil {
+		return false, fmt.Errorf("read room %s: %w", r.id, err)
+	}
+	return info.Top.Epoch == at.Epoch && info.Top.Seq < at.Seq, nil
 }
 
 // diverged reports whether es, read from the head on, does not continue from
