@@ -32,13 +32,15 @@ var homes = map[string][]string{
 	"github.com/fsnotify/fsnotify":             {"core/watch"},
 	"github.com/google/uuid":                   {"core/session", "core/admin"},
 	"github.com/go-json-experiment/json":       {"core/wire"},
-	"golang.org/x/sys":                         {"core/liveness", "core/transport/intake", "core/bench", "plugins"},
+	"golang.org/x/sys":                         {"core/liveness", "core/transport/intake", "core/bench", "core/chaos", "plugins"},
 	"github.com/HdrHistogram/hdrhistogram-go":  {"core/bench/load"},
 	"github.com/google/pprof":                  {"core/bench"},
 	"github.com/go-analyze/charts":             {"core/bench/report"},
 	"github.com/invopop/jsonschema":            {"core/wire"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"plugins", "core/wire"},
 	"github.com/chromedp":                      {"core/web/browsertest"},
+	"github.com/Shopify/toxiproxy/v2":          {"core/chaos"},
+	"github.com/rs/zerolog":                    {"core/chaos"},
 	"go.uber.org/goleak":                       {""},
 }
 
@@ -56,7 +58,7 @@ var rank = map[string]int{
 	"policy/decisionlog": 3, "policy": 4, "policy/preview": 5, "policy/rego": 5, "policy/gitsync/signers": 1, "policy/webhook": 1, "policy/gitsync": 5, "policy/folder": 5, "policy/source": 6, "policy/starter": 6,
 	"examples/plugins": 5,
 	"core/bench/load":  1, "core/bench/proc": 1, "core/bench/report": 1, "core/bench/gctrace": 1, "core/bench": 2, "core/bench/experiments": 5,
-	"core/e2e": 9, "core/web/browsertest": 9, "cmd/platform": 9,
+	"core/e2e/rig": 8, "core/e2e": 9, "core/chaos": 9, "core/web/browsertest": 9, "cmd/platform": 9,
 }
 
 type pkg struct {

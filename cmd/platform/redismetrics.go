@@ -18,7 +18,7 @@ func (s *server) redisMetrics() []metrics.Metric {
 		metrics.Gauge("parley_redis_waiting", "Calls that wait for Redis or are under way.", func() float64 { return float64(j.Calls().Waiting) }),
 		metrics.Counter("parley_redis_links_total", "Connections made for other nodes' entries; each after the first replaced a lost one.", func() uint64 { return j.Subscription().Links }),
 		metrics.Counter("parley_redis_tops_compared_total", "Times a room's newest entry was compared with the store's.", func() uint64 { return j.Sweeps().Compared }),
-		metrics.Counter("parley_redis_tops_missed_total", "Of them, those where the room had missed entries though its link lives.", func() uint64 { return j.Sweeps().Missed }),
+		metrics.Counter("parley_redis_tops_missed_total", "Of them, those where the room had missed entries though its link lives, or the store had lost some.", func() uint64 { return j.Sweeps().Missed }),
 		metrics.Counter("parley_redis_swept_total", "Rooms this node looked at for entries above journal.retention_age.", func() uint64 { return j.Sweeps().Swept }),
 	}
 }

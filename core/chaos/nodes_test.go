@@ -39,8 +39,9 @@ func TestANodeIsKilledInTheMiddleOfABroadcast(t *testing.T) {
 	const talkers = 2
 	heard := make(chan struct{}, 1)
 	w := begin(t, "kill -9 mid-broadcast", plan{
-		clients: talkers + subscribers, talkers: talkers, every: 150 * time.Millisecond, rooms: []chat.RoomID{"hall"},
-		settings: rig.Settings{"liveness.ping": 0}, // a thousand clients in one process answer late when all resume at once
+		clients: talkers + subscribers, talkers: talkers, every: 400 * time.Millisecond, rooms: []chat.RoomID{"hall"},
+		// A thousand clients in one process answer late when all resume at once.
+		settings: rig.Settings{"liveness.ping": 0, "limits.handshake_timeout": rig.Patience.String()},
 		member: func(i int, opt *client.ResilientOptions) {
 			// Everyone begins at the first node and moves together.
 			if i%2 == 1 {

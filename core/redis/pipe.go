@@ -27,7 +27,7 @@ import (
 const (
 	// gather is the longest a call waits for others, and only under load: see
 	// pace.
-	gather = time.Millisecond
+	gather = 2 * time.Millisecond
 	// flights is how many pipelines of a lane are under way at once.
 	flights = 4
 	// batchCalls and batchBytes bound one pipeline.
@@ -36,6 +36,8 @@ const (
 	// The same for scripts with large replies, 256 KiB each.
 	bulkFlights = 2
 	bulkCalls   = 8
+	// lingering is how long a goroutine of a lane waits for more.
+	lingering = time.Second
 )
 
 // Command is one command of a batch: either Args, or Script with Keys and Args.
@@ -79,7 +81,8 @@ type pipes struct {
 	mu     sync.Mutex
 	lanes  map[laneKey]*lane
 	closed bool
-	flying sync.WaitGroup // pipelines under way; Add only while !closed or from one
+	ending chan struct{}  // made with lanes, closed by close
+	flying sync.WaitGroup // goroutines of the lanes; Add only while !closed or from one
 	stats  PipeStats
 }
 
@@ -99,6 +102,8 @@ type lane struct {
 	calls  int // queued and under way
 	bytes  int
 	flying int
+	idle   int           // goroutines that wait for wake
+	wake   chan struct{} // one slot for each that may wait
 	// gathering says that a goroutine has yet to take what is queued.
 	gathering bool
 	pace      pace
@@ -259,12 +264,12 @@ func (p *pipes) put(key laneKey, x *call) error {
 	l := p.lanes[key]
 	if l == nil {
 		p.sweepLocked()
-		l = &lane{p: p, server: key.server, flights: flights, batch: batchCalls, full: make(chan struct{}, 1)}
+		l = &lane{p: p, server: key.server, flights: flights, batch: batchCalls, full: make(chan struct{}, 1), wake: make(chan struct{}, flights+1)}
 		if key.bulk {
 			l.flights, l.batch = bulkFlights, bulkCalls
 		}
 		if p.lanes == nil {
-			p.lanes = make(map[laneKey]*lane)
+			p.lanes, p.ending = make(map[laneKey]*lane), make(chan struct{})
 		}
 		p.lanes[key] = l
 	}
@@ -278,7 +283,7 @@ func (p *pipes) put(key laneKey, x *call) error {
 	l.calls++
 	l.bytes += x.size
 	if l.gathering {
-		if len(l.queue) == l.target {
+		if l.calls == l.target {
 			select {
 			case l.full <- struct{}{}:
 			default:
@@ -304,23 +309,55 @@ func (p *pipes) sweepLocked() {
 func (l *lane) startLocked() {
 	if len(l.queue) > 0 && !l.gathering && l.flying < l.flights {
 		l.gathering = true
-		l.p.flying.Go(l.fly)
+		if l.idle > 0 {
+			l.idle--
+			l.wake <- struct{}{}
+		} else {
+			l.p.flying.Go(l.fly)
+		}
 	}
 }
 
-// fly takes what is queued to the server, again and again until nothing is.
+// fly takes what is queued to the server, again and again, and ends when
+// nothing was for a while: a new goroutine for each pipeline would grow a stack
+// for each.
 func (l *lane) fly() {
+	linger := time.NewTimer(lingering)
+	defer linger.Stop()
 	var batch []*call
 	for {
 		batch = l.take(batch[:0])
 		if len(batch) > 0 {
 			l.p.client.exec(l.server, batch)
 		}
-		if !l.landed(batch) {
+		more := l.landed(batch)
+		clear(batch)
+		if more {
+			continue
+		}
+		linger.Reset(lingering)
+		select {
+		case <-l.wake:
+			continue
+		case <-linger.C:
+		case <-l.p.ending:
+		}
+		if l.leave() {
 			return
 		}
-		clear(batch)
 	}
+}
+
+// leave ends the waiting of one goroutine, unless it has just been woken.
+func (l *lane) leave() bool {
+	l.p.mu.Lock()
+	defer l.p.mu.Unlock()
+	if l.idle > 0 {
+		l.idle--
+		return true
+	}
+	<-l.wake // sent under the lock, so it is there
+	return false
 }
 
 // take waits for the pace and takes what fits in one pipeline.
@@ -329,11 +366,11 @@ func (l *lane) take(batch []*call) []*call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for !p.closed && len(l.queue) < l.batch {
-		wait, target := l.pace.wait(len(l.queue))
+		wait, target := l.pace.wait(l.calls)
 		if wait <= 0 {
 			break
 		}
-		l.target = min(target, l.batch)
+		l.target = target
 		p.mu.Unlock()
 		t := time.NewTimer(wait)
 		select {
@@ -363,7 +400,7 @@ func (l *lane) take(batch []*call) []*call {
 	l.queue = l.queue[:rest]
 	l.gathering = false
 	l.flying++
-	l.pace.left(len(batch))
+	l.pace.left(l.calls)
 	p.stats.Calls += uint64(len(batch))
 	if len(batch) > 0 {
 		p.stats.Batches++
@@ -373,7 +410,7 @@ func (l *lane) take(batch []*call) []*call {
 }
 
 // landed ends a pipeline, answers its calls, and reports whether there is more
-// to take.
+// to take; else the goroutine waits to be woken.
 func (l *lane) landed(batch []*call) bool {
 	p := l.p
 	p.mu.Lock()
@@ -384,6 +421,9 @@ func (l *lane) landed(batch []*call) bool {
 	}
 	more := len(l.queue) > 0 && !l.gathering
 	l.gathering = l.gathering || more
+	if !more {
+		l.idle++
+	}
 	p.mu.Unlock()
 	for _, x := range batch {
 		x.done <- struct{}{}
@@ -395,8 +435,11 @@ func (l *lane) landed(batch []*call) bool {
 // connections are closed next.
 func (p *pipes) close() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.closed = true
-	p.mu.Unlock()
+	if p.ending != nil {
+		close(p.ending)
+	}
 }
 
 // exec sends calls as one pipeline, until the last deadline among them. A
@@ -488,11 +531,11 @@ func (c *Client) serverOf(ctx context.Context, cmd *Command, x *call) (*server, 
 
 // pace decides how long to gather. A call that finds few others about leaves at
 // once. Under load a pipeline leaves when gather has passed since the last one
-// left, or earlier when as many wait as ever left together lately: then every
-// caller is waiting, and nobody is left to wait for.
+// left, or earlier when as many calls wait or are under way as ever did lately:
+// then every caller is waiting, and nobody is left to wait for.
 type pace struct {
 	last    time.Time // when the last pipeline left
-	peak    int       // most calls in one of the last pipelines
+	peak    int       // most calls about when one of the last pipelines left
 	peakOld int       // the same for those before
 	count   int
 }
@@ -500,17 +543,17 @@ type pace struct {
 // peakSpan is how many pipelines one peak covers.
 const peakSpan = 32
 
-func (p *pace) left(n int) {
+func (p *pace) left(calls int) {
 	p.last = time.Now()
-	p.peak = max(p.peak, n)
+	p.peak = max(p.peak, calls)
 	if p.count++; p.count%peakSpan == 0 {
 		p.peakOld, p.peak = p.peak, 0
 	}
 }
 
-func (p *pace) wait(n int) (wait time.Duration, target int) {
+func (p *pace) wait(calls int) (wait time.Duration, target int) {
 	target = max(p.peak, p.peakOld, 1)
-	if n >= target {
+	if calls >= target {
 		return 0, target
 	}
 	return gather - time.Since(p.last), target

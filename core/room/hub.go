@@ -42,7 +42,7 @@ type Hub struct {
 	stop     context.CancelFunc
 	nextID   atomic.Uint32 // spreads peers over shards
 	hints    hints
-	filling  chan struct{} // holds a token for each room that reads from the journal to catch up
+	filling  chan struct{}       // holds a token for each room that reads from the journal to catch up
 	onChange func(*Room, Change) // see OnChange
 
 	mu     sync.Mutex

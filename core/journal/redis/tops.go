@@ -15,7 +15,8 @@ import (
 // A hint may be lost though the link that carries hints lives: a server that
 // drops a slow subscriber's output, a proxy that drops a message. Then the next
 // entry of the room shows the hole; a room that has no next entry would stay
-// behind for good. So each node compares, slowly, the top of each room that it
+// behind for good. Likewise a store that has lost its newest entries shows it
+// only when it is written to. So each node compares, slowly, the top of each room that it
 // watches with that of the store.
 
 const (
@@ -74,7 +75,11 @@ func (j *Journal) compare(ctx context.Context, rooms []chat.RoomID) (late []behi
 		return nil, nil
 	}
 	cmds := make([]rds.Command, len(rooms))
+	before := make([]journal.Position, len(rooms))
 	for i, room := range rooms {
+		if w := j.watches.get(room); w != nil {
+			before[i] = w.farthest()
+		}
 		cmds[i].Args = []any{"hmget", j.roomPrefix(room) + "meta", "epoch", "top", "id"}
 	}
 	listed := []any{"zadd", j.roomsKey()}
@@ -91,7 +96,13 @@ func (j *Journal) compare(ctx context.Context, rooms []chat.RoomID) (late []behi
 		if top.Epoch != "" {
 			listed = append(listed, 0, string(rooms[i]))
 		}
-		if w := j.watches.get(rooms[i]); w != nil && w.misses(top) {
+		switch w := j.watches.get(rooms[i]); {
+		case w == nil:
+		case before[i].Epoch == top.Epoch && before[i].Seq > top.Seq:
+			j.missed.Add(1)
+			j.log.Warn("the store has lost entries that a room has; its members are told to reset", "room", rooms[i], "epoch", top.Epoch, "top", top.Seq, "had", before[i].Seq)
+			w.each(journal.Watcher.Doubt)
+		case w.misses(top):
 			late = append(late, behind{rooms[i], top, time.Now()})
 		}
 		j.compared.Add(1)
@@ -141,6 +152,18 @@ func readTop(reply any) (journal.Position, error) {
 	return journal.Position{Epoch: epoch, Seq: seq, ID: chat.MessageID(id)}, nil
 }
 
+// farthest returns the newest position that one of the watchers has.
+func (r *watched) farthest() (at journal.Position) {
+	for _, x := range *r.list.Load() {
+		if p, ok := x.to.(journal.Placed); ok {
+			if q := p.Position(); q.Seq > at.Seq {
+				at = q
+			}
+		}
+	}
+	return at
+}
+
 // misses reports whether one of the watchers is not where the store was seen
 // to be, nor beyond it.
 func (r *watched) misses(top journal.Position) bool {
@@ -166,7 +189,7 @@ func lacks(at, top journal.Position) bool {
 // Sweeps count what the journal has looked at by itself since it was made.
 type Sweeps struct {
 	Compared uint64 // rooms whose top was compared with the store's
-	Missed   uint64 // of them, those that had missed entries
+	Missed   uint64 // of them, those that had missed entries, or had entries that the store has lost
 	Swept    uint64 // rooms looked at for entries above MaxAge, by this node
 }
 

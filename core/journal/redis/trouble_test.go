@@ -202,33 +202,41 @@ func limitFiles(t *testing.T, pid int, size uint64) {
 }
 
 // A full disk under the append-only file: with everysec Redis refuses what
-// writes (MISCONF) and works again by itself when there is room.
+// writes (MISCONF) and works again by itself when there is room; with always it
+// ends itself. Either way what was acked is in the file.
 func TestDiskFullUnderTheServer(t *testing.T) {
 	signal.Ignore(syscall.SIGXFSZ) // as the server inherits it: a write fails in place of killing it
 	t.Cleanup(func() { signal.Reset(syscall.SIGXFSZ) })
-	server := redistest.Start(t, redistest.Options{AppendOnly: true, AppendFsync: "everysec"})
-	var pid int
-	for line := range strings.Lines(server.Do("INFO", "server")) {
-		if digits, ok := strings.CutPrefix(strings.TrimSpace(line), "process_id:"); ok {
-			pid, _ = strconv.Atoi(digits)
-		}
+	for _, fsync := range []string{"everysec", "always"} {
+		t.Run(fsync, func(t *testing.T) {
+			server := redistest.Start(t, redistest.Options{AppendOnly: true, AppendFsync: fsync})
+			var pid int
+			for line := range strings.Lines(server.Do("INFO", "server")) {
+				if digits, ok := strings.CutPrefix(strings.TrimSpace(line), "process_id:"); ok {
+					pid, _ = strconv.Atoi(digits)
+				}
+			}
+			j := node(t, quick(server.URL()), journalredis.Defaults())
+			w := startWriters(t, j)
+			w.progress(t, 500)
+			limitFiles(t, pid, 1)
+			until(t, "writes to fail", func() bool { return w.unavailable.Load() > 500 })
+			if fsync == "everysec" {
+				if err := j.Healthy(within(t)); !errors.Is(err, journal.ErrUnavailable) || !strings.Contains(err.Error(), "MISCONF") {
+					t.Errorf("healthy: got %v, want ErrUnavailable that says MISCONF", err)
+				}
+				if _, err := j.Info(within(t), "room1"); err != nil {
+					t.Errorf("reading goes on: got %v", err)
+				}
+				limitFiles(t, pid, 0)
+			} else {
+				server.Restart()
+			}
+			w.progress(t, 500)
+			w.check(t, j)
+			server.Stop()
+			server.Restart()
+			w.check(t, node(t, quick(server.URL()), journalredis.Defaults()))
+		})
 	}
-	j := node(t, quick(server.URL()), journalredis.Defaults())
-	w := startWriters(t, j)
-	w.progress(t, 500)
-	limitFiles(t, pid, 1)
-	until(t, "writes to be refused", func() bool { return w.unavailable.Load() > 500 })
-	if err := j.Healthy(within(t)); !errors.Is(err, journal.ErrUnavailable) || !strings.Contains(err.Error(), "MISCONF") {
-		t.Errorf("healthy: got %v, want ErrUnavailable that says MISCONF", err)
-	}
-	if _, err := j.Info(within(t), "room1"); err != nil {
-		t.Errorf("reading goes on: got %v", err)
-	}
-	limitFiles(t, pid, 0)
-	w.progress(t, 500)
-	w.check(t, j)
-	server.Stop() // and what was acked is in the file
-	server.Restart()
-	again := node(t, quick(server.URL()), journalredis.Defaults())
-	w.check(t, again)
 }
