@@ -76,7 +76,7 @@ func TestANodeStartsWithoutRedis(t *testing.T) {
 func TestRedisDies(t *testing.T) {
 	t.Parallel()
 	const clients = 20
-	w := begin(t, "Redis away", plan{clients: clients, giveUp: 3 * time.Second, settings: rig.Settings{"liveness.ping": "2s", "liveness.pong": "1s"}})
+	w := begin(t, "Redis away", plan{clients: clients, giveUp: 3 * time.Second, settings: rig.Settings{"liveness.ping": "4s", "liveness.pong": "3s"}})
 	conns := []*client.Conn{w.visit(w.nodes[0]), w.visit(w.nodes[1])}
 	w.store.Kill()
 	for i, conn := range conns {
@@ -85,7 +85,7 @@ func TestRedisDies(t *testing.T) {
 	for _, n := range w.nodes {
 		n.Awaits(http.StatusServiceUnavailable)
 	}
-	lasts(t, time.Duration(often(6, 30))*time.Second) // several heartbeats
+	lasts(t, time.Duration(often(9, 30))*time.Second) // several heartbeats
 	w.crowd.Hush()
 	ended := 0
 	for _, m := range w.crowd.Members() {

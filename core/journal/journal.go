@@ -148,6 +148,15 @@ type Watcher interface {
 	Doubt()
 }
 
+// Renewer is a Journal whose store may forget what it has acknowledged.
+type Renewer interface {
+	// Renew begins a new epoch of the room if the store has lost something that
+	// known names, as an append with that knowledge would, and otherwise does
+	// nothing. Without it a room that nobody writes to would not be told, and
+	// one that forgot what it knew would give seqs of the old epoch again.
+	Renew(ctx context.Context, room chat.RoomID, known Position) error
+}
+
 // Placed is a Watcher that knows how far it has come. A journal whose deliveries
 // may be lost compares that with its own top from time to time and tells the
 // watcher to Doubt.
