@@ -32,7 +32,7 @@ var homes = map[string][]string{
 	"github.com/fsnotify/fsnotify":             {"core/watch"},
 	"github.com/google/uuid":                   {"core/session", "core/admin"},
 	"github.com/go-json-experiment/json":       {"core/wire"},
-	"golang.org/x/sys":                         {"core/liveness", "core/transport/intake", "core/bench", "plugins"},
+	"golang.org/x/sys":                         {"core/liveness", "core/transport/intake", "core/bench"},
 	"github.com/HdrHistogram/hdrhistogram-go":  {"core/bench/load"},
 	"github.com/google/pprof":                  {"core/bench"},
 	"github.com/go-analyze/charts":             {"core/bench/report"},
