@@ -48,6 +48,7 @@ var rank = map[string]int{
 	"core/atomicfile": 0, "core/chat": 0, "core/spelling": 0, "core/crew": 0, "core/child": 0, "sdk": 0, "sdk/abi": 0, "sdk/project": 1,
 	"core/gate": 1, "core/journal": 1, "core/watch": 1, "core/metrics": 1, "core/tuning": 1, "core/liveness": 1, "core/redis": 1, "sdk/plugin": 1,
 	"core/state": 2, "core/auth": 2, "core/wire": 2, "core/moderation": 2, "core/journal/codec": 2, "core/journal/journaltest": 2, "core/redis/redistest": 2,
+	"core/cluster": 2, "core/cluster/objects": 2,
 	"core/doctor": 2, "core/config": 3, "core/presence": 3, "core/room": 3, "core/journal/disk": 3, "core/journal/redis": 3, "core/checker": 3, "core/client": 3, "core/evidence": 3, "core/evidence/disk": 4,
 	"core/session": 4, "core/web": 4, "core/admin": 5,
 	"core/transport/intake": 1, "core/transport/proxy": 1, "core/transport/stream": 4, "core/transport": 5,

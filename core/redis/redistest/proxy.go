@@ -60,6 +60,16 @@ func (p *Proxy) Silence() {
 	}
 }
 
+// Halt lets nothing through from now on, in either direction, and new
+// connections find nobody: to the server, its clients are as if killed.
+func (p *Proxy) Halt() {
+	p.l.Close()
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.Cut()
+}
+
 // Cut closes the connections that are open.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
