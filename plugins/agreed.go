@@ -3,8 +3,11 @@ package plugins
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -76,6 +79,9 @@ func (s *Standing) Check() error {
 	}
 	return nil
 }
+
+// Same reports whether nothing differs.
+func (s Standing) Same(o Standing) bool { return reflect.DeepEqual(s, o) }
 
 // of reports whether the decision is about that version.
 func (s *Standing) of(p *Plugin) bool { return s.Source == p.source.String() }
@@ -260,6 +266,40 @@ func (s *Standing) merged(known []Rollback) []Rollback {
 		}
 	}
 	return out[max(0, len(out)-maxRollbacks):]
+}
+
+// Kept returns the bundle of a version in force or on trial, or that was so lately.
+func (c *Catalog) Kept(source string) ([]byte, error) {
+	if !isDigest(source) {
+		return nil, fmt.Errorf("%.80q is no version", source)
+	}
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	file, manifest, err := c.store.kept(source, c.cfg.Module.FileBytes)
+	if err != nil {
+		return nil, err
+	}
+	return Bundle(file, manifest), nil
+}
+
+// Digest names what judges here, in hex: every plugin's version in force and on
+// trial, with its stage and percentage. Where two nodes have the same, they judge the same.
+func (c *Catalog) Digest() string {
+	h := sha256.New()
+	for _, e := range c.set.Load().entries {
+		var inForce, onTrial, stage string
+		percent := 0
+		if e.plugin != nil {
+			inForce = e.plugin.source.String()
+		}
+		if e.cand != nil {
+			onTrial, stage, percent = e.cand.plugin.source.String(), e.cand.stage, e.cand.share()
+		}
+		if inForce+onTrial != "" {
+			fmt.Fprintf(h, "%s %s %s %s %d\n", e.name, inForce, onTrial, stage, percent)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // Install brings a version into force beside the files in the folder: what was in

@@ -157,7 +157,7 @@ func (c *Catalog) move(name string, k *candidate, stage string, percent int, sin
 		return &e, nil
 	})
 	if err == nil {
-		c.log.Info("plugin rollout moved", "plugin", name, "digest", k.plugin.digest[:12], "from", k.stage, "to", stage, "percent", percent, "by", by, "node", node, "reason", why)
+		c.log.Info("plugin rollout moved", "plugin", name, "digest", k.plugin.digest[:12], "from", k.stage, "to", stage, "percent", percent, "by", by, "reason", why, "node", node)
 	}
 	return err
 }
@@ -196,7 +196,7 @@ func (c *Catalog) takeBack(name string, k *candidate, r Rollback) error {
 		return &e, nil
 	})
 	if err == nil {
-		c.log.Error("plugin rolled back", "plugin", name, "version", r.Version, "digest", r.Digest[:12], "stage", r.Stage, "by", r.By, "node", r.Node, "reason", r.Reason)
+		c.log.Error("plugin rolled back", "plugin", name, "version", r.Version, "digest", r.Digest[:12], "stage", r.Stage, "by", r.By, "reason", r.Reason, "node", r.Node)
 	}
 	return err
 }

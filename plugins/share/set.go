@@ -1,0 +1,382 @@
+package share
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"parley/core/cluster/objects"
+	"parley/plugins"
+)
+
+// mergeSet merges folder and head until they agree, as far as that can be. The
+// error is Redis's; what stands in the way of one name is a problem of that name. opening:
+// nothing of the folder has been loaded yet, so nothing is published.
+func (s *Share) mergeSet(ctx context.Context, opening bool, p *problems) error {
+	for range tries {
+		h, err := s.store.Head(ctx, setHead)
+		var head set
+		if err == nil {
+			if head, err = decodeSet(h.Value); err != nil {
+				err = fmt.Errorf("%w: %w", errHead, err)
+			}
+		}
+		if errors.Is(err, objects.ErrBadHead) || errors.Is(err, errHead) {
+			p.add("head "+setHead, err)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.living = head.Plugins
+		s.mu.Unlock()
+		mine, err := s.mergeOnce(ctx, head, opening, p)
+		if err != nil {
+			p.add("plugin folder", err)
+			return nil
+		}
+		if len(mine) == 0 {
+			return nil
+		}
+		done, err := s.publish(ctx, head, h.Version, mine, p)
+		if done || err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("set head %s: %w", setHead, objects.ErrConflict)
+}
+
+// mergeOnce does what the head says, and returns what the folder has for it: the
+// source of each name, "" for what was removed.
+func (s *Share) mergeOnce(ctx context.Context, head set, opening bool, p *problems) (mine map[string]string, err error) {
+	local, names, err := s.look(head, p)
+	if err != nil {
+		return nil, err
+	}
+	before := s.base.clone()
+	mine = make(map[string]string)
+	for _, name := range names {
+		now := head.Plugins[name]
+		gone, removed := head.Gone[name]
+		has, known := s.base.Plugins[name], s.known
+		sd := sides{known: known, base: has, local: local[name], head: now.Source, said: now.Source != "" || removed, gone: gone.Source}
+		switch step := sd.merge(); step {
+		case settled:
+			s.base.set(name, now.Source)
+		case publish:
+			if opening {
+				continue
+			}
+			if why := s.acceptable(name, sd.local); why == nil {
+				mine[name] = sd.local
+			} else {
+				p.add("plugin "+name+" stays on this node", why)
+			}
+		case take, conflict:
+			if err := s.take(ctx, name, sd, step == conflict); err != nil {
+				p.want(name, now.Source, err)
+				if !known && sd.head == "" {
+					s.base.set(name, sd.local) // or it would count as new
+				}
+				continue
+			}
+			s.base.set(name, now.Source)
+		}
+	}
+	s.known = s.base.Folder != ""
+	if s.known && !s.base.same(before) {
+		if err := s.base.save(s.cfg.Plugins.StateDir); err != nil {
+			p.add("plugin folder", err)
+		}
+	}
+	return mine, nil
+}
+
+// look reads the folder: the source of each name that is there, and all names that there
+// is something to do about.
+func (s *Share) look(head set, p *problems) (local map[string]string, names []string, err error) {
+	if s.base.Folder == "" {
+		mark, err := s.folder.mark()
+		if err != nil {
+			return nil, nil, err
+		}
+		if s.base, s.known, err = loadBase(s.cfg.Plugins.StateDir, mark); err != nil {
+			s.log.Warn("what was shared of the plugin folder is not known", "dir", s.folder.dir, "err", err)
+		}
+	} else if mark, err := s.folder.mark(); err != nil || mark != s.base.Folder {
+		// Another folder lies in its place: what is not in it was not removed.
+		s.base, s.known = base{Format: format, Folder: mark, Plugins: make(map[string]string)}, false
+		if err != nil {
+			return nil, nil, err
+		}
+		s.log.Warn("the plugin folder is another one; what the nodes share goes into it", "dir", s.folder.dir)
+	}
+	there, err := s.folder.list()
+	if err != nil {
+		return nil, nil, err
+	}
+	all := make(map[string]bool)
+	for name := range head.Plugins {
+		all[name] = true
+	}
+	for name := range head.Gone {
+		all[name] = true
+	}
+	for name := range s.base.Plugins {
+		all[name] = true
+	}
+	for _, st := range s.catalog.Status() { // what it has room for
+		all[st.Name] = true
+	}
+	local = make(map[string]string)
+	for _, name := range there {
+		if !all[name] {
+			continue
+		}
+		source, err := s.folder.source(name)
+		switch {
+		case err == nil:
+			local[name] = source
+		case !errors.Is(err, fs.ErrNotExist):
+			p.add("plugin "+name, err)
+			delete(all, name) // neither there nor removed
+		}
+	}
+	for name := range s.folder.seen {
+		if local[name] == "" {
+			delete(s.folder.seen, name)
+		}
+	}
+	for name := range all {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return local, names, nil
+}
+
+// errNotYet is of a version that the catalog has not looked at.
+var errNotYet = errors.New("it is not loaded yet")
+
+// acceptable says why a version of the folder is not published, nil if it is: this
+// node must judge with it, or have it on trial. A removal always is.
+func (s *Share) acceptable(name, source string) error {
+	if source == "" {
+		return nil
+	}
+	st, ok := s.status(name)
+	switch {
+	case !ok:
+		return errNotYet
+	case st.Source == source, st.Candidate != nil && st.Candidate.Source == source:
+		return nil
+	case st.ErrorSource == source:
+		return fmt.Errorf("this node refuses it: %s", st.Error)
+	}
+	return errNotYet
+}
+
+func (s *Share) status(name string) (plugins.Status, bool) {
+	for _, st := range s.catalog.Status() {
+		if st.Name == name {
+			return st, true
+		}
+	}
+	return plugins.Status{}, false
+}
+
+// take brings the head's version of a name into the folder.
+func (s *Share) take(ctx context.Context, name string, sd sides, aside bool) error {
+	var bundle []byte
+	if sd.head != "" {
+		var err error
+		if bundle, err = s.fetch(ctx, sd.head); err != nil {
+			return err
+		}
+	}
+	if aside {
+		path, err := s.folder.keepAside(name, sd.local)
+		if err != nil {
+			return fmt.Errorf("keep aside what is in the folder: %w", err)
+		}
+		s.log.Error("a plugin was changed here and on another node; the other's version counts", "plugin", name, "kept_aside", path)
+	}
+	if sd.head == "" {
+		s.log.Info("plugin removed on another node", "plugin", name)
+		return s.folder.remove(name)
+	}
+	s.log.Info("plugin taken over from another node", "plugin", name, "source", sd.head[:12])
+	return s.folder.put(name, bundle)
+}
+
+// pauseAfter times Config.Retry is how long a version is not asked for again.
+const pauseAfter = 2
+
+// fetch reads a version from Redis and checks it.
+func (s *Share) fetch(ctx context.Context, source string) ([]byte, error) {
+	if f, ok := s.failed[source]; ok && time.Since(f.at) < pauseAfter*s.cfg.Retry {
+		return nil, f.err
+	}
+	b, err := s.store.GetUpTo(ctx, objects.Digest(source), s.cfg.Plugins.MaxBundleBytes())
+	if err == nil {
+		_, _, err = plugins.Unbundle(b)
+	}
+	if err != nil {
+		if len(s.failed) > maxNames {
+			clear(s.failed)
+		}
+		err = fmt.Errorf("version %.12s: %w", source, err)
+		s.failed[source] = failure{time.Now(), err}
+		return nil, err
+	}
+	delete(s.failed, source)
+	return b, nil
+}
+
+// publish puts what the folder has into the head. It reports whether that is done;
+// it is not where the head has changed meanwhile.
+func (s *Share) publish(ctx context.Context, head set, version objects.Version, mine map[string]string, p *problems) (bool, error) {
+	next := head.clone()
+	for name, source := range mine {
+		v, err := s.prepare(ctx, name, source)
+		if errors.Is(err, errHere) {
+			p.add("plugin "+name, err)
+			delete(mine, name)
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		next.put(name, v)
+		if len(next.Plugins) > min(maxLive, s.cfg.Plugins.MaxPlugins) {
+			p.add("plugin "+name+" stays on this node", fmt.Errorf("the nodes share %d plugins already (plugins.max)", len(head.Plugins)))
+			delete(next.Plugins, name)
+			delete(mine, name)
+		}
+	}
+	if len(mine) == 0 {
+		return true, nil
+	}
+	_, err := s.store.SetHead(ctx, setHead, version, next, next.objects()...)
+	if errors.Is(err, objects.ErrConflict) {
+		return false, nil
+	}
+	if errors.Is(err, objects.ErrMissing) { // of a version that this node has not, maybe
+		s.wantAll(ctx, next)
+		return false, err
+	}
+	if err != nil {
+		return false, err
+	}
+	for name, source := range mine {
+		s.base.set(name, source)
+		if source == "" {
+			s.log.Info("plugin removed on all nodes", "plugin", name)
+		} else {
+			s.log.Info("plugin shared with the other nodes", "plugin", name, "source", source[:12])
+		}
+	}
+	if s.known {
+		if err := s.base.save(s.cfg.Plugins.StateDir); err != nil {
+			p.add("plugin folder", err)
+		}
+	}
+	s.mu.Lock()
+	s.living = next.Plugins
+	s.mu.Unlock()
+	return true, nil
+}
+
+// errHere is of something that is wrong on this node and not with Redis.
+var errHere = errors.New("it cannot be published")
+
+// prepare stores a version and what is in force beside it.
+func (s *Share) prepare(ctx context.Context, name, source string) (version, error) {
+	v := version{Source: source, Node: s.node, At: time.Now().UTC().Truncate(time.Millisecond)}
+	if source == "" {
+		return v, nil
+	}
+	bundle, err := s.folder.bundle(name, source)
+	if err != nil {
+		return v, fmt.Errorf("%w: %w", errHere, err)
+	}
+	if _, err := s.store.Put(ctx, "plugin", bundle); err != nil {
+		return v, err
+	}
+	st, _ := s.status(name)
+	if st.Source == "" || st.Source == source {
+		return v, nil
+	}
+	kept, err := s.catalog.Kept(st.Source)
+	if err != nil {
+		s.log.Warn("the version in force is not shared; a new node will judge with the one on trial alone", "plugin", name, "err", err)
+		return v, nil
+	}
+	if _, err := s.store.Put(ctx, "plugin", kept); err != nil {
+		return v, err
+	}
+	v.InForce = st.Source
+	return v, nil
+}
+
+// bringIntoForce loads what is in force elsewhere, beside versions on trial, where
+// this node has something else or nothing.
+func (s *Share) bringIntoForce(ctx context.Context, standing standings, p *problems) {
+	s.mu.Lock()
+	living := s.living
+	s.mu.Unlock()
+	for name, v := range living {
+		st, ok := s.status(name)
+		switch at := standing.Plugins[name]; {
+		case v.InForce == "", !ok, st.Source == v.InForce, st.Source == v.Source:
+			continue
+		case at.Source == v.Source && at.Stage == plugins.StageEnforce:
+			continue // that is over
+		case s.base.Plugins[name] != v.Source:
+			continue // it has not come yet
+		case st.ErrorSource != v.Source && (st.Candidate == nil || st.Candidate.Source != v.Source):
+			continue // the catalog has not looked at it yet
+		}
+		bundle, err := s.catalog.Kept(v.InForce)
+		if err != nil {
+			bundle, err = s.fetch(ctx, v.InForce)
+		}
+		if err == nil {
+			err = s.catalog.Install(ctx, name, bundle)
+		}
+		if err != nil && ctx.Err() == nil {
+			p.want(name, v.InForce, err)
+		}
+	}
+}
+
+func (b *base) set(name, source string) {
+	if source == "" {
+		delete(b.Plugins, name)
+	} else {
+		b.Plugins[name] = source
+	}
+}
+
+func (b *base) clone() base {
+	out := base{Format: b.Format, Folder: b.Folder, Plugins: make(map[string]string, len(b.Plugins))}
+	for name, source := range b.Plugins {
+		out.Plugins[name] = source
+	}
+	return out
+}
+
+func (b *base) same(o base) bool {
+	if b.Folder != o.Folder || len(b.Plugins) != len(o.Plugins) {
+		return false
+	}
+	for name, source := range b.Plugins {
+		if o.Plugins[name] != source {
+			return false
+		}
+	}
+	return true
+}
