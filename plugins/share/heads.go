@@ -23,9 +23,9 @@ const (
 // Bounds of the heads. What exceeds them is refused whole.
 const (
 	format       = 1
-	maxLive      = 64  // plugins, the most that plugins.max allows
-	maxGone      = 64  // removals that are remembered, the newest
-	maxNode      = 128 // bytes of a node's name
+	maxLive      = 64       // plugins, the most that plugins.max allows
+	maxGone      = 64       // removals that are remembered, the newest
+	maxNode      = 128      // bytes of a node's name
 	maxValue     = 60 << 10 // of standings; a head has at most 64 KiB
 	maxStandings = 2 * maxLive
 )

@@ -16,7 +16,7 @@ import (
 )
 
 // InfoKey is under which a node tells the others about its plugins.
-const InfoKey = "plugins"
+const InfoKey = "plugin_share"
 
 // Info is what a node says of its plugins in its record.
 type Info struct {

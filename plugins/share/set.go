@@ -202,7 +202,7 @@ func (s *Share) take(ctx context.Context, name string, sd sides, aside bool) err
 		if err != nil {
 			return fmt.Errorf("keep aside what is in the folder: %w", err)
 		}
-		s.log.Error("a plugin was changed here and on another node; the other's version counts", "plugin", name, "kept_aside", path)
+		s.log.Error("a plugin differs from what the nodes share and was changed there too; theirs counts", "plugin", name, "kept_aside", path)
 	}
 	if sd.head == "" {
 		s.log.Info("plugin removed on another node", "plugin", name)
