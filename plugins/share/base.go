@@ -5,28 +5,31 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"maps"
 	"path/filepath"
+	"strings"
 
 	"parley/core/atomicfile"
 	"parley/core/cluster/objects"
 	"parley/plugins"
 )
 
-// base is what folder and head last agreed on, as it is remembered.
+// base is what folder and head last agreed on. It lies in the folder that it is
+// about: another folder in its place was not emptied by a person, and nodes that
+// share one folder share its base.
 type base struct {
-	Format int `json:"format"`
-	// Folder is the mark of the folder that it is about: another folder in its
-	// place, or an empty one, was not emptied by a person.
-	Folder  string            `json:"folder"`
+	Format  int               `json:"format"`
 	Plugins map[string]string `json:"plugins"` // source by name
 }
 
 const (
-	baseName = "share.json"
+	baseName = ".parley-share"
 	maxBase  = 64 << 10
 	maxNames = 4 * maxLive
 )
+
+// neither is the source of a name whose folder and head never agreed on anything.
+var neither = strings.Repeat("0", 64)
 
 // decodeBase reads the file strictly.
 func decodeBase(b []byte) (out base, err error) {
@@ -44,10 +47,10 @@ func decodeBase(b []byte) (out base, err error) {
 	return out, nil
 }
 
-// loadBase reads what is remembered of the folder with that mark. Nothing, or
-// nothing that can be read, is not known: then what the head says counts.
-func loadBase(dir, mark string) (b base, known bool, err error) {
-	fresh := base{Format: format, Folder: mark, Plugins: make(map[string]string)}
+// loadBase reads what is remembered of a folder. Nothing, or nothing that can be
+// read, is not known: then what the head says counts.
+func loadBase(dir string) (b base, known bool, err error) {
+	fresh := base{Format: format, Plugins: make(map[string]string)}
 	text, err := readFile(filepath.Join(dir, baseName), maxBase)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fresh, false, nil
@@ -57,9 +60,6 @@ func loadBase(dir, mark string) (b base, known bool, err error) {
 	}
 	if err != nil {
 		return fresh, false, fmt.Errorf("read %s: %w; the plugins of the other nodes count", filepath.Join(dir, baseName), err)
-	}
-	if b.Folder != mark {
-		return fresh, false, nil
 	}
 	if b.Plugins == nil {
 		b.Plugins = make(map[string]string)
@@ -73,11 +73,21 @@ func (b *base) save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("encode what was shared: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("remember what was shared: %w", err)
-	}
-	if err := atomicfile.Write(filepath.Join(dir, baseName), text, 0o600); err != nil {
+	if err := atomicfile.Write(filepath.Join(dir, baseName), append(text, '\n'), 0o644); err != nil {
 		return fmt.Errorf("remember what was shared: %w", err)
 	}
 	return nil
 }
+
+// set notes what a name has, "" for nothing.
+func (b *base) set(name, source string) {
+	if source == "" {
+		delete(b.Plugins, name)
+	} else {
+		b.Plugins[name] = source
+	}
+}
+
+func (b *base) clone() base { return base{Format: b.Format, Plugins: maps.Clone(b.Plugins)} }
+
+func (b *base) same(o base) bool { return maps.Equal(b.Plugins, o.Plugins) }

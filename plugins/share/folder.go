@@ -1,10 +1,7 @@
 package share
 
 import (
-	"bytes"
 	"cmp"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -35,37 +32,11 @@ type seen struct {
 }
 
 const (
-	markName = ".parley-share"
-	markSize = 16 // random bytes
 	maxAside = 64 // modules
 	// settle is how old a file's time must be to say that its content is the same:
 	// file systems count it in steps.
 	settle = 2 * time.Second
 )
-
-// mark names the folder, so that another one in its place is known for another.
-// It makes the mark where there is none.
-func (f *folder) mark() (string, error) {
-	path := filepath.Join(f.dir, markName)
-	for range 2 {
-		b, err := readFile(path, 2*markSize+1)
-		switch {
-		case err == nil && len(bytes.TrimSpace(b)) == 2*markSize:
-			return string(bytes.TrimSpace(b)), nil
-		case err == nil:
-			return "", fmt.Errorf("%s is not what was put there; remove it", path)
-		case !errors.Is(err, fs.ErrNotExist):
-			return "", err
-		}
-		name := make([]byte, markSize)
-		_, _ = rand.Read(name) // it never fails
-		err = atomicfile.Create(path, fmt.Appendf(nil, "%x\n", name), 0o644)
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			return "", fmt.Errorf("mark the plugin folder: %w", err)
-		}
-	}
-	return "", fmt.Errorf("%s appears and disappears", path)
-}
 
 // list returns the names of modules in the folder.
 func (f *folder) list() ([]string, error) {
@@ -218,10 +189,4 @@ func readFile(path string, most int) ([]byte, error) {
 		err = fmt.Errorf("%s has more than %d bytes", path, most)
 	}
 	return b, err
-}
-
-// isMark reports whether s can be the mark of a folder.
-func isMark(s string) bool {
-	b, err := hex.DecodeString(s)
-	return err == nil && len(b) == markSize
 }

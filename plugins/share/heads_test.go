@@ -121,21 +121,21 @@ func TestStandingsFit(t *testing.T) {
 
 func TestBaseOfAnotherFolder(t *testing.T) {
 	dir := t.TempDir()
-	b := base{Format: format, Folder: "one", Plugins: map[string]string{"p": digestA}}
+	b := base{Format: format, Plugins: map[string]string{"p": digestA}}
 	if err := b.save(dir); err != nil {
 		t.Fatal(err)
 	}
-	if got, known, err := loadBase(dir, "one"); err != nil || !known || got.Plugins["p"] != digestA {
+	if got, known, err := loadBase(dir); err != nil || !known || got.Plugins["p"] != digestA {
 		t.Errorf("got %v, %v, %v, want what was saved", got, known, err)
 	}
-	if got, known, err := loadBase(dir, "two"); err != nil || known || len(got.Plugins) != 0 {
+	if got, known, err := loadBase(t.TempDir()); err != nil || known || len(got.Plugins) != 0 {
 		t.Errorf("got %v, %v, %v, want nothing known of another folder", got, known, err)
 	}
 	for _, bad := range []string{"x", `{"format":9}`, `{"format":1,"plugins":{"p":"x"}}`, strings.Repeat(" ", maxBase+1)} {
 		if err := os.WriteFile(filepath.Join(dir, baseName), []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, known, err := loadBase(dir, "one"); err == nil || known {
+		if _, known, err := loadBase(dir); err == nil || known {
 			t.Errorf("%.20q: got known %v and %v, want it refused", bad, known, err)
 		}
 	}
@@ -145,7 +145,7 @@ func FuzzHeads(f *testing.F) {
 	for _, seed := range []string{
 		`{"format":1,"plugins":{"p":{"source":"` + digestA + `","in_force":"` + digestB + `","node":"a-01234567","at":"2026-01-01T00:00:00Z"}},"gone":{"q":{"source":"` + digestB + `","node":"","at":"0001-01-01T00:00:00Z"}}}`,
 		`{"format":1,"plugins":{"p":{"rev":3,"source":"` + digestA + `","identity":"` + digestB + `","stage":"canary","percent":5,"since":"2026-01-01T00:00:00Z","by":"olga","node":"a","lift":2,"rollbacks":[{"identity":"` + digestA + `","digest":"` + digestB + `","stage":"shadow","reason":"r","by":"guard","at":"2026-01-01T00:00:00Z","blocked":true}]}}}`,
-		`{"format":1,"folder":"00112233445566778899aabbccddeeff","plugins":{"p":"` + digestA + `"}}`,
+		`{"format":1,"plugins":{"p":"` + digestA + `"}}`,
 		`{}`, `null`, `[]`, `{"format":1}x`,
 	} {
 		f.Add([]byte(seed))

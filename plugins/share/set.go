@@ -57,14 +57,23 @@ func (s *Share) mergeOnce(ctx context.Context, head set, opening bool, p *proble
 	if err != nil {
 		return nil, err
 	}
-	before := s.base.clone()
+	before, known := s.base.clone(), s.known
 	mine = make(map[string]string)
 	for _, name := range names {
 		now := head.Plugins[name]
 		gone, removed := head.Gone[name]
-		has, known := s.base.Plugins[name], s.known
-		sd := sides{known: known, base: has, local: local[name], head: now.Source, said: now.Source != "" || removed, gone: gone.Source}
-		switch step := sd.merge(); step {
+		sd := sides{known: known, base: s.base.Plugins[name], local: local[name], head: now.Source, said: now.Source != "" || removed, gone: gone.Source}
+		step := sd.merge()
+		if step == conflict && !known {
+			s.base.set(name, neither) // until it has been settled
+		}
+		if step == conflict && !s.lasts(name, sd, opening) {
+			continue
+		}
+		if step != conflict {
+			delete(s.disputes, name)
+		}
+		switch step {
 		case settled:
 			s.base.set(name, now.Source)
 		case publish:
@@ -79,41 +88,49 @@ func (s *Share) mergeOnce(ctx context.Context, head set, opening bool, p *proble
 		case take, conflict:
 			if err := s.take(ctx, name, sd, step == conflict); err != nil {
 				p.want(name, now.Source, err)
-				if !known && sd.head == "" {
-					s.base.set(name, sd.local) // or it would count as new
-				}
 				continue
 			}
 			s.base.set(name, now.Source)
 		}
 	}
-	s.known = s.base.Folder != ""
-	if s.known && !s.base.same(before) {
-		if err := s.base.save(s.cfg.Plugins.StateDir); err != nil {
+	if !known || !s.base.same(before) {
+		if err := s.base.save(s.folder.dir); err != nil {
 			p.add("plugin folder", err)
 		}
 	}
 	return mine, nil
 }
 
+// dispute is a conflict that may be none: another node with the same folder may
+// just have published what is in it, and be about to note that.
+type dispute struct {
+	sides sides
+	since time.Time
+}
+
+// grace is how long a conflict must last.
+const grace = 300 * time.Millisecond
+
+// lasts reports whether the conflict is one.
+func (s *Share) lasts(name string, sd sides, opening bool) bool {
+	sd.known, sd.base = true, neither
+	d, ok := s.disputes[name]
+	if !ok || d.sides != sd {
+		d = dispute{sd, time.Now()}
+	}
+	if opening || time.Since(d.since) < grace {
+		s.disputes[name] = d
+		return false
+	}
+	delete(s.disputes, name)
+	return true
+}
+
 // look reads the folder: the source of each name that is there, and all names that there
 // is something to do about.
 func (s *Share) look(head set, p *problems) (local map[string]string, names []string, err error) {
-	if s.base.Folder == "" {
-		mark, err := s.folder.mark()
-		if err != nil {
-			return nil, nil, err
-		}
-		if s.base, s.known, err = loadBase(s.cfg.Plugins.StateDir, mark); err != nil {
-			s.log.Warn("what was shared of the plugin folder is not known", "dir", s.folder.dir, "err", err)
-		}
-	} else if mark, err := s.folder.mark(); err != nil || mark != s.base.Folder {
-		// Another folder lies in its place: what is not in it was not removed.
-		s.base, s.known = base{Format: format, Folder: mark, Plugins: make(map[string]string)}, false
-		if err != nil {
-			return nil, nil, err
-		}
-		s.log.Warn("the plugin folder is another one; what the nodes share goes into it", "dir", s.folder.dir)
+	if s.base, s.known, err = loadBase(s.folder.dir); err != nil {
+		p.add("plugin folder", err)
 	}
 	there, err := s.folder.list()
 	if err != nil {
@@ -279,10 +296,8 @@ func (s *Share) publish(ctx context.Context, head set, version objects.Version, 
 			s.log.Info("plugin shared with the other nodes", "plugin", name, "source", source[:12])
 		}
 	}
-	if s.known {
-		if err := s.base.save(s.cfg.Plugins.StateDir); err != nil {
-			p.add("plugin folder", err)
-		}
+	if err := s.base.save(s.folder.dir); err != nil {
+		p.add("plugin folder", err)
 	}
 	s.mu.Lock()
 	s.living = next.Plugins
@@ -351,32 +366,4 @@ func (s *Share) bringIntoForce(ctx context.Context, standing standings, p *probl
 			p.want(name, v.InForce, err)
 		}
 	}
-}
-
-func (b *base) set(name, source string) {
-	if source == "" {
-		delete(b.Plugins, name)
-	} else {
-		b.Plugins[name] = source
-	}
-}
-
-func (b *base) clone() base {
-	out := base{Format: b.Format, Folder: b.Folder, Plugins: make(map[string]string, len(b.Plugins))}
-	for name, source := range b.Plugins {
-		out.Plugins[name] = source
-	}
-	return out
-}
-
-func (b *base) same(o base) bool {
-	if b.Folder != o.Folder || len(b.Plugins) != len(o.Plugins) {
-		return false
-	}
-	for name, source := range b.Plugins {
-		if o.Plugins[name] != source {
-			return false
-		}
-	}
-	return true
 }

@@ -45,7 +45,8 @@ type Share struct {
 	// Owned by Open, then by Run.
 	folder   folder
 	base     base
-	known    bool                 // base is about this folder
+	known    bool                 // there was one
+	disputes map[string]dispute   // by name
 	repaired map[string]time.Time // when an object was last written anew, by source
 	failed   map[string]failure   // of an object that was asked for in vain, by source
 	said     map[string]string    // problems as logged last
@@ -86,7 +87,7 @@ func New(cfg Config, c *plugins.Catalog, store *objects.Store, nodes *cluster.Re
 	s := &Share{
 		cfg: cfg, catalog: c, store: store, nodes: nodes, log: log, node: string(nodes.Self()), wake: make(chan struct{}, 1),
 		folder:   folder{dir: cfg.Plugins.Dir, aside: filepath.Join(cfg.Plugins.StateDir, "aside"), cfg: cfg.Plugins, seen: make(map[string]seen)},
-		repaired: make(map[string]time.Time), failed: make(map[string]failure), said: make(map[string]string),
+		repaired: make(map[string]time.Time), failed: make(map[string]failure), said: make(map[string]string), disputes: make(map[string]dispute),
 	}
 	c.Join(s)
 	c.OnChange(s.poke)
@@ -109,7 +110,6 @@ func (s *Share) poke() {
 // catalog with what is there. The error is open's.
 func (s *Share) Open(ctx context.Context, open func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, s.cfg.Start)
-	s.remember()
 	if err := s.pass(limited, true); err != nil {
 		s.log.Warn("the plugins of the other nodes cannot be read yet; this node begins with its own", "err", err)
 	}
@@ -120,17 +120,6 @@ func (s *Share) Open(ctx context.Context, open func(context.Context) error) erro
 	s.mu.Unlock()
 	s.catalog.Follow(standing)
 	return err
-}
-
-// remember reads what was shared before.
-func (s *Share) remember() {
-	mark, err := s.folder.mark()
-	if err == nil {
-		s.base, s.known, err = loadBase(s.cfg.Plugins.StateDir, mark)
-	}
-	if err != nil {
-		s.log.Warn("what was shared of the plugin folder is not known", "dir", s.folder.dir, "err", err)
-	}
 }
 
 // Run keeps folder and heads the same until ctx ends, and returns nil then.
@@ -154,6 +143,8 @@ func (s *Share) Run(ctx context.Context) error {
 		}
 		if err != nil {
 			wake = nil // Redis is given time
+		} else if len(s.disputes) > 0 {
+			pause = min(pause, grace)
 		}
 		t := time.NewTimer(pause)
 		select {

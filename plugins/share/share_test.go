@@ -337,7 +337,7 @@ func TestALostFolderIsFilledAgain(t *testing.T) {
 	all(t, "p", "2", a)
 	all(t, "q", "", a)
 	await(t, "the removal is known", func() bool { return a.log.count("plugin removed on all nodes") == 1 })
-	b.must(os.Remove(filepath.Join(b.state, "share.json")))
+	b.must(os.Remove(filepath.Join(b.dir, ".parley-share")))
 	b.up()
 	all(t, "p", "2", a, b)
 	all(t, "q", "", a, b)
