@@ -195,6 +195,15 @@ func (l *Live) Refuse(source, revision string, err error) {
 	l.happened(decisionlog.EventRefused, revision, "", r.Problems.Error())
 }
 
+// Settle forgets the refusal of that revision: the source holds another now.
+func (l *Live) Settle(revision string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lastRefusal != nil && l.lastRefusal.Revision == revision {
+		l.lastRefusal = nil
+	}
+}
+
 // happened records an event where decisions are recorded.
 func (l *Live) happened(e decisionlog.Event, revision, by, detail string) {
 	if l.decisions != nil {
@@ -253,6 +262,9 @@ type Refusal struct {
 	// it is sound, and changes more than policy.guard allows.
 	Overridable bool `json:"overridable,omitempty"`
 }
+
+// Error makes a Refusal the error that it records, with its problems.
+func (r *Refusal) Error() string { return r.Problems.Error() }
 
 // Failure is one decision that ended in policy_error.
 type Failure struct {

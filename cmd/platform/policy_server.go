@@ -25,8 +25,17 @@ func (s *server) openPolicy(ctx context.Context) (err error) {
 		return err
 	}
 	cfg.Decisions = s.decides
-	s.policy, err = source.Open(ctx, cfg, s.log)
-	return err
+	if s.nodes != nil {
+		cfg.Cluster = &source.Cluster{Self: string(s.nodes.Self()), Objects: s.objects, Touch: s.nodes.Touch}
+	}
+	if s.policy, err = source.Open(ctx, cfg, s.log); err != nil {
+		return err
+	}
+	if s.nodes != nil {
+		s.nodes.SetInfo(source.InfoKey, func() any { return s.policy.NodeInfo() })
+		s.nodes.OnView(s.policy.Observe)
+	}
+	return nil
 }
 
 func decisionConfig(cfg config.Config) decisionlog.Config {

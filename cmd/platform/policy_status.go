@@ -23,7 +23,12 @@ func policyStatusCommand() *cobra.Command {
 	var admin adminFlags
 	admin.add(c)
 	asJSON := c.Flags().Bool("json", false, "print the server's own answer")
+	wait := c.Flags().String("wait", "", "wait until every node decides by this revision, or by the commit that begins so, and print how long that took")
+	patience := c.Flags().Duration("wait-timeout", time.Minute, "how long --wait waits")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if *wait != "" {
+			return waitLive(c.Context(), c.OutOrStdout(), &admin, *wait, *patience)
+		}
 		var raw json.RawMessage
 		if err := admin.ask(c.Context(), http.MethodGet, "/v1/policy/status", nil, &raw); err != nil {
 			return err
@@ -67,6 +72,20 @@ func showPolicy(out io.Writer, st *source.Status) error {
 	if f := st.Failure; f != nil {
 		line("failure", "%s ago %s by %s: %s", time.Since(f.At).Round(time.Second), f.Action, f.Subject, f.Cause)
 	}
+	for i := range st.Nodes {
+		n := &st.Nodes[i]
+		word := map[bool]string{true: "on head", false: "NOT ON HEAD"}[n.OnHead]
+		line(map[bool]string{true: "nodes"}[i == 0], "%s: %s, %s", n.Node, shortRevision(n.Revision), word)
+		if n.Refused != nil {
+			line("", "  cannot converge: it refuses %s: %s", n.Refused.Revision, n.Refused.Why)
+		}
+		if n.Error != "" {
+			line("", "  %s", n.Error)
+		}
+		if l := n.Live; l != nil {
+			line("", "  brought in %s: live on %d/%d in %d ms", shortRevision(l.Revision), l.Nodes, l.Nodes, l.TookMS)
+		}
+	}
 	if p := st.Preview; p != nil {
 		line("preview", "%s: %s", p.New, p.Summary())
 	}
@@ -89,7 +108,7 @@ func policyAcceptCommand() *cobra.Command {
 		Short: "Let a revision that policy.guard refused go live, in your name",
 		Long: "Let the revision that policy.guard has refused go live all the same, in your name, which is recorded with it in the\n" +
 			"decision log. REV is the revision as the status shows it, or the beginning of its commit. Each node has a guard of its\n" +
-			"own, so each that refused wants to be told.",
+			"own; nodes that share a Redis tell each other.",
 		Args: cobra.ExactArgs(1),
 	}
 	var admin adminFlags

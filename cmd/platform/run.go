@@ -146,6 +146,10 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	if s.runJournal != nil {
 		g.start(inner, "journal", s.runJournal)
 	}
+	if s.nodes != nil {
+		g.start(inner, "nodes", s.nodes.Run)
+		g.start(inner, "objects", s.objects.Run)
+	}
 	g.start(inner, "rooms of the configuration", s.ensureRooms)
 	if err := s.firstRooms(inner); err != nil {
 		fail(err)

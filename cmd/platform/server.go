@@ -17,6 +17,8 @@ import (
 	"parley/core/admin"
 	"parley/core/auth"
 	"parley/core/chat"
+	"parley/core/cluster"
+	"parley/core/cluster/objects"
 	"parley/core/config"
 	"parley/core/evidence"
 	"parley/core/journal"
@@ -24,6 +26,7 @@ import (
 	"parley/core/metrics"
 	"parley/core/moderation"
 	"parley/core/presence"
+	"parley/core/redis"
 	"parley/core/room"
 	"parley/core/session"
 	"parley/core/state"
@@ -57,9 +60,13 @@ type server struct {
 	cfg config.Config
 	log *slog.Logger
 
+	redis      *redis.Client // nil for the embedded store, as are the three below
+	nodes      *cluster.Registry
+	objects    *objects.Store
+	runJournal func(context.Context) error
 	journal    journal.Journal
-	runJournal func(context.Context) error // nil for the embedded store
-	closers    []func() error              // run in reverse order
+	load       *loadMeter
+	closers    []func() error // run in reverse order
 
 	tuner    *tuning.Tuner
 	decides  *decisionlog.Log
@@ -88,6 +95,7 @@ type server struct {
 // store needs. On error whatever was opened is closed.
 func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *server, err error) {
 	s := &server{cfg: cfg, log: log}
+	s.load = &loadMeter{s: s}
 	defer func() {
 		if err != nil {
 			_ = s.close()
@@ -97,7 +105,7 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *ser
 		return nil, fmt.Errorf("make data_dir: %w", err)
 	}
 	for _, build := range []func(context.Context) error{
-		s.openTuner, s.openJournal, s.openPolicy, s.openHook, s.openPlugins, s.openEvidence, s.openChat, s.openListeners, s.openAdmin,
+		s.openTuner, s.openJournal, s.openCluster, s.openPolicy, s.openHook, s.openPlugins, s.openEvidence, s.openChat, s.openListeners, s.openAdmin,
 	} {
 		if err := build(ctx); err != nil {
 			return nil, err
@@ -405,6 +413,7 @@ func (s *server) openAdmin(context.Context) error {
 			"status":        func() any { return s.status() },
 			"diag/tcp":      func() any { return s.sessions.WorstPaths() },
 			"policy/status": func() any { return s.policy.Status() },
+			"nodes":         func() any { return map[string]any{"nodes": s.nodeTable()} },
 		},
 	}))
 	s.adminHTTP.RegisterOnShutdown(s.decides.EndFollowers)
@@ -418,6 +427,9 @@ func (s *server) notReady(ctx context.Context) (why []string) {
 	}
 	if err := s.journal.Healthy(ctx); err != nil {
 		why = append(why, "the store cannot take messages: "+err.Error())
+	}
+	if behind := s.policy.Behind(); behind != "" {
+		why = append(why, behind)
 	}
 	return why
 }

@@ -41,6 +41,7 @@ func (s *server) openJournal(context.Context) error {
 		if err != nil {
 			return err
 		}
+		s.redis = client
 		s.closers = append(s.closers, client.Close)
 		jc := redisjournal.Defaults()
 		jc.MaxEntries, jc.MaxAge, jc.NonceWindow = j.RetentionEntries, j.RetentionAge, j.NonceWindow

@@ -29,6 +29,7 @@ type Config struct {
 	Evidence  Evidence  `yaml:"evidence" doc:"Originals of judged messages, for moderators: what plugins saw and said, so that a decision can be explained and tried again. Kept on the node that judged."`
 	Policy    Policy    `yaml:"policy" doc:"Rego rules that decide who may do what. Without dir and git.url the built-in policy decides."`
 	Redis     Redis     `yaml:"redis" doc:"The shared store of a cluster."`
+	Cluster   Cluster   `yaml:"cluster" doc:"This node among the others that share redis.url."`
 	Journal   Journal   `yaml:"journal" doc:"The log of each room: history, order and resume."`
 	Limits    Limits    `yaml:"limits" doc:"Bounds on what clients may ask of the server."`
 	Liveness  Liveness  `yaml:"liveness" doc:"How dead connections are found: heartbeats and TCP KeepAlive together."`
@@ -206,6 +207,11 @@ type GitWebhook struct {
 
 // On reports whether calls are taken.
 func (w GitWebhook) On() bool { return w.SecretFile != "" || w.SecretEnv != "" }
+
+// Cluster configures this node's place among the others.
+type Cluster struct {
+	NodeName string `yaml:"node_name" check:"nodename" zero:"the host's name" doc:"Name of this node, for operators. It stays over restarts; nodes should not share one."`
+}
 
 // Redis configures the shared store.
 type Redis struct {

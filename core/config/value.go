@@ -180,6 +180,7 @@ var checks = map[string]struct {
 	"relpath":  {"a path inside the repository", checkRelPath},
 	"origin":   {"a web origin, such as https://chat.example.org", checkOrigin},
 	"redisurl": {"redis://HOST:PORT/DB, rediss://... or unix://PATH", checkRedisURL},
+	"nodename": {"1 to 64 letters, digits, '.', '-' or '_'", checkNodeName},
 	"giturl":   {"an https, http, ssh or file URL, git@host:path, or a folder", checkGitURL},
 	"envname":  {"the name of a variable", checkEnvName},
 	"gitref":   {"a branch or tag name", checkGitRef},
@@ -248,6 +249,16 @@ func checkOrigin(s string) error {
 	}
 	if u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || strings.ContainsAny(s, "?#*") {
 		return errors.New("must be scheme, host and port only")
+	}
+	return nil
+}
+
+// checkNodeName is core/cluster.CheckName in this package's words.
+func checkNodeName(s string) error {
+	if len(s) > 64 || strings.ContainsFunc(s, func(c rune) bool {
+		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '-' || c == '_')
+	}) {
+		return errors.New("is not a node's name")
 	}
 	return nil
 }

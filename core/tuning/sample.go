@@ -90,3 +90,7 @@ func quantile(before, after []uint64, bounds []float64, q float64) time.Duration
 	}
 	return 0
 }
+
+// CPUTime is the processor time that this process has used, where the system
+// tells.
+func CPUTime() (used time.Duration, ok bool) { return cpuTime() }

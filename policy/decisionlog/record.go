@@ -49,6 +49,8 @@ const (
 	EventLive     Event = "live"      // the revision decides from now on
 	EventRefused  Event = "refused"   // the revision was not taken, for the reason in Detail
 	EventAccepted Event = "accepted"  // By lets the revision past policy.guard
+	EventPinned   Event = "pinned"    // By has the revision decide, wherever the ref points
+	EventUnpinned Event = "unpinned"  // the ref is followed again
 	EventCacheOff Event = "cache_off" // the cache answered otherwise than the policy
 )
 

@@ -40,6 +40,8 @@ type Config struct {
 	StateDir string
 	// MaxFetchBytes bounds what one poll may receive.
 	MaxFetchBytes int64
+	// Share has parcels made of what is taken, for other nodes.
+	Share bool
 }
 
 // Defaults returns a Config with everything but URL and StateDir set.

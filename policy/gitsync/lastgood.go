@@ -21,8 +21,9 @@ import (
 // lastGoodName is the file in StateDir that holds the last good policy.
 const lastGoodName = "policy-last-good.json"
 
-// maxLastGoodBytes bounds that file: policy.MaxBytes in base64, with room.
-const maxLastGoodBytes = 2*policy.MaxBytes + 1<<20
+// maxLastGoodBytes bounds that file: policy.MaxBytes and a parcel in base64,
+// with room.
+const maxLastGoodBytes = 2*policy.MaxBytes + 2*MaxParcelBytes + 1<<20
 
 // lastGood is the file's content. One file, so that it is there wholly or not
 // at all.
@@ -35,6 +36,8 @@ type lastGood struct {
 	SignedBy    string    `json:"signed_by,omitempty"`
 	Followed    string    `json:"followed,omitempty"` // commit last taken from the ref; differs under a pin
 	Pin         *Pin      `json:"pin,omitempty"`
+	Parcel      *Parcel   `json:"parcel,omitempty"` // where nodes share revisions
+	Untold      bool      `json:"untold,omitempty"` // the pin, or its end, is an operator's word that no other node has heard
 
 	SavedAt time.Time    `json:"saved_at"`
 	Files   policy.Files `json:"files"`  // contents in base64

@@ -15,11 +15,15 @@ import (
 
 // unpack reads a pack into memory, after checkPack.
 func unpack(r io.Reader) (storer.EncodedObjectStorer, error) {
+	return unpackWithin(r, maxPackObjects, maxPackInflated)
+}
+
+func unpackWithin(r io.Reader, objects uint32, inflated int64) (*memory.Storage, error) {
 	pack, err := io.ReadAll(r) // what it is read from is bounded
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPack(pack); err != nil {
+	if err := checkPack(pack, objects, inflated); err != nil {
 		return nil, err
 	}
 	store := memory.NewStorage()
@@ -40,14 +44,14 @@ const (
 // objects declare; the parser holds every object to its declared size. A delta
 // declares two: its own, and that of what it makes of its base, which can be
 // millions of times as much (gitformat-pack, "Deltified representation").
-func checkPack(pack []byte) error {
+func checkPack(pack []byte, objects uint32, inflated int64) error {
 	s := packfile.NewScanner(bytes.NewReader(pack))
 	_, n, err := s.Header()
 	if err != nil {
 		return fmt.Errorf("read pack: %w", err)
 	}
-	if n > maxPackObjects {
-		return policy.Problems{{Reason: fmt.Sprintf("the commit has %d objects, at most %d are allowed; keep the policy in a repository of its own", n, maxPackObjects)}}
+	if n > objects {
+		return policy.Problems{{Reason: fmt.Sprintf("the commit has %d objects, at most %d are allowed; keep the policy in a repository of its own", n, objects)}}
 	}
 	var total int64
 	for range n {
@@ -61,12 +65,12 @@ func checkPack(pack []byte) error {
 				return fmt.Errorf("read pack: %w", err)
 			}
 		}
-		tooLarge := h.Length < 0 || h.Length > maxPackInflated || made > maxPackInflated
+		tooLarge := h.Length < 0 || h.Length > inflated || made > uint64(inflated)
 		if !tooLarge {
 			total += h.Length + int64(made)
 		}
-		if tooLarge || total > maxPackInflated {
-			return policy.Problems{{Reason: fmt.Sprintf("the commit inflates to more than %d bytes; keep the policy in a repository of its own", maxPackInflated)}}
+		if tooLarge || total > inflated {
+			return policy.Problems{{Reason: fmt.Sprintf("the commit inflates to more than %d bytes; keep the policy in a repository of its own", inflated)}}
 		}
 	}
 	return nil

@@ -80,7 +80,7 @@ func TestCheckPack(t *testing.T) {
 		{"no pack", []byte("PACK"), "read pack"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := checkPack(c.pack)
+			err := checkPack(c.pack, maxPackObjects, maxPackInflated)
 			switch {
 			case c.want == "" && err != nil:
 				t.Errorf("got %v, want nil", err)
@@ -98,6 +98,6 @@ func TestCheckPack(t *testing.T) {
 func FuzzCheckPack(f *testing.F) {
 	f.Add([]byte("PACK\x00\x00\x00\x02\x00\x00\x00\x01\x3ex"))
 	f.Fuzz(func(_ *testing.T, b []byte) {
-		_ = checkPack(b) // whatever the bytes are, it returns
+		_ = checkPack(b, maxPackObjects, maxPackInflated) // whatever the bytes are, it returns
 	})
 }

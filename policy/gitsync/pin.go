@@ -27,9 +27,9 @@ const (
 // ErrPin says that an order to pin is malformed.
 var ErrPin = errors.New("no such order")
 
-// pinOrder waits for the goroutine of Run. nil pin: follow the ref again.
-type pinOrder struct {
-	pin  *Pin
+// order is something to do on the goroutine of Run.
+type order struct {
+	do   func(ctx context.Context) error
 	done chan error // has room for one
 }
 
@@ -46,18 +46,20 @@ func (s *Syncer) Pin(ctx context.Context, p Pin) error {
 	}
 	p.Revision = plumbing.NewHash(p.Revision).String()
 	p.At = time.Now().UTC()
-	return s.order(ctx, &p)
+	return s.order(ctx, func(ctx context.Context) error { return s.obey(ctx, &p) })
 }
 
 // Unpin follows the ref again: its commit is taken with the next poll, which
 // comes at once. It must descend from the pinned commit or from the one that
 // was taken from the ref before.
-func (s *Syncer) Unpin(ctx context.Context) error { return s.order(ctx, nil) }
+func (s *Syncer) Unpin(ctx context.Context) error {
+	return s.order(ctx, func(context.Context) error { return s.unpin() })
+}
 
 func clip(s string) string { return s[:min(len(s), 64)] }
 
-func (s *Syncer) order(ctx context.Context, p *Pin) error {
-	o := pinOrder{pin: p, done: make(chan error, 1)}
+func (s *Syncer) order(ctx context.Context, do func(context.Context) error) error {
+	o := order{do: do, done: make(chan error, 1)}
 	select {
 	case s.orders <- o:
 	case <-ctx.Done():
@@ -71,11 +73,9 @@ func (s *Syncer) order(ctx context.Context, p *Pin) error {
 	}
 }
 
-// obey carries an order out, on the goroutine of Run.
+// obey pins, on the goroutine of Run.
 func (s *Syncer) obey(ctx context.Context, p *Pin) error {
-	if p == nil {
-		return s.unpin()
-	}
+	s.begun = time.Now()
 	bounded, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	if s.current == nil || s.current.commit != p.Revision { // else: stay where we are, which needs nobody
@@ -92,7 +92,7 @@ func (s *Syncer) obey(ctx context.Context, p *Pin) error {
 		}
 		s.took(rev, fromPin)
 	}
-	s.seen = p.Revision
+	s.seen, s.untold = p.Revision, s.cfg.Share
 	s.setPin(p)
 	s.log.Warn("policy is pinned", "revision", p.Revision, "by", p.By, "reason", p.Reason)
 	if err := s.keep(); err != nil {
@@ -111,7 +111,7 @@ func (s *Syncer) readPinned(ctx context.Context, p *Pin, req request) (rev *revi
 		if _, _, err := r.find(refNames(s.cfg.Ref)); err != nil && !errors.Is(err, errNoRef) {
 			return err
 		}
-		rev, err = s.cfg.read(ctx, r, req)
+		rev, err = s.read(ctx, r, req)
 		return err
 	})
 	return rev, err
@@ -122,6 +122,7 @@ func (s *Syncer) unpin() error {
 		return fmt.Errorf("%w: no revision is pinned", ErrPin)
 	}
 	old := s.pin
+	s.untold = s.cfg.Share
 	s.setPin(nil)
 	s.seen = "" // whatever the ref holds is looked at anew
 	s.log.Warn("policy is no longer pinned", "revision", old.Revision)
@@ -135,7 +136,9 @@ func (s *Syncer) unpin() error {
 // setPin makes p the pin in force; nil for none.
 func (s *Syncer) setPin(p *Pin) {
 	s.pin = p
+	s.turn++
 	s.mu.Lock()
 	s.status.Pin = p
 	s.mu.Unlock()
+	s.show()
 }

@@ -22,6 +22,9 @@ type revision struct {
 	committed time.Time
 	signedBy  string // "" where signers are not asked for
 	files     policy.Files
+	// Where nodes share revisions:
+	parcel  *Parcel
+	lineage lineage
 }
 
 // request is what to read of a remote.

@@ -92,6 +92,16 @@ func (t *tally) asked(now time.Time) {
 	t.mu.Unlock()
 }
 
+// since is when what a poll begun at that time has found was first asked for.
+func (t *tally) since(begun time.Time) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.triggered.IsZero() && t.triggered.Before(begun) {
+		return t.triggered
+	}
+	return begun
+}
+
 // settled notes that a poll begun at that time took nothing new: what asked
 // for it had no commit to wait for.
 func (t *tally) settled(begun time.Time) {

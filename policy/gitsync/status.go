@@ -16,6 +16,9 @@ type Status struct {
 	SignedBy    string     `json:"signed_by,omitempty"` // where signers are asked for
 	Head        string     `json:"head,omitempty"`      // commit the ref points to, taken or not
 	Pin         *Pin       `json:"pin,omitempty"`       // nil: the ref is followed
+	// TookMS is how long it took until the commit decided, since it was asked
+	// for by a webhook, a poll or an operator; 0 where it came from elsewhere.
+	TookMS int64 `json:"took_ms,omitempty"`
 	// PolledAt is when the remote last answered.
 	PolledAt *time.Time `json:"polled_at,omitempty"`
 	// Error is why the remote cannot be read now, since ErrorSince.

@@ -27,6 +27,8 @@ type Hooks struct {
 	// Refuse records that revision was not taken: Apply's error, or that the
 	// commit holds what a policy must not. nil only logs.
 	Refuse func(revision string, err error)
+	// Changed says that Shared has another answer. nil: nobody asks.
+	Changed func()
 }
 
 // Syncer follows one ref. Make one with New.
@@ -36,7 +38,7 @@ type Syncer struct {
 	hooks   Hooks
 	log     *slog.Logger
 	trigger chan struct{}
-	orders  chan pinOrder
+	orders  chan order
 	tally   *tally
 
 	retry atomic.Bool // see Retry
@@ -49,9 +51,15 @@ type Syncer struct {
 	who      string    // digest of the signers that seen was judged by
 	refused  bool      // the newest that was looked at was not taken
 	fails    int       // polls that failed in a row
+	turn     uint64    // counts changes of current and pin
+	over     []string  // commits that current was taken over
+	ahead    bool      // current came from another node, and the ref has not been seen to reach it
+	untold   bool      // an operator's word on the pin that was not shared yet
+	begun    time.Time // when what was taken last was asked for
 
 	mu     sync.Mutex
 	status Status // guarded by mu
+	shared Shared // guarded by mu
 }
 
 // New returns a Syncer.
@@ -65,7 +73,7 @@ func New(cfg Config, hooks Hooks, log *slog.Logger) (*Syncer, error) {
 		}
 	}
 	return &Syncer{
-		cfg: cfg, hooks: hooks, trigger: make(chan struct{}, 1), orders: make(chan pinOrder), tally: newTally(),
+		cfg: cfg, hooks: hooks, trigger: make(chan struct{}, 1), orders: make(chan order), tally: newTally(),
 		log:    log.With("url", cfg.display(), "ref", cfg.Ref),
 		status: Status{URL: cfg.display(), Ref: cfg.Ref, Path: cfg.dir()},
 	}, nil
@@ -109,7 +117,12 @@ func (s *Syncer) Restore(ctx context.Context) error {
 	if err := s.hooks.Apply(ctx, g.Files, Revision(g.Commit)); err != nil {
 		return fmt.Errorf("apply last good policy of commit %s: %w", g.Commit, err)
 	}
-	s.took(&revision{commit: g.Commit, committed: g.CommittedAt, signedBy: g.SignedBy, files: g.Files}, fromDisk)
+	rev := &revision{commit: g.Commit, committed: g.CommittedAt, signedBy: g.SignedBy, files: g.Files}
+	if s.cfg.Share {
+		rev.parcel, rev.lineage = s.kept(g.Parcel, g.Commit)
+		s.untold = g.Untold
+	}
+	s.took(rev, fromDisk)
 	s.followed = g.Followed
 	return nil
 }
@@ -131,30 +144,39 @@ func (s *Syncer) Sync(ctx context.Context) error {
 }
 
 func (s *Syncer) poll(ctx context.Context) (Result, error) {
+	begun := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	who, err := s.signers()
 	if err != nil {
 		return ResultError, s.unreadable(ctx, err)
 	}
-	var rev *revision
-	var want string
-	err = s.guard(func() error {
-		rev, want, err = s.news(bounded, who)
-		return err
-	})
+	q := s.question(who)
+	rev, want, err := s.ask(bounded, ctx, &q)
 	var problems policy.Problems
 	switch {
-	case errors.As(err, &problems):
+	case err == nil || errors.As(err, &problems):
 		s.reachable()
-		return ResultRefused, s.refuse(want, err)
-	case err != nil:
+	default:
 		return ResultError, s.unreadable(ctx, err)
-	case rev == nil:
-		s.reachable()
+	}
+	if s.turn != q.turn { // an order has changed what the answer was meant for
+		if q.again {
+			s.retry.Store(true)
+		}
+		s.wake()
 		return ResultUnchanged, nil
 	}
-	s.reachable()
+	if q.reached {
+		s.ahead = false
+	}
+	switch {
+	case err != nil:
+		return ResultRefused, s.refuse(want, err)
+	case rev == nil:
+		return ResultUnchanged, nil
+	}
+	s.begun = s.tally.since(begun)
 	if err := s.hooks.Apply(ctx, rev.files, Revision(rev.commit)); err != nil {
 		if ctx.Err() != nil {
 			return ResultError, ctx.Err()
@@ -171,9 +193,58 @@ func (s *Syncer) poll(ctx context.Context) (Result, error) {
 	return ResultTaken, nil
 }
 
+// question is what a poll needs to know while orders are carried out beside it.
+type question struct {
+	who     *signers.Set
+	bases   []plumbing.Hash
+	pin     *Pin
+	seen    string
+	current *revision
+	lineage lineage
+	turn    uint64
+	look    bool // at the commit in use once more
+	ahead   bool
+
+	// Found on the way.
+	again   bool // Retry was asked for
+	reached bool // the ref is where the commit in use is, or beyond
+}
+
+func (s *Syncer) question(who *signers.Set) question {
+	q := question{who: who, bases: s.bases(), pin: s.pin, seen: s.seen, current: s.current, turn: s.turn, ahead: s.ahead}
+	if s.current != nil {
+		q.look, q.lineage = s.unsettled(who), s.current.lineage
+	}
+	return q
+}
+
+// ask polls the remote, and carries out orders until it has answered: one that
+// does not answer must hold nobody up. outer is the context of orders.
+func (s *Syncer) ask(ctx, outer context.Context, q *question) (rev *revision, want string, err error) {
+	done := make(chan struct{})
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	asking.Go(func() {
+		defer close(done)
+		err = s.guard(func() error {
+			var err error
+			rev, want, err = s.news(ctx, q)
+			return err
+		})
+	})
+	for {
+		select {
+		case <-done:
+			return rev, want, err
+		case o := <-s.orders:
+			o.done <- o.do(outer)
+		}
+	}
+}
+
 // news asks the remote and reads what it has that is new, nil for nothing. want
-// is what was looked at.
-func (s *Syncer) news(ctx context.Context, who *signers.Set) (rev *revision, want string, err error) {
+// is what was looked at. It does not run on the goroutine of Run.
+func (s *Syncer) news(ctx context.Context, q *question) (rev *revision, want string, err error) {
 	r, err := s.cfg.open(ctx)
 	if err != nil {
 		return nil, "", err
@@ -188,27 +259,37 @@ func (s *Syncer) news(ctx context.Context, who *signers.Set) (rev *revision, wan
 		return nil, "", err
 	}
 	s.sawHead(head.String())
-	req := request{want: id, who: who, bases: s.bases()}
-	if s.pin != nil {
-		req.want, req.bases = plumbing.NewHash(s.pin.Revision), nil
+	req := request{want: id, who: q.who, bases: q.bases}
+	if q.pin != nil {
+		req.want, req.bases = plumbing.NewHash(q.pin.Revision), nil
 		head = req.want
 	} else if id != head { // an annotated tag
-		req.tag = strings.TrimPrefix(strings.TrimPrefix(s.cfg.Ref, "refs/"), "tags/")
+		req.tag = s.cfg.tagName()
 	}
 	want = req.want.String()
-	again := s.retry.Swap(false)
-	if !again && (want == s.seen || s.current != nil && head.String() == s.current.commit && !s.unsettled(who)) {
+	q.again = s.retry.Swap(false)
+	q.reached = q.current == nil || head.String() == q.current.commit || !q.lineage.has(head.String())
+	switch {
+	case q.again:
+	case want == q.seen, q.current != nil && head.String() == q.current.commit && !q.look:
+		return nil, want, nil
+	case q.ahead && !q.reached: // the others have seen a newer one than this server shows us
 		return nil, want, nil
 	}
-	rev, err = s.cfg.read(ctx, r, req)
+	rev, err = s.readOver(ctx, r, req, q.lineage)
 	return rev, want, err
+}
+
+// tagName is the ref's short name, which an annotated tag must have.
+func (c Config) tagName() string {
+	return strings.TrimPrefix(strings.TrimPrefix(c.Ref, "refs/"), "tags/")
 }
 
 // unsettled reports whether the commit in use is to be looked at once more: it was
 // taken before signatures were asked for, or the ref has come back to it from
 // one that was refused, which is settled by taking it.
 func (s *Syncer) unsettled(who *signers.Set) bool {
-	return s.refused || who != nil && s.current.signedBy == ""
+	return s.refused || who != nil && s.current.signedBy == "" || s.cfg.Share && s.current.parcel == nil
 }
 
 // bases are the commits that what is taken next descends from: the one in use,
@@ -290,7 +371,7 @@ func (s *Syncer) wait(ctx context.Context, answered time.Time) (asked bool) {
 			timer.Reset(rest)
 			asked, trigger = true, nil // more of them are answered by the same poll
 		case o := <-s.orders:
-			o.done <- s.obey(ctx, o.pin)
+			o.done <- o.do(ctx)
 		}
 	}
 }
@@ -309,6 +390,7 @@ const (
 	fromRef = iota
 	fromPin
 	fromDisk
+	fromNode
 )
 
 // took notes that rev decides now.
@@ -317,19 +399,33 @@ func (s *Syncer) took(rev *revision, from int) {
 	if s.current == nil || s.current.commit == rev.commit { // who starts late has not waited since the merge
 		counted = time.Time{}
 	}
+	s.over = nil
+	for _, base := range s.bases() {
+		s.over = append(s.over, base.String())
+	}
 	s.current, s.refused = rev, false
-	if from == fromRef {
+	s.turn++
+	s.ahead = from == fromNode
+	if from == fromRef || from == fromNode && s.pin == nil {
 		s.followed = rev.commit
 		s.tally.live(time.Now(), counted)
+	}
+	if from == fromDisk || from == fromNode {
+		s.begun = time.Time{}
 	}
 	var at *time.Time
 	if !rev.committed.IsZero() {
 		t := rev.committed.UTC()
 		at = &t
 	}
+	took := int64(0)
+	if !s.begun.IsZero() {
+		took = time.Since(s.begun).Milliseconds()
+	}
 	s.mu.Lock()
-	s.status.Commit, s.status.CommittedAt, s.status.SignedBy = rev.commit, at, rev.signedBy
+	s.status.Commit, s.status.CommittedAt, s.status.SignedBy, s.status.TookMS = rev.commit, at, rev.signedBy, took
 	s.mu.Unlock()
+	s.show()
 }
 
 // refuse notes that what was looked at is not taken.
@@ -354,7 +450,7 @@ func (s *Syncer) keep() error {
 	}
 	err := save(s.cfg.StateDir, lastGood{
 		Format: 1, Identity: s.cfg.identity(), Commit: s.current.commit, CommittedAt: s.current.committed.UTC(), SignedBy: s.current.signedBy,
-		Followed: s.followed, Pin: s.pin, SavedAt: time.Now().UTC(), Files: s.current.files,
+		Followed: s.followed, Pin: s.pin, Parcel: s.current.parcel, Untold: s.untold, SavedAt: time.Now().UTC(), Files: s.current.files,
 	})
 	text := ""
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"parley/policy/decisionlog"
 	"parley/policy/gitsync"
 )
 
@@ -31,7 +32,20 @@ func (s *Source) Pin(ctx context.Context, revision, by, reason string) error {
 	s.mu.Lock()
 	delete(s.accepted, name)
 	s.mu.Unlock()
+	if err == nil {
+		s.happened(decisionlog.EventPinned, name, by, reason)
+	}
 	return err
+}
+
+// pinned records that another node's operator has pinned the policy, or unpinned it.
+func (s *Source) pinned(before, now *gitsync.Pin, node string) {
+	switch {
+	case now != nil && !samePin(before, now):
+		s.happened(decisionlog.EventPinned, gitsync.Revision(now.Revision), now.By, "on node "+node+": "+now.Reason)
+	case now == nil && before != nil:
+		s.happened(decisionlog.EventUnpinned, gitsync.Revision(before.Revision), "", "on node "+node)
+	}
 }
 
 // Unpin follows the ref again.
@@ -39,7 +53,11 @@ func (s *Source) Unpin(ctx context.Context) error {
 	if s.git == nil {
 		return errNoGit
 	}
-	return s.git.Unpin(ctx)
+	err := s.git.Unpin(ctx)
+	if err == nil {
+		s.happened(decisionlog.EventUnpinned, s.live.Engine().Revision(), "", "")
+	}
+	return err
 }
 
 // GitStats returns the counters of the repository; ok is false without one.
@@ -88,6 +106,9 @@ func (s *Source) Notes() (notes []string) {
 	}
 	if s.git == nil {
 		return notes
+	}
+	if why, behind := s.cannotConverge(); why != "" && !behind {
+		notes = append(notes, why)
 	}
 	switch fallback := s.Fallback(); {
 	case fallback == FromDefault:

@@ -53,6 +53,9 @@ func (s *Source) judge(ctx context.Context, e *policy.Engine, records []*decisio
 	s.mu.Lock()
 	s.report = &report
 	by, ok := s.accepted[e.Revision()]
+	if !ok {
+		by, ok = s.passes[e.Revision()]
+	}
 	var exceeded *preview.Exceeded
 	if errors.As(refusal, &exceeded) && ok {
 		refusal = nil
@@ -79,14 +82,15 @@ const (
 // commit. Nothing but the guard's refusal is overridden: what does not compile
 // or fails its tests stays out.
 func (s *Source) Accept(rev, by string) (revision string, err error) {
-	if by = strings.TrimSpace(by); by == "" || len(by) > maxName || strings.ContainsFunc(by, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return "", fmt.Errorf("%w: say who accepts it, in at most %d bytes", ErrAccept, maxName)
+	by = strings.TrimSpace(by)
+	if err := checkBy(by); err != nil {
+		return "", err
 	}
 	refused := s.live.Status().Refused
 	switch {
 	case refused == nil:
 		return "", fmt.Errorf("%w: no revision is refused", ErrAccept)
-	case !names(rev, refused.Revision):
+	case !Names(rev, refused.Revision):
 		return "", fmt.Errorf("%w: the revision that is refused is %s, not %.80q", ErrAccept, refused.Revision, rev)
 	case !refused.Overridable:
 		return "", fmt.Errorf("%w: %s is refused for what it is, and not by policy.guard: %s", ErrAccept, refused.Revision, refused.Problems[0])
@@ -95,10 +99,11 @@ func (s *Source) Accept(rev, by string) (revision string, err error) {
 	s.mu.Lock()
 	s.accepted[revision] = by
 	s.mu.Unlock()
-	if s.cfg.Decisions != nil {
-		s.cfg.Decisions.Happened(decisionlog.EventAccepted, revision, by, refused.Problems.Error())
-	}
+	s.happened(decisionlog.EventAccepted, revision, by, refused.Problems.Error())
 	s.log.Warn("policy accepted past policy.guard", "revision", revision, "by", by)
+	if s.share != nil {
+		s.share.accept(revision, by)
+	}
 	switch {
 	case s.git != nil:
 		s.git.Retry()
@@ -108,9 +113,9 @@ func (s *Source) Accept(rev, by string) (revision string, err error) {
 	return revision, nil
 }
 
-// names reports whether rev means revision: in full, without the word before
+// Names reports whether rev means revision: in full, without the word before
 // the colon, or by the beginning of that.
-func names(rev, revision string) bool {
+func Names(rev, revision string) bool {
 	_, hash, _ := strings.Cut(revision, ":")
 	return rev == revision || rev == hash && hash != "" || len(rev) >= minRevision && strings.HasPrefix(hash, rev)
 }

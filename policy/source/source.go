@@ -40,6 +40,8 @@ type Config struct {
 	Decisions *decisionlog.Log
 	Replay    Replay
 	Guard     preview.Guard
+	// Cluster joins the policy to those of other nodes; nil: there are none.
+	Cluster *Cluster
 }
 
 // Replay bounds what a new revision is asked of what was recorded, before it
@@ -66,6 +68,9 @@ type Source struct {
 	git  *gitsync.Syncer // nil unless Git feeds it
 	dir  *folder.Source  // nil unless a folder feeds it
 
+	share *share // nil where no node has anything to hand over
+	nodes nodes
+
 	early string // revision refused before anything was live; used by Open alone
 
 	replayed, unequal atomic.Uint64 // records that their own revision was asked again; of them, answered otherwise
@@ -73,6 +78,7 @@ type Source struct {
 	mu       sync.Mutex
 	report   *preview.Report   // of the newest revision that was looked at; guarded by mu
 	accepted map[string]string // revision -> by whom, until it is live; guarded by mu
+	passes   map[string]string // the same of all nodes; guarded by mu
 }
 
 // Open loads the first policy. A folder that cannot be taken is an error: the
@@ -123,7 +129,13 @@ func (s *Source) openDir(ctx context.Context) (err error) {
 // openGit starts from disk, which is quick and needs nobody; else from the
 // remote; else from the built-in policy.
 func (s *Source) openGit(ctx context.Context) (err error) {
-	s.git, err = gitsync.New(s.cfg.Git, gitsync.Hooks{Apply: s.apply, Refuse: s.refuse}, s.log)
+	hooks := gitsync.Hooks{Apply: s.apply, Refuse: s.refuse}
+	if s.cfg.Cluster != nil {
+		s.cfg.Git.Share = true
+		hooks.Changed = func() { s.share.poke() }
+		s.share = newShare(s, *s.cfg.Cluster)
+	}
+	s.git, err = gitsync.New(s.cfg.Git, hooks, s.log)
 	if err != nil {
 		return err
 	}
@@ -135,6 +147,14 @@ func (s *Source) openGit(ctx context.Context) (err error) {
 	}
 	if !errors.Is(restored, fs.ErrNotExist) {
 		s.log.Error("the last good policy on disk cannot be used", "err", restored)
+	}
+	if s.share != nil {
+		err := s.share.first(ctx)
+		if err == nil {
+			s.log.Info("policy taken from the other nodes", "revision", s.live.Engine().Revision())
+			return nil
+		}
+		s.log.Info("the other nodes give no policy to begin with", "why", err)
 	}
 	synced := s.git.Sync(ctx)
 	if synced == nil {
@@ -175,6 +195,21 @@ func (s *Source) take(e *policy.Engine, from string) {
 		return
 	}
 	s.live.Swap(e, from)
+	s.touch()
+}
+
+// touch tells the other nodes that something has changed here.
+func (s *Source) touch() {
+	if s.cfg.Cluster != nil {
+		s.cfg.Cluster.Touch()
+	}
+}
+
+// happened records an event where decisions are recorded.
+func (s *Source) happened(e decisionlog.Event, revision, by, detail string) {
+	if s.cfg.Decisions != nil {
+		s.cfg.Decisions.Happened(e, revision, by, detail)
+	}
 }
 
 func (s *Source) refuse(revision string, err error) {
@@ -183,6 +218,7 @@ func (s *Source) refuse(revision string, err error) {
 		return
 	}
 	s.live.Refuse(s.name, revision, err)
+	s.touch()
 }
 
 // Run follows the source until ctx ends and returns nil then.
@@ -192,6 +228,9 @@ func (s *Source) Run(ctx context.Context) error {
 	defer own.Wait()
 	defer stop()
 	own.Go(func() { s.live.FollowPeriods(ctx) })
+	if s.share != nil {
+		own.Go(func() { s.share.run(ctx) })
+	}
 	switch {
 	case s.git != nil:
 		return s.git.Run(ctx)
@@ -245,6 +284,10 @@ type Status struct {
 	// Unequal how many it answered otherwise.
 	Replayed uint64 `json:"replayed"`
 	Unequal  uint64 `json:"unequal"`
+	// Nodes are what each node says of its policy, this one among them.
+	Nodes []NodePolicy `json:"nodes,omitempty"`
+	// CannotConverge is why this node does not take what the others have.
+	CannotConverge *Trouble `json:"cannot_converge,omitempty"`
 }
 
 // Status returns what an operator sees.
@@ -260,6 +303,10 @@ func (s *Source) Status() Status {
 	if s.git != nil {
 		git := s.git.Status()
 		out.Git = &git
+	}
+	out.Nodes = s.Nodes()
+	if s.share != nil {
+		out.CannotConverge = s.share.Trouble()
 	}
 	return out
 }

@@ -1,0 +1,251 @@
+package gitsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/go-git/go-git/v5/plumbing"
+
+	"parley/policy/gitsync/signers"
+)
+
+// Offer is a revision that another node uses.
+type Offer struct {
+	Parcel Parcel
+	Pin    *Pin // nil: it follows the ref
+}
+
+// Errors of Accept.
+var (
+	// ErrUnsound says that an offered revision is refused for what it is: it is
+	// damaged, not signed, too large, or does not descend from the one in use.
+	ErrUnsound = errors.New("the revision is unsound")
+	// ErrBehind says that the revision in use descends from the offered one.
+	ErrBehind = errors.New("the revision is older than the one in use")
+)
+
+// Shared is what a node has to offer.
+type Shared struct {
+	Parcel *Parcel // nil: nothing is in use, or it cannot be handed on
+	Commit string  // in use
+	Pin    *Pin
+	// Untold says that the pin, or its end, is an operator's word that was not
+	// shared yet; see Told.
+	Untold bool
+	// Begun is when the revision was asked for that this node brought in; zero
+	// where it came from another node or from disk.
+	Begun time.Time
+	// Turn counts changes.
+	Turn uint64
+
+	lineage lineage
+	over    []string
+}
+
+// Newer reports whether the revision in use is newer than that commit: it
+// descends from it, or was taken over it.
+func (s *Shared) Newer(commit string) bool {
+	return commit != s.Commit && (s.lineage.has(commit) || slices.Contains(s.over, commit))
+}
+
+// Shared returns what this node has to offer. Any goroutine may call it.
+func (s *Syncer) Shared() Shared {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shared
+}
+
+// show makes the present state what Shared answers.
+func (s *Syncer) show() {
+	if !s.cfg.Share {
+		return
+	}
+	now := Shared{Pin: s.pin, Untold: s.untold, Turn: s.turn, over: s.over, Begun: s.begun}
+	if s.current != nil {
+		now.Parcel, now.Commit, now.lineage = s.current.parcel, s.current.commit, s.current.lineage
+	}
+	s.mu.Lock()
+	s.shared = now
+	s.mu.Unlock()
+	if s.hooks.Changed != nil {
+		s.hooks.Changed()
+	}
+}
+
+// Told notes that the state of that turn was shared.
+func (s *Syncer) Told(ctx context.Context, turn uint64) error {
+	return s.order(ctx, func(context.Context) error {
+		if s.turn != turn || !s.untold {
+			return nil
+		}
+		s.untold = false
+		s.show()
+		return s.keep()
+	})
+}
+
+// Accept takes a revision that another node offers, after the same checks as one
+// of the repository, which is not asked: its name is the hash of what it holds,
+// so it does not matter who brings it. It returns when it decides, or why it does
+// not; nothing has changed then, but that an offer without a pin ends the pin.
+// Run must be running.
+func (s *Syncer) Accept(ctx context.Context, o Offer) error {
+	return s.order(ctx, func(ctx context.Context) error { return s.accept(ctx, o) })
+}
+
+// AcceptFirst is Accept before Run, as Restore is.
+func (s *Syncer) AcceptFirst(ctx context.Context, o Offer) error { return s.accept(ctx, o) }
+
+func (s *Syncer) accept(ctx context.Context, o Offer) error {
+	if o.Pin != nil && !(wholeID(o.Pin.Revision) && len(o.Pin.By) <= maxByBytes && len(o.Pin.Reason) <= maxReasonBytes) {
+		return fmt.Errorf("%w: its pin is malformed", ErrUnsound)
+	}
+	if o.Pin == nil && s.pin != nil {
+		s.log.Warn("policy is no longer pinned, says another node", "revision", s.pin.Revision)
+		s.untold = false
+		s.setPin(nil)
+		s.seen = ""
+		s.wake()
+		if s.current != nil && o.Parcel.Commit == s.current.commit {
+			return s.keep()
+		}
+	}
+	if o.Pin == nil && s.current != nil && s.current.lineage.has(o.Parcel.Commit) && o.Parcel.Commit != s.current.commit {
+		return ErrBehind
+	}
+	if s.current == nil || s.current.commit != o.Parcel.Commit || o.Pin != nil && o.Pin.Revision != o.Parcel.Want {
+		who, err := s.signers()
+		if err != nil {
+			return fmt.Errorf("judge an offered revision: %w", err)
+		}
+		rev, err := s.openOffer(ctx, o, who)
+		if err != nil {
+			return s.refuseOffer(ctx, o, fmt.Errorf("%w: %w", ErrUnsound, err))
+		}
+		if err := s.hooks.Apply(ctx, rev.files, Revision(rev.commit)); err != nil {
+			return s.refuseOffer(ctx, o, err)
+		}
+		s.pin = o.Pin // before took, which counts only what is taken from the ref
+		s.took(rev, fromNode)
+	}
+	if o.Pin != nil {
+		s.seen = o.Pin.Revision
+		s.log.Warn("policy is pinned, says another node", "revision", o.Pin.Revision, "by", o.Pin.By, "reason", o.Pin.Reason)
+	}
+	s.untold = false
+	s.setPin(o.Pin)
+	_ = s.keep() // logged and in the status
+	return nil
+}
+
+// openOffer reads and judges what a parcel holds.
+func (s *Syncer) openOffer(ctx context.Context, o Offer, who *signers.Set) (rev *revision, err error) {
+	err = s.guard(func() error {
+		r, err := o.Parcel.open()
+		if err != nil {
+			return err
+		}
+		req := request{want: r.want, who: who}
+		switch {
+		case o.Pin != nil && o.Pin.Revision != o.Parcel.Want:
+			return fmt.Errorf("its pin names %s, and it holds %s", o.Pin.Revision, o.Parcel.Want)
+		case o.Pin == nil:
+			req.bases = s.bases()
+			if r.want != r.commit {
+				req.tag = s.cfg.tagName()
+			}
+		}
+		rev, err = s.read(ctx, r, req)
+		return err
+	})
+	return rev, err
+}
+
+func (s *Syncer) refuseOffer(ctx context.Context, o Offer, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if s.hooks.Refuse != nil {
+		s.hooks.Refuse(Revision(o.Parcel.Commit), err)
+	}
+	return fmt.Errorf("policy commit %s from another node refused: %w", o.Parcel.Commit, err)
+}
+
+// read reads and judges one commit, for the goroutine of Run.
+func (s *Syncer) read(ctx context.Context, r remote, req request) (*revision, error) {
+	var line lineage
+	if s.current != nil {
+		line = s.current.lineage
+	}
+	return s.readOver(ctx, r, req, line)
+}
+
+// readOver is Config.read that makes a parcel where nodes share revisions. known
+// is the lineage of the commit in use.
+func (s *Syncer) readOver(ctx context.Context, r remote, req request, known lineage) (*revision, error) {
+	if !s.cfg.Share {
+		return s.cfg.read(ctx, r, req)
+	}
+	rec := record(r)
+	rev, err := s.cfg.read(ctx, rec, req)
+	if err != nil {
+		return nil, err
+	}
+	s.addHistory(ctx, r, req.want, plumbing.NewHash(rev.commit), rec)
+	rev.parcel, rev.lineage, err = parcel(req.want, rev.commit, rec.seen, known)
+	if err != nil { // no reason to refuse it
+		s.log.Error("the policy cannot be shared with the other nodes", "commit", rev.commit, "err", err)
+	}
+	return rev, nil
+}
+
+// addHistory remembers some of the commit's history where the remote has it at
+// hand, for nodes that have slept.
+func (s *Syncer) addHistory(ctx context.Context, r remote, want, commit plumbing.Hash, rec recorded) {
+	switch r.(type) {
+	case local, *opened:
+	default:
+		return
+	}
+	store, err := r.objects(ctx, want)
+	if err != nil {
+		return
+	}
+	line, err := lineageOf(commit, func(h plumbing.Hash) plumbing.EncodedObject {
+		if o, err := store.EncodedObject(plumbing.CommitObject, h); err == nil {
+			return o
+		}
+		return nil
+	})
+	if err != nil {
+		return
+	}
+	for h, o := range line {
+		rec.seen[h] = o
+	}
+}
+
+// kept is the parcel of the last good policy on disk, nothing where it is not
+// what belongs to commit: the repository is asked for another then.
+func (s *Syncer) kept(p *Parcel, commit string) (*Parcel, lineage) {
+	if p == nil || p.Commit != commit {
+		return nil, nil
+	}
+	var line lineage
+	err := s.guard(func() error {
+		o, err := p.open()
+		if err != nil {
+			return err
+		}
+		line, err = o.lineage()
+		return err
+	})
+	if err != nil {
+		s.log.Warn("what the last good policy keeps for other nodes cannot be used", "err", err)
+		return nil, nil
+	}
+	return p, line
+}
