@@ -47,7 +47,7 @@ func (s *server) metrics() []metrics.Metric {
 		metrics.Counter("parley_room_resets_total", "Times a room's log was replaced and members were reset.", h.Resets.Load),
 		metrics.Counter("parley_catch_ups_total", "Journal reads for members behind the ring.", h.CatchUps.Load),
 	}
-	return slices.Concat(ms, s.decisionMetrics(), s.policyGitMetrics(), s.clusterMetrics(), pluginMetrics(s.catalog), s.reviewMetrics(), s.livenessMetrics(), s.certMetrics(), s.listenerMetrics(), s.runtimeMetrics())
+	return slices.Concat(ms, s.decisionMetrics(), s.policyGitMetrics(), s.clusterMetrics(), pluginMetrics(s.catalog), s.shareMetrics(), s.reviewMetrics(), s.livenessMetrics(), s.certMetrics(), s.listenerMetrics(), s.runtimeMetrics())
 }
 
 // listenerMetrics are those of connections that never became a session.

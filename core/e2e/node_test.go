@@ -150,6 +150,13 @@ func freePorts(t *testing.T, count int) []string {
 // start runs the process and waits for /readyz.
 func (n *node) start() {
 	n.t.Helper()
+	n.launch()
+	n.awaits(http.StatusOK)
+}
+
+// launch runs the process.
+func (n *node) launch() {
+	n.t.Helper()
 	args := append(n.wrap[:len(n.wrap):len(n.wrap)], built.platform, "run", "--config", n.config)
 	n.cmd = exec.Command(args[0], args[1:]...)
 	n.cmd.Env = cleanEnv()
@@ -163,6 +170,11 @@ func (n *node) start() {
 	}
 	n.done = make(chan struct{})
 	go n.follow(n.cmd, pr, pw, n.done)
+}
+
+// awaits waits until /readyz answers with a status.
+func (n *node) awaits(want int) {
+	n.t.Helper()
 	await(n.t, "node "+n.http+" is ready", func() bool {
 		select {
 		case <-n.done:
@@ -170,7 +182,7 @@ func (n *node) start() {
 		default:
 		}
 		status, _ := n.get("/readyz")
-		return status == http.StatusOK
+		return status == want
 	})
 }
 

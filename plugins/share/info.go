@@ -196,6 +196,20 @@ func (s *Share) heed(v cluster.View) {
 	}
 }
 
+// Problems returns what another node says stands in the way of its plugins being
+// those of the others, within bounds.
+func Problems(n *cluster.Node) []string {
+	var info Info
+	if ok, err := n.Decode(InfoKey, &info); !ok || err != nil {
+		return nil
+	}
+	out := info.Problems[:min(len(info.Problems), maxProblems)]
+	for i := range out {
+		out[i] = "plugins: " + strings.ToValidUTF8(out[i][:min(len(out[i]), maxProblemBytes)], "")
+	}
+	return out
+}
+
 // repairEvery is how often an object is written anew at most.
 const repairEvery = 30 * time.Second
 
