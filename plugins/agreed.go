@@ -165,12 +165,11 @@ func (c *Catalog) agreeRetry(ctx context.Context, e *entry, o Order) error {
 // progress is how far this node has followed a plugin's decisions.
 type progress struct {
 	heeded uint64 // the Rev up to which versions were taken back, let in again and out of quarantine
-	moved  uint64 // the Rev up to which a version on trial was moved
+	known  uint64 // the highest Rev seen; an older one says nothing any more
 }
 
-// Follow brings the rollouts to where all nodes have agreed that they stand, each
-// decision once, as far as the versions are loaded here. Call it again when that has
-// changed.
+// Follow brings the rollouts to where all nodes have agreed that they stand, as
+// far as the versions are loaded here. Call it again when that has changed.
 func (c *Catalog) Follow(all map[string]Standing) {
 	for name, s := range all {
 		c.follow(name, s)
@@ -191,12 +190,24 @@ func (c *Catalog) follow(name string, s Standing) {
 	if at.heeded < s.Rev && c.heed(name, s) {
 		at.heeded = s.Rev
 	}
-	if at.moved < s.Rev && c.moveTo(name, s) {
-		at.moved = s.Rev
+	if s.Rev >= c.noted(name, s.Rev) {
+		c.moveTo(name, s)
 	}
 	c.mu.Lock()
-	c.followed[name] = at
+	now := c.followed[name]
+	now.heeded = max(now.heeded, at.heeded)
+	c.followed[name] = now
 	c.mu.Unlock()
+}
+
+// noted notes that a decision is known here and returns the latest that is.
+func (c *Catalog) noted(name string, rev uint64) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := c.followed[name]
+	at.known = max(at.known, rev)
+	c.followed[name] = at
+	return at.known
 }
 
 // heed takes back what the others took back, lets in what they let in again, and

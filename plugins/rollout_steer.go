@@ -132,6 +132,9 @@ func (c *Catalog) advance(ctx context.Context, name string, k *candidate, stage 
 		}
 		return err
 	}
+	if c.board != nil {
+		c.noted(name, s.Rev)
+	}
 	err = c.move(name, k, stage, percent, s.Since, by, s.Node, why)
 	if err != nil && c.board != nil && c.moveTo(name, s) {
 		return nil // Follow was faster

@@ -61,6 +61,20 @@ func TestTaken(t *testing.T) {
 	}
 }
 
+// Where not even this process is granted what a child may have, the machine has
+// no memory, and another time it may.
+func TestMachineWithoutMemory(t *testing.T) {
+	for _, n := range []uint64{1 << 62, 1<<64 - 1} {
+		l := Limits{MemoryBytes: n}
+		if err := l.OutOfMemory(); !Passing(err) || !strings.Contains(err.Error(), "the machine has not the") {
+			t.Errorf("%d bytes: got %v, want the machine blamed", n, err)
+		}
+	}
+	if err := (Limits{MemoryBytes: 1 << 20}).OutOfMemory(); Passing(err) || !strings.Contains(err.Error(), "more than 1 MiB of memory (RLIMIT_AS)") {
+		t.Errorf("1 MiB: got %v, want the limit blamed", err)
+	}
+}
+
 // What the Go runtime says when it dies names the limit.
 func TestCause(t *testing.T) {
 	cmd := exec.Command("/bin/sh", "-c", "exit 2")

@@ -164,10 +164,14 @@ func (s *Share) Stats() Stats {
 	return Stats{Problems: len(s.state.problems), Diverged: len(s.state.diverged), Pending: len(s.pending)}
 }
 
+// trouble reports whether something is to be asked for again soon.
 func (s *Share) trouble() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.state.problems) > 0
+	for source, f := range s.failed {
+		if time.Since(f.at) > time.Minute { // nobody has asked since
+			delete(s.failed, source)
+		}
+	}
+	return len(s.failed) > 0
 }
 
 // heed notes what other nodes want.

@@ -413,6 +413,16 @@ func TestRolloutsStandAlike(t *testing.T) {
 	all(t, "p", "2", a, b, c, d, e)
 	f := newNode(t, server, "f").up()
 	all(t, "p", "2", a, f)
+
+	// What was brought into force is so again when it is dropped again, on nodes
+	// that remember and on those that were started since.
+	a.remove("p")
+	all(t, "p", "", a, b, c, d, e, f)
+	b.down()
+	c.drop("p", says(abi.Deny, "v2"), `{"version":"2"`+shadow)
+	all(t, "p", "2", a, c, d, e, f)
+	b.up()
+	all(t, "p", "2", a, b)
 }
 
 // judge has the judges of a catalog decide about one message, and counts denials of
