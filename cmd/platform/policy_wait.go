@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,16 +23,16 @@ func waitLive(ctx context.Context, out io.Writer, admin *adminFlags, rev string,
 	defer cancel()
 	tick := time.NewTicker(waitEvery)
 	defer tick.Stop()
+	var p progress
 	for {
 		var st source.Status
-		if err := admin.ask(ctx, http.MethodGet, "/v1/policy/status", nil, &st); err != nil {
-			if ctx.Err() == nil {
-				return err
-			}
-			return fmt.Errorf("not live everywhere after %v: %w", patience, err)
+		switch err := admin.ask(ctx, http.MethodGet, "/v1/policy/status", nil, &st); {
+		case err == nil:
+			p = progressOf(&st, rev)
+		case ctx.Err() == nil:
+			return err
 		}
-		p := progressOf(&st, rev)
-		if p.live == p.nodes && (p.known || p.since == 0) {
+		if p.nodes > 0 && p.live == p.nodes && (p.known || p.since == 0) {
 			_, err := fmt.Fprintln(out, p)
 			return err
 		}
@@ -42,7 +43,7 @@ func waitLive(ctx context.Context, out io.Writer, admin *adminFlags, rev string,
 			if len(p.others) > 0 {
 				text += "; " + printable(strings.Join(p.others, "; "))
 			}
-			return fmt.Errorf("%s", text)
+			return errors.New(text)
 		}
 	}
 }

@@ -52,7 +52,7 @@ type Syncer struct {
 	refused  bool      // the newest that was looked at was not taken
 	fails    int       // polls that failed in a row
 	turn     uint64    // counts changes of current and pin
-	over     []string  // commits that current was taken over
+	over     []string  // commits that the ref has left for current
 	ahead    bool      // current came from another node, and the ref has not been seen to reach it
 	untold   bool      // an operator's word on the pin that was not shared yet
 	begun    time.Time // when what was taken last was asked for
@@ -400,8 +400,10 @@ func (s *Syncer) took(rev *revision, from int) {
 		counted = time.Time{}
 	}
 	s.over = nil
-	for _, base := range s.bases() {
-		s.over = append(s.over, base.String())
+	if from == fromRef { // what was pinned over others is not newer than they
+		for _, base := range s.bases() {
+			s.over = append(s.over, base.String())
+		}
 	}
 	s.current, s.refused = rev, false
 	s.turn++

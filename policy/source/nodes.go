@@ -185,7 +185,7 @@ func (s *Source) cannotConverge() (why string, behind bool) {
 	}
 	on, all := 0, s.Nodes()
 	for _, x := range all {
-		if x.OnHead {
+		if t.Revision != "" && x.Revision == t.Revision {
 			on++
 		}
 	}

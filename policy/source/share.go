@@ -37,7 +37,9 @@ type share struct {
 		version objects.Version
 		turn    uint64 // of this node's own state then
 		unsound bool
+		damaged bool // it may be repaired
 	}
+	given   time.Time       // when this node last handed something over
 	heard   map[string]bool // accepts that were recorded here
 	checked time.Time       // when the object of the head was last read
 }
@@ -72,8 +74,13 @@ func (x *share) poke() {
 // Times of the loop.
 const (
 	retryAfter = time.Second      // what Redis did not answer is tried again
+	restAfter  = time.Second / 5  // between two revisions that one node hands over
 	checkEvery = 30 * time.Second // an object that every node may need is looked at
 )
+
+// errRest says that this node has handed over another revision a moment ago: two
+// nodes that contradict each other must not do so without pause.
+var errRest = errors.New("a revision was handed over a moment ago")
 
 // run shares until ctx ends.
 func (x *share) run(ctx context.Context) {
@@ -87,7 +94,11 @@ func (x *share) run(ctx context.Context) {
 		case <-timer.C:
 		}
 		pause := checkEvery/2 + rand.N(checkEvery)
-		if err := x.reconcile(ctx); err != nil && ctx.Err() == nil {
+		switch err := x.reconcile(ctx); {
+		case err == nil || ctx.Err() != nil:
+		case errors.Is(err, errRest):
+			pause = restAfter
+		default:
 			x.s.log.Debug("the policy is not shared yet", "err", err)
 			pause = retryAfter/2 + rand.N(retryAfter)
 		}
@@ -136,7 +147,9 @@ func (x *share) reconcile(ctx context.Context) error {
 		if x.refused.unsound && own.Turn != x.refused.turn && !own.Begun.IsZero() {
 			return x.hand(ctx, head, own) // what nobody could take gives way to what this node has brought in
 		}
-		return nil
+		if !x.refused.damaged {
+			return nil
+		}
 	}
 	return x.take(ctx, head, own, v)
 }
@@ -147,7 +160,7 @@ func (x *share) take(ctx context.Context, head objects.Head, own gitsync.Shared,
 	switch {
 	case errors.Is(err, objects.ErrMissing), errors.Is(err, objects.ErrDamaged):
 		_ = x.cannot(head, own, v, err, true)
-		x.refused.version = 0 // it may be repaired
+		x.refused.damaged = true // until it is repaired
 		return err
 	case err != nil:
 		return err
@@ -192,6 +205,9 @@ func (x *share) hand(ctx context.Context, head objects.Head, own gitsync.Shared)
 	if own.Parcel == nil {
 		return nil
 	}
+	if time.Since(x.given) < restAfter {
+		return errRest
+	}
 	d, err := x.store.Put(ctx, "policy", own.Parcel.Pack)
 	if err != nil {
 		return err
@@ -210,6 +226,7 @@ func (x *share) hand(ctx context.Context, head objects.Head, own gitsync.Shared)
 	if err != nil {
 		return err
 	}
+	x.given = time.Now()
 	x.saw(set)
 	x.s.log.Info("policy handed to the other nodes", "revision", gitsync.Revision(own.Commit), "pinned", own.Pin != nil)
 	return x.s.git.Told(ctx, own.Turn)
@@ -232,7 +249,7 @@ func (x *share) look(ctx context.Context, v handed, own gitsync.Shared) error {
 
 // cannot notes why this node does not take what the head names.
 func (x *share) cannot(head objects.Head, own gitsync.Shared, v handed, why error, unsound bool) error {
-	x.refused.version, x.refused.unsound = head.Version, unsound
+	x.refused.version, x.refused.unsound, x.refused.damaged = head.Version, unsound, false
 	x.refused.turn = x.s.git.Shared().Turn // an offer that ended the pin has changed it
 	t := &Trouble{From: v.Node, Why: clipWhy(why), At: time.Now().UTC()}
 	if v.Commit != "" {
