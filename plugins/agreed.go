@@ -162,6 +162,33 @@ func (c *Catalog) agreeRetry(ctx context.Context, e *entry, o Order) error {
 	return err
 }
 
+// Standings are how rollouts stand here, as far as the files in the folder do not
+// say: what nodes that have lost what they agreed on begin with.
+func (c *Catalog) Standings() map[string]Standing {
+	out := make(map[string]Standing)
+	for _, e := range c.set.Load().entries {
+		s := Standing{Rev: 1, Since: time.Now(), By: byState, Node: c.board.Node()}
+		for _, r := range e.rollbacks {
+			if r.Blocked {
+				s.Rollbacks = append(s.Rollbacks, r)
+			}
+		}
+		s.Rollbacks = s.Rollbacks[max(0, len(s.Rollbacks)-MaxSharedRollbacks):]
+		switch p := e.plugin; {
+		case e.cand != nil:
+			s.Source, s.Identity, s.Stage, s.Percent = e.cand.plugin.source.String(), e.cand.plugin.identity, e.cand.stage, e.cand.percent
+		case p != nil && (len(s.Rollbacks) > 0 || p.manifest.Rollout != nil && p.manifest.Rollout.Stage != StageEnforce):
+			s.Source, s.Identity, s.Stage = p.source.String(), p.identity, StageEnforce
+		case len(s.Rollbacks) > 0:
+			s.Source, s.Identity, s.Stage = e.source.String(), s.Rollbacks[len(s.Rollbacks)-1].Identity, StageOut
+		default:
+			continue
+		}
+		out[e.name] = s
+	}
+	return out
+}
+
 // progress is how far this node has followed a plugin's decisions.
 type progress struct {
 	heeded uint64 // the Rev up to which versions were taken back, let in again and out of quarantine
@@ -171,6 +198,13 @@ type progress struct {
 // Follow brings the rollouts to where all nodes have agreed that they stand, as
 // far as the versions are loaded here. Call it again when that has changed.
 func (c *Catalog) Follow(all map[string]Standing) {
+	c.mu.Lock()
+	for name := range c.followed {
+		if _, ok := all[name]; !ok { // their count begins anew
+			delete(c.followed, name)
+		}
+	}
+	c.mu.Unlock()
 	for name, s := range all {
 		c.follow(name, s)
 	}

@@ -37,6 +37,7 @@ var (
 const (
 	byGuard = "guard"
 	byTimer = "timer"
+	byState = "state" // as it was found
 )
 
 // errRolledBack is of files that are not tried because they were rolled back.

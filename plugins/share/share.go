@@ -164,7 +164,7 @@ func (s *Share) pass(ctx context.Context, opening bool) error {
 	} else if err != nil {
 		return err
 	}
-	standing, err := s.readStandings(ctx, p)
+	standing, err := s.readStandings(ctx, opening, p)
 	if err != nil {
 		return err
 	}
@@ -182,8 +182,11 @@ func (s *Share) pass(ctx context.Context, opening bool) error {
 
 // readStandings reads the head "rollouts". One that cannot be is named and
 // leaves what is known.
-func (s *Share) readStandings(ctx context.Context, p *problems) (standings, error) {
-	out, _, err := s.rollouts(ctx)
+func (s *Share) readStandings(ctx context.Context, opening bool, p *problems) (standings, error) {
+	out, version, err := s.rollouts(ctx)
+	if err == nil && version == 0 && !opening {
+		out, err = s.begin(ctx)
+	}
 	if errors.Is(err, errHead) {
 		p.add("head "+rolloutsHead, err)
 		s.mu.Lock()
@@ -197,6 +200,31 @@ func (s *Share) readStandings(ctx context.Context, p *problems) (standings, erro
 	defer s.mu.Unlock()
 	s.standing = out
 	return out, nil
+}
+
+// begin writes how rollouts stand where Redis does not say: for the first time, or
+// after it has lost that.
+func (s *Share) begin(ctx context.Context) (standings, error) {
+	s.mu.Lock()
+	all := s.standing
+	s.mu.Unlock()
+	if len(all.Plugins) == 0 {
+		all = standings{Format: format}
+		for name, st := range s.catalog.Standings() {
+			st.Since = st.Since.UTC().Round(0)
+			if next, err := all.with(name, st, func(string) bool { return true }); err == nil && st.Check() == nil {
+				all = next
+			}
+		}
+	}
+	if len(all.Plugins) == 0 {
+		return all, nil
+	}
+	_, err := s.store.SetHead(ctx, rolloutsHead, 0, all)
+	if errors.Is(err, objects.ErrConflict) { // another node was faster
+		all, _, err = s.rollouts(ctx)
+	}
+	return all, err
 }
 
 // errHead is of a head that is not what one can be.

@@ -348,9 +348,29 @@ func TestRedisComesBackEmpty(t *testing.T) {
 	a, b := newNode(t, server, "a").up(), newNode(t, server, "b").up()
 	a.drop("p", says(abi.Deny, "v1"), `{"version":"1"}`)
 	all(t, "p", "1", a, b)
+	a.drop("p", says(abi.Deny, "v2"), `{"version":"2"`+shadow)
+	all(t, "p", "1 2:shadow", a, b)
+	for percent := range 3 { // so that the count of decisions is not the first
+		a.must(b.order("p", plugins.Order{Action: plugins.ActionSet, Stage: plugins.StageCanary, Percent: 10 + percent}))
+	}
+	all(t, "p", "1 2:canary12", a, b)
 	server.Do("FLUSHALL")
 	c := newNode(t, server, "c").up()
-	all(t, "p", "1", a, b, c)
+	all(t, "p", "1 2:canary12", a, b, c)
+	a.must(c.order("p", plugins.Order{Action: plugins.ActionSet, Percent: 20}))
+	all(t, "p", "1 2:canary20", a, b, c)
+
+	// Nobody remembers but by its own state.
+	for _, n := range []*node{a, b, c} {
+		n.down()
+	}
+	server.Do("FLUSHALL")
+	a.up()
+	d := newNode(t, server, "d").up()
+	all(t, "p", "1 2:canary20", a, d)
+	a.must(d.order("p", plugins.Order{Action: plugins.ActionSet, Percent: 30}))
+	b.up()
+	all(t, "p", "1 2:canary30", a, b, d)
 }
 
 const shadow = `,"rollout":{"stage":"shadow","guards":{"min_decisions":10,"deny_rate":0.5,"disagreement":0}}}`
