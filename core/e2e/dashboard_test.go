@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"parley/core/client"
+	"parley/core/redis/redistest"
 	"parley/sdk/abi"
 )
 
@@ -196,7 +197,8 @@ func TestThePolicyDashboardShowsSomething(t *testing.T) {
 	t.Parallel()
 	r := newRepo(t)
 	r.commit(map[string]string{"parley.rego": openRules})
-	n := startNode(t, unlimited(settings{"policy.git.url": r.dir, "policy.git.interval": "1s"}))
+	store := redistest.Start(t, redistest.Options{})
+	n := startNode(t, unlimited(settings{"policy.git.url": r.dir, "policy.git.interval": "1s", "redis.url": store.URL()}))
 	prom := scrape(t, n)
 	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
 	ann.enters("lobby")
