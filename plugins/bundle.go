@@ -22,13 +22,13 @@ const bundleHead = "%d %t\n"
 
 // Unbundle takes a bundle apart. The parts share its memory.
 func Unbundle(b []byte) (file, manifest []byte, err error) {
-	head, rest, ok := bytes.Cut(b[:min(len(b), 64)], []byte{'\n'})
+	head, _, ok := bytes.Cut(b[:min(len(b), 64)], []byte{'\n'})
 	length, with, ok2 := strings.Cut(string(head), " ")
 	n, err := strconv.Atoi(length)
 	if !ok || !ok2 || err != nil || with != "true" && with != "false" {
 		return nil, nil, errors.New("it does not begin as the files of a plugin do")
 	}
-	rest = b[len(head)+1:]
+	rest := b[len(head)+1:]
 	if string(head)+"\n" != fmt.Sprintf(bundleHead, n, with == "true") || n < 0 || n > len(rest) || with == "false" && n != len(rest) {
 		return nil, nil, errors.New("its parts do not have the lengths that it says")
 	}

@@ -419,7 +419,7 @@ func (s *server) openAdmin(context.Context) error {
 	}
 	s.adminHTTP = s.httpServer(admin.New(admin.Deps{
 		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Plugins: s.catalog, Log: s.log, Ready: s.notReady,
-		Decide: s.sessions, Why: s.sessions, Evidence: records, Replay: s.stage, Decisions: s.decides, Policy: policyAdmin{s.policy}, Pin: pinning, Notes: s.policy.Notes,
+		Decide: s.sessions, Why: s.sessions, Evidence: records, Replay: s.stage, Decisions: s.decides, Policy: policyAdmin{s.policy}, Pin: pinning, Notes: s.notes,
 		Status: map[string]func() any{
 			"status":        func() any { return s.status() },
 			"diag/tcp":      func() any { return s.sessions.WorstPaths() },
@@ -446,6 +446,15 @@ func (s *server) notReady(ctx context.Context) (why []string) {
 		why = append(why, s.share.NotReady()...)
 	}
 	return why
+}
+
+// notes says what operators should know of a node that serves.
+func (s *server) notes() []string {
+	notes := s.policy.Notes()
+	if s.share != nil {
+		notes = append(notes, s.share.Notes()...)
+	}
+	return notes
 }
 
 func ignoreClosed(err error) error {

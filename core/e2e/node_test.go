@@ -175,7 +175,7 @@ func (n *node) launch() {
 // awaits waits until /readyz answers with a status.
 func (n *node) awaits(want int) {
 	n.t.Helper()
-	await(n.t, "node "+n.http+" is ready", func() bool {
+	await(n.t, fmt.Sprintf("node %s answers %d", n.http, want), func() bool {
 		select {
 		case <-n.done:
 			n.t.Fatalf("node %s ended before it was ready (%v):\n%s", n.http, n.cmd.ProcessState, n.out)

@@ -35,9 +35,9 @@ func TestAPluginGoesToAllNodes(t *testing.T) {
 	store := redistest.Start(t, redistest.Options{AppendOnly: true})
 	var nodes []*node
 	var dirs []string
-	for range 3 {
+	for i, fuel := range []int{50_000_000, 50_000_000, 1_000_000} {
 		dirs = append(dirs, t.TempDir())
-		nodes = append(nodes, startNode(t, unlimited(settings{"plugins.dir": dirs[len(dirs)-1], "redis.url": store.URL()})))
+		nodes = append(nodes, startNode(t, unlimited(settings{"plugins.dir": dirs[i], "plugins.fuel": fuel, "redis.url": store.URL()})))
 	}
 	a, b, c := nodes[0], nodes[1], nodes[2]
 	enter := func(n *node, name string) *visitor {
@@ -96,24 +96,42 @@ func TestAPluginGoesToAllNodes(t *testing.T) {
 	})
 
 	// A node that cannot load a version keeps what it had and says so.
-	c.stop()
-	a.drop(dirs[0], constantModule(abi.Deny, "says v4"), map[string]any{"version": "4"})
+	a.drop(dirs[0], constantModule(abi.Deny, "says v4"), map[string]any{"version": "4", "limits": map[string]any{"fuel": 2_000_000}})
 	judged(t, bob, "says v4")
-	source := status[struct{ Plugins []struct{ Name, Source string } }](a, "/v1/plugins").Plugins[0].Source
+	await(t, "c says that it cannot converge", func() bool {
+		code, body := c.get("/readyz")
+		return code == http.StatusServiceUnavailable && strings.Contains(body, "cannot converge") && strings.Contains(body, "limits.fuel")
+	})
+	judged(t, cat, "says v3")
+	await(t, "platform nodes says so", func() bool {
+		out, code := c.bare("nodes", "--admin", a.admin)
+		return code == 0 && strings.Contains(out, "this node cannot judge with version")
+	})
+	a.drop(dirs[0], constantModule(abi.Deny, "says v5"), map[string]any{"version": "5"})
+	judged(t, cat, "says v5")
+	c.awaits(http.StatusOK)
+
+	// What was changed in Redis is refused, until a node that has the files writes
+	// them anew.
+	c.stop()
+	a.drop(dirs[0], constantModule(abi.Deny, "says v6"), map[string]any{"version": "6"})
+	judged(t, bob, "says v6")
+	source := status[struct {
+		Plugins []struct{ Name, Source string }
+	}](a, "/v1/plugins").Plugins[0].Source
 	a.stop()
 	b.stop()
 	key := "parley:{objects}:o:" + source
 	store.Do("HSET", key, "0", strings.Repeat("x", len(store.Do("HGET", key, "0"))))
-	c.launch()
+	c.start()
 	await(t, "c says that it cannot converge", func() bool {
-		code, body := c.get("/readyz")
-		return code == http.StatusServiceUnavailable && strings.Contains(body, "cannot converge") && strings.Contains(body, "not what its name says")
+		_, body := c.get("/readyz")
+		return strings.Contains(body, "cannot converge") && strings.Contains(body, "not what its name says")
 	})
 	cat = enter(c, "cat")
-	judged(t, cat, "says v3")
-	a.start() // it has the files, and puts Redis right
-	judged(t, cat, "says v4")
-	c.awaits(http.StatusOK)
+	judged(t, cat, "says v5")
+	a.start()
+	judged(t, cat, "says v6")
 	b.start()
 
 	if err := os.Remove(filepath.Join(dirs[2], "p.wasm")); err != nil {

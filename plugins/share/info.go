@@ -25,6 +25,8 @@ type Info struct {
 	// Problems are what stands in the way of judging as the others do, or of
 	// sharing what is in this node's folder.
 	Problems []string `json:"problems,omitempty"`
+	// Diverged counts the versions that the nodes share and this one cannot judge with.
+	Diverged int `json:"diverged,omitempty"`
 	// Wants are versions that Redis should have and has not, or not whole.
 	Wants []string `json:"wants,omitempty"`
 }
@@ -88,7 +90,7 @@ func (s *Share) conclude(standing standings, opening bool, p *problems) {
 	}
 	s.said = p.all
 	s.mu.Lock()
-	told := slices.Equal(s.state.problems, next.problems) && slices.Equal(s.state.wants, next.wants)
+	told := slices.Equal(s.state.problems, next.problems) && slices.Equal(s.state.wants, next.wants) && len(s.state.diverged) == len(next.diverged)
 	s.state = next
 	digest := s.catalog.Digest()
 	told = told && s.digest == digest
@@ -137,16 +139,25 @@ func (s *Share) Info() Info {
 	digest := s.catalog.Digest()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Info{Digest: digest, Problems: s.state.problems, Wants: s.state.wants}
+	return Info{Digest: digest, Problems: s.state.problems, Diverged: len(s.state.diverged), Wants: s.state.wants}
 }
 
-// NotReady says why this node judges otherwise than the others do, a sentence for
-// each reason.
-func (s *Share) NotReady() (why []string) {
+// NotReady says why this node should get no clients, a sentence for each reason: there
+// are versions that it cannot judge with, and another node can.
+func (s *Share) NotReady() []string { return s.diverged(true) }
+
+// Notes says the same where no other node can either: what nobody takes must not
+// stop everybody.
+func (s *Share) Notes() []string { return s.diverged(false) }
+
+func (s *Share) diverged(others bool) (why []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if others != s.others {
+		return nil
+	}
 	for _, d := range s.state.diverged {
-		why = append(why, "the plugins cannot converge with those of the other nodes: "+d)
+		why = append(why, fmt.Sprintf("cannot converge: node %s does not judge with the plugins that the nodes share: %s", s.node, d))
 	}
 	return why
 }
@@ -176,7 +187,7 @@ func (s *Share) trouble() bool {
 
 // heed notes what other nodes want.
 func (s *Share) heed(v cluster.View) {
-	wanted := make(map[string]bool)
+	wanted, others := make(map[string]bool), false
 	for i := range v.Nodes {
 		n := &v.Nodes[i]
 		var info Info
@@ -186,6 +197,7 @@ func (s *Share) heed(v cluster.View) {
 		if ok, err := n.Decode(InfoKey, &info); !ok || err != nil {
 			continue
 		}
+		others = others || info.Diverged == 0
 		for _, source := range info.Wants[:min(len(info.Wants), maxWants)] {
 			if objects.Digest(source).Valid() && len(wanted) < maxLive {
 				wanted[source] = true
@@ -193,7 +205,7 @@ func (s *Share) heed(v cluster.View) {
 		}
 	}
 	s.mu.Lock()
-	s.wanted = wanted
+	s.wanted, s.others = wanted, others
 	s.mu.Unlock()
 	if len(wanted) > 0 {
 		s.poke()

@@ -52,12 +52,13 @@ type Share struct {
 	said     map[string]string    // problems as logged last
 
 	mu       sync.Mutex
-	pending  []*telling // guarded by mu; what the others are to be told
-	standing standings  // guarded by mu; as last read
-	living   map[string]version
-	state    state  // guarded by mu
-	digest   string // guarded by mu; as told last
-	wanted   map[string]bool
+	pending  []*telling         // guarded by mu; what the others are to be told
+	standing standings          // guarded by mu; as last read
+	living   map[string]version // guarded by mu; what is shared
+	state    state              // guarded by mu
+	digest   string             // guarded by mu; as told last
+	wanted   map[string]bool    // guarded by mu; what other nodes want
+	others   bool               // guarded by mu; another node judges with everything that is shared
 }
 
 // telling is a decision that is in force here and not told yet.

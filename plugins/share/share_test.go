@@ -537,13 +537,16 @@ func TestRedisIsNotBelieved(t *testing.T) {
 	if b.judges("p") != "1" {
 		t.Fatalf("got %q, want the old version to stay", b.judges("p"))
 	}
-	await(t, "b says that it cannot converge", func() bool { return len(b.share.NotReady()) == 1 })
-	if why := b.share.NotReady()[0]; !strings.Contains(why, "plugin p") || !strings.Contains(why, "not what its name says") {
+	await(t, "b says that it cannot converge", func() bool { return len(b.share.Notes()) == 1 })
+	if why := b.share.Notes()[0]; !strings.Contains(why, "plugin p") || !strings.Contains(why, "not what its name says") {
 		t.Errorf("got %q, want plugin and cause named", why)
+	}
+	if why := b.share.NotReady(); len(why) > 0 {
+		t.Errorf("b is not ready (%v), and no other node is better", why)
 	}
 	a.up()
 	all(t, "p", "2", a, b)
-	await(t, "b is ready", func() bool { return len(b.share.NotReady()) == 0 })
+	await(t, "b is well", func() bool { return len(b.share.NotReady())+len(b.share.Notes()) == 0 })
 
 	// A head that cannot be is refused whole.
 	for _, head := range []string{setName, rolloutsName} {
