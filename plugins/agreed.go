@@ -104,11 +104,14 @@ func (c *Catalog) changed() {
 	}
 }
 
+// now is the time of a decision or a rollback, which are compared.
+func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
+
 // agree has a move of k agreed on, where there is a board.
 func (c *Catalog) agree(ctx context.Context, name string, k *candidate, stage string, percent int, by, why string) (Standing, error) {
 	next := Standing{
 		Source: k.plugin.source.String(), Identity: k.plugin.identity, Stage: stage, Percent: percent,
-		Since: time.Now(), By: by, Reason: clipped(why, maxReasonBytes),
+		Since: now(), By: by, Reason: clipped(why, maxReasonBytes),
 	}
 	if c.board == nil {
 		return next, nil
@@ -148,11 +151,15 @@ func (c *Catalog) agreeRetry(ctx context.Context, e *entry, o Order) error {
 		return nil
 	}
 	_, err := c.board.Agree(ctx, e.name, func(s Standing) (Standing, error) {
-		if blocked(e.rollbacks, e.identity) != nil || s.Source == "" {
+		s.Since, s.By, s.Reason, s.Lift = now(), o.By, o.Reason, s.Rev+1
+		r := blocked(e.rollbacks, e.identity)
+		if r != nil || s.Source == "" {
 			s.Source, s.Identity, s.Stage, s.Percent = e.source.String(), e.identity, "", 0
 			s.Rollbacks = without(s.Rollbacks, e.identity)
 		}
-		s.Since, s.By, s.Reason, s.Lift = time.Now(), o.By, o.Reason, s.Rev+1
+		if r != nil && !s.Since.After(r.At) { // by the clock of another node
+			s.Since = r.At.Add(time.Millisecond)
+		}
 		return s, nil
 	})
 	if errors.Is(err, ErrNoAgreement) && blocked(e.rollbacks, e.identity) == nil {
@@ -167,7 +174,7 @@ func (c *Catalog) agreeRetry(ctx context.Context, e *entry, o Order) error {
 func (c *Catalog) Standings() map[string]Standing {
 	out := make(map[string]Standing)
 	for _, e := range c.set.Load().entries {
-		s := Standing{Rev: 1, Since: time.Now(), By: byState, Node: c.board.Node()}
+		s := Standing{Rev: 1, Since: now(), By: byState, Node: c.board.Node()}
 		for _, r := range e.rollbacks {
 			if r.Blocked {
 				s.Rollbacks = append(s.Rollbacks, r)
@@ -260,7 +267,7 @@ func (c *Catalog) heed(name string, s Standing) bool {
 			if !r.Blocked || r.Identity != s.Identity || s.Stage == StageOut || blocked(s.Rollbacks, r.Identity) != nil {
 				continue
 			}
-			if r.At.After(s.Since) && s.Stage != StageEnforce {
+			if !r.At.Before(s.Since) && s.Stage != StageEnforce {
 				untold = r // this node was ended before it could tell
 				continue
 			}

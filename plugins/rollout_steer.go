@@ -172,7 +172,7 @@ func (c *Catalog) move(name string, k *candidate, stage string, percent int, sin
 func (c *Catalog) rollBack(name string, k *candidate, by, why string) error {
 	r := Rollback{
 		Identity: k.plugin.identity, Digest: k.plugin.digest, Version: k.plugin.manifest.Version, Stage: k.stage,
-		Reason: clipped(why, maxReasonBytes), By: by, At: time.Now().UTC().Truncate(time.Millisecond), Blocked: true,
+		Reason: clipped(why, maxReasonBytes), By: by, At: now(), Blocked: true,
 	}
 	if c.board != nil {
 		r.Node = c.board.Node()

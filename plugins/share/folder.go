@@ -20,6 +20,7 @@ import (
 // goroutine at a time uses it.
 type folder struct {
 	dir, aside string
+	node       string // whose files aside are not another node's with the same folder
 	cfg        plugins.Config
 	seen       map[string]seen
 }
@@ -32,11 +33,22 @@ type seen struct {
 }
 
 const (
-	maxAside = 64 // modules
+	readyEnd = ".ready" // of files that are about to get their name
+	maxAside = 64       // modules
 	// settle is how old a file's time must be to say that its content is the same:
 	// file systems count it in steps.
 	settle = 2 * time.Second
 )
+
+// sweep removes what a process that was killed left.
+func (f *folder) sweep() {
+	left, _ := filepath.Glob(filepath.Join(f.dir, ".*"+readyEnd))
+	for _, path := range left {
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > time.Hour {
+			_ = os.Remove(path) // the next start tries again
+		}
+	}
+}
 
 // list returns the names of modules in the folder.
 func (f *folder) list() ([]string, error) {
@@ -97,20 +109,39 @@ func (f *folder) bundle(name, source string) ([]byte, error) {
 	return plugins.Bundle(file, manifest), nil
 }
 
-// put makes the files of a bundle those of the name. A manifest comes before its module
-// and goes after it, as installing does.
-func (f *folder) put(name string, bundle []byte) error {
+// errTouched is of a name whose files a person has changed in this moment.
+var errTouched = errors.New("its files change just now")
+
+// put makes the files of a bundle those of the name, if those of before are still
+// there: old, "" for none. Both are written aside first, so that little time
+// passes between the look and the change. A manifest comes before its module and goes
+// after it, as installing does.
+func (f *folder) put(name, old string, bundle []byte) error {
 	file, manifest, err := plugins.Unbundle(bundle)
 	if err != nil {
 		return err
 	}
-	sidecar := filepath.Join(f.dir, name+".json")
+	wasm, sidecar := filepath.Join(f.dir, name+".wasm"), filepath.Join(f.dir, name+".json")
+	ready := func(path string) string { return filepath.Join(f.dir, "."+filepath.Base(path)+"."+f.node+readyEnd) }
+	defer os.Remove(ready(wasm)) // where it did not get its name
+	defer os.Remove(ready(sidecar))
 	if manifest != nil {
-		if err := atomicfile.Write(sidecar, manifest, 0o644); err != nil {
+		if err := atomicfile.Write(ready(sidecar), manifest, 0o644); err != nil {
 			return err
 		}
 	}
-	if err := atomicfile.Write(filepath.Join(f.dir, name+".wasm"), file, 0o644); err != nil {
+	if err := atomicfile.Write(ready(wasm), file, 0o644); err != nil {
+		return err
+	}
+	if err := f.still(name, old); err != nil {
+		return err
+	}
+	if manifest != nil {
+		if err := os.Rename(ready(sidecar), sidecar); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(ready(wasm), wasm); err != nil {
 		return err
 	}
 	if manifest == nil {
@@ -119,8 +150,24 @@ func (f *folder) put(name string, bundle []byte) error {
 	return nil
 }
 
-// remove takes the files of a name away.
-func (f *folder) remove(name string) error {
+// still returns nil if the name has the files of that source, "" for none.
+func (f *folder) still(name, source string) error {
+	delete(f.seen, name)
+	now, err := f.source(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		now, err = "", nil
+	}
+	if err == nil && now != source {
+		err = errTouched
+	}
+	return err
+}
+
+// remove takes the files of a name away, if they are still those of old.
+func (f *folder) remove(name, old string) error {
+	if err := f.still(name, old); err != nil {
+		return err
+	}
 	if err := gone(os.Remove(filepath.Join(f.dir, name+".wasm"))); err != nil {
 		return err
 	}

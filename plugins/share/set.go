@@ -86,7 +86,11 @@ func (s *Share) mergeOnce(ctx context.Context, head set, opening bool, p *proble
 				p.add("plugin "+name+" stays on this node", why)
 			}
 		case take, conflict:
-			if err := s.take(ctx, name, sd, step == conflict); err != nil {
+			err := s.take(ctx, name, sd, step == conflict)
+			if errors.Is(err, errTouched) {
+				continue
+			}
+			if err != nil {
 				p.want(name, now.Source, err)
 				continue
 			}
@@ -221,12 +225,23 @@ func (s *Share) take(ctx context.Context, name string, sd sides, aside bool) err
 		}
 		s.log.Error("a plugin differs from what the nodes share and was changed there too; theirs counts", "plugin", name, "kept_aside", path)
 	}
+	var err error
 	if sd.head == "" {
-		s.log.Info("plugin removed on another node", "plugin", name)
-		return s.folder.remove(name)
+		err = s.folder.remove(name, sd.local)
+	} else {
+		err = s.folder.put(name, sd.local, bundle)
 	}
-	s.log.Info("plugin taken over from another node", "plugin", name, "source", sd.head[:12])
-	return s.folder.put(name, bundle)
+	switch {
+	case errors.Is(err, errTouched):
+		s.poke() // once more, with what is there now
+	case err != nil:
+		return err
+	case sd.head == "":
+		s.log.Info("plugin removed on another node", "plugin", name)
+	default:
+		s.log.Info("plugin taken over from another node", "plugin", name, "source", sd.head[:12])
+	}
+	return err
 }
 
 // pauseAfter times Config.Retry is how long a version is not asked for again.

@@ -87,7 +87,7 @@ func New(cfg Config, c *plugins.Catalog, store *objects.Store, nodes *cluster.Re
 	}
 	s := &Share{
 		cfg: cfg, catalog: c, store: store, nodes: nodes, log: log, node: string(nodes.Self()), wake: make(chan struct{}, 1),
-		folder:   folder{dir: cfg.Plugins.Dir, aside: filepath.Join(cfg.Plugins.StateDir, "aside"), cfg: cfg.Plugins, seen: make(map[string]seen)},
+		folder:   folder{node: string(nodes.Self()), dir: cfg.Plugins.Dir, aside: filepath.Join(cfg.Plugins.StateDir, "aside"), cfg: cfg.Plugins, seen: make(map[string]seen)},
 		repaired: make(map[string]time.Time), failed: make(map[string]failure), said: make(map[string]string), disputes: make(map[string]dispute),
 	}
 	c.Join(s)
@@ -110,6 +110,7 @@ func (s *Share) poke() {
 // its rollouts to where those of the others stand. Without Redis it opens the
 // catalog with what is there. The error is open's.
 func (s *Share) Open(ctx context.Context, open func(context.Context) error) error {
+	s.folder.sweep()
 	limited, cancel := context.WithTimeout(ctx, s.cfg.Start)
 	if err := s.pass(limited, true); err != nil {
 		s.log.Warn("the plugins of the other nodes cannot be read yet; this node begins with its own", "err", err)
