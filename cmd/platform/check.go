@@ -16,6 +16,7 @@ import (
 
 	"parley/core/auth"
 	"parley/core/config"
+	"parley/core/redis"
 	"parley/core/transport/certs"
 	"parley/plugins"
 	"parley/policy/source"
@@ -37,6 +38,7 @@ func checkCommand() *cobra.Command {
 		fmt.Fprintln(out, "config   ok")
 		bad := !checkKey(cfg, out)
 		bad = !checkTLS(cfg, out) || bad
+		bad = !checkRedis(cfg, out) || bad
 		bad = checkPlugins(c.Context(), cfg, out) || bad
 		bad = !checkPolicy(c.Context(), cfg, out) || bad
 		bad = !checkHook(cfg, out) || bad
@@ -73,6 +75,22 @@ func checkTLS(cfg config.Config, out io.Writer) (ok bool) {
 		return false
 	}
 	fmt.Fprintf(out, "tls      %s ok until %s\n", cfg.TLS.CertFile, k.NotAfter().UTC().Format(time.RFC3339))
+	return true
+}
+
+// checkRedis reads the address and the files of the shared store, and asks
+// nobody: platform doctor does.
+func checkRedis(cfg config.Config, out io.Writer) (ok bool) {
+	if cfg.Redis.URL == "" {
+		return true
+	}
+	client, err := redis.Open(redisConfig(cfg), slog.New(slog.DiscardHandler))
+	if err != nil {
+		fmt.Fprintf(out, "redis    refused: %v\n", err)
+		return false
+	}
+	defer client.Close()
+	fmt.Fprintf(out, "redis    %s ok\n", client.Mode())
 	return true
 }
 

@@ -32,7 +32,7 @@ func (s *server) openCluster(context.Context) (err error) {
 		return err
 	}
 	s.nodes.SetInfo(infoVersion, func() any { return version })
-	s.nodes.SetInfo(infoPlugins, func() any { return pluginSet(s.catalog) })
+	s.nodes.SetInfo(infoPlugins, func() any { return pluginSet(s.catalog.Digest(), s.catalog.Status()) })
 	s.nodes.SetInfo(infoLoad, func() any { return s.load.read(time.Now()) })
 	return nil
 }
@@ -73,9 +73,9 @@ const shortDigest = 12
 const maxPluginsTold = 64
 
 // pluginSet sums up what judges. Two nodes with the same set judge alike.
-func pluginSet(c *plugins.Catalog) pluginsInfo {
-	set := pluginsInfo{Set: c.Digest()[:shortDigest], Plugins: map[string]string{}}
-	for _, p := range c.Status() {
+func pluginSet(digest string, all []plugins.Status) pluginsInfo {
+	set := pluginsInfo{Set: digest[:shortDigest], Plugins: map[string]string{}}
+	for _, p := range all {
 		if p.Digest != "" && len(set.Plugins) < maxPluginsTold {
 			set.Plugins[p.Name] = p.Digest[:min(len(p.Digest), shortDigest)]
 		}
@@ -138,7 +138,7 @@ func (s *server) nodeTable() []nodeRow {
 		return []nodeRow{{
 			ID: id, Name: string(id), Self: true, Version: version, Started: began.UTC(),
 			Policy:  source.NodePolicy{Node: id, Self: true, NodeInfo: st, OnHead: true},
-			Plugins: pluginSet(s.catalog), Load: s.load.read(time.Now()),
+			Plugins: pluginSet(s.catalog.Digest(), s.catalog.Status()), Load: s.load.read(time.Now()),
 		}}
 	}
 	policies := map[cluster.NodeID]source.NodePolicy{}

@@ -54,9 +54,7 @@ func examine(ctx context.Context, cfg config.Config) ([]doctor.Check, error) {
 	defer cancel()
 	dc := doctor.Config{DataDir: cfg.DataDir, Connections: cfg.Limits.Connections, Liveness: livenessConfig(cfg)}
 	if cfg.Redis.URL != "" {
-		rc := redis.Defaults()
-		rc.URL = cfg.Redis.URL
-		client, err := redis.Open(rc, slog.New(slog.DiscardHandler))
+		client, err := redis.Open(redisConfig(cfg), slog.New(slog.DiscardHandler))
 		if err != nil {
 			return nil, err
 		}

@@ -7,6 +7,7 @@ import (
 
 	"parley/core/chat"
 	"parley/core/metrics"
+	"parley/core/redis"
 	"parley/core/transport/stream"
 	"parley/core/wire"
 )
@@ -46,8 +47,9 @@ func (s *server) metrics() []metrics.Metric {
 		metrics.Counter("parley_room_backfills_total", "Times a room read missed entries from the journal.", h.Backfills.Load),
 		metrics.Counter("parley_room_resets_total", "Times a room's log was replaced and members were reset.", h.Resets.Load),
 		metrics.Counter("parley_catch_ups_total", "Journal reads for members behind the ring.", h.CatchUps.Load),
+		metrics.Counter("parley_room_conflicts_total", "Changes of a room that were decided anew, because another node made one in between.", h.Conflicts.Load),
 	}
-	return slices.Concat(ms, s.decisionMetrics(), s.policyGitMetrics(), s.clusterMetrics(), pluginMetrics(s.catalog), s.shareMetrics(), s.reviewMetrics(), s.livenessMetrics(), s.certMetrics(), s.listenerMetrics(), s.runtimeMetrics())
+	return slices.Concat(ms, s.decisionMetrics(), s.policyGitMetrics(), s.clusterMetrics(), s.presenceMetrics(), pluginMetrics(s.catalog), s.shareMetrics(), s.reviewMetrics(), s.livenessMetrics(), s.certMetrics(), s.listenerMetrics(), s.redisMetrics(), s.runtimeMetrics())
 }
 
 // listenerMetrics are those of connections that never became a session.
@@ -118,6 +120,7 @@ func (s *server) status() any {
 		"draining":    s.sessions.Draining(),
 		"store":       map[bool]string{true: "redis", false: "embedded"}[s.runJournal != nil],
 		"node":        s.nodeName(),
+		"redis_mode":  redis.ModeOf(s.cfg.Redis.URL), // empty for the embedded store
 		"policy":      s.policy.Live().Engine().Revision(),
 		"runtime":     s.tuner.Status(),
 	}

@@ -31,13 +31,21 @@ func (s *server) openTuner(context.Context) error {
 	return nil
 }
 
+func redisConfig(cfg config.Config) redis.Config {
+	rc := redis.Defaults()
+	r := cfg.Redis
+	rc.URL, rc.PasswordFile = r.URL, r.PasswordFile
+	rc.CallTimeout, rc.MaxQueued = r.CallTimeout, r.MaxQueued
+	rc.SentinelUser, rc.SentinelPasswordFile = r.Sentinel.User, r.Sentinel.PasswordFile
+	rc.TLS = redis.TLS{CAFile: r.TLS.CAFile, CertFile: r.TLS.CertFile, KeyFile: r.TLS.KeyFile, ServerName: r.TLS.ServerName}
+	return rc
+}
+
 // openJournal opens Redis where it is configured, else the embedded store.
 func (s *server) openJournal(context.Context) error {
 	j := s.cfg.Journal
 	if s.cfg.Redis.URL != "" {
-		rc := redis.Defaults()
-		rc.URL = s.cfg.Redis.URL
-		client, err := redis.Open(rc, s.log)
+		client, err := redis.Open(redisConfig(s.cfg), s.log)
 		if err != nil {
 			return err
 		}

@@ -116,13 +116,39 @@ func describe(rm *room.Room) Room {
 	return Room{Room: rm.ID(), Epoch: p.Epoch, Seq: p.Seq, Settings: st.Settings, Roles: st.Roles(), Bans: st.Bans(), Mutes: st.Mutes()}
 }
 
+// settings is the body that changes a room's settings; what it does not name
+// stays.
+type settings struct {
+	Title      *string           `json:"title"`
+	Mode       *state.Mode       `json:"mode"`
+	Visibility *state.Visibility `json:"visibility"`
+	SlowModeS  *int              `json:"slow_mode_s"`
+}
+
+func (p *settings) over(set state.Settings) state.Settings {
+	if p.Title != nil {
+		set.Title = *p.Title
+	}
+	if p.Mode != nil {
+		set.Mode = *p.Mode
+	}
+	if p.Visibility != nil {
+		set.Visibility = *p.Visibility
+	}
+	if p.SlowModeS != nil {
+		set.SlowModeS = *p.SlowModeS
+	}
+	return set
+}
+
 // configure changes the settings the body names and keeps the others; a room
 // that does not exist is created.
 func (a *API) configure(ctx context.Context, w http.ResponseWriter, r *http.Request, rm *room.Room) {
-	set := rm.State().Settings
-	if !decode(w, r, &set) {
+	var in settings
+	if !decode(w, r, &in) {
 		return
 	}
+	set := in.over(rm.State().Settings)
 	if err := set.Validate(); err != nil {
 		fail(w, 400, "bad_request", err.Error())
 		return
@@ -137,7 +163,7 @@ func (a *API) configure(ctx context.Context, w http.ResponseWriter, r *http.Requ
 			return
 		} // somebody else created it meanwhile, with other settings
 	}
-	a.record(ctx, w, r, rm, journal.KindSettings, state.SetSettings(set))
+	a.record(ctx, w, r, rm, journal.KindSettings, func(st *state.Room) journal.Change { return state.SetSettings(in.over(st.Settings)) })
 }
 
 // Roles lists the roles a room can give.
@@ -156,7 +182,7 @@ func (a *API) setRole(ctx context.Context, w http.ResponseWriter, r *http.Reques
 			return
 		}
 	}
-	a.record(ctx, w, r, rm, journal.KindRole, state.SetRole(chat.UserID(r.PathValue("user")), in.Role))
+	a.record(ctx, w, r, rm, journal.KindRole, always(state.SetRole(chat.UserID(r.PathValue("user")), in.Role)))
 }
 
 // maxBanReason bounds the reason of a ban, in bytes.
@@ -188,28 +214,37 @@ func (a *API) setBan(kind string) roomHandler {
 		if kind == "mutes" {
 			change = state.SetMute(user, ban)
 		}
-		a.record(ctx, w, r, rm, journal.KindBan, change)
+		a.record(ctx, w, r, rm, journal.KindBan, always(change))
 	}
 }
 
+// always is a change that is the same whatever the room is.
+func always(c journal.Change) func(*state.Room) journal.Change {
+	return func(*state.Room) journal.Change { return c }
+}
+
 // record appends the entry that makes the change and answers with the room.
-func (a *API) record(ctx context.Context, w http.ResponseWriter, r *http.Request, rm *room.Room, kind journal.Kind, change journal.Change) {
+func (a *API) record(ctx context.Context, w http.ResponseWriter, r *http.Request, rm *room.Room, kind journal.Kind, change func(*state.Room) journal.Change) {
 	if !rm.Exists() {
 		fail(w, 404, "no_room", fmt.Sprintf("there is no room %s; create it with PUT /v1/rooms/%s", rm.ID(), rm.ID()))
 		return
 	}
-	id, err := uuid.NewV7()
+	var key string
+	_, err := a.d.Hub.Change(ctx, rm, nil, func(st *state.Room) (journal.Entry, error) {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return journal.Entry{}, err
+		}
+		c := change(st)
+		key = c.Key
+		return journal.Entry{ID: chat.MessageID(id.String()), Kind: kind, From: author(r), Time: time.Now().UnixMilli(),
+			Nonce: id.String(), Changes: []journal.Change{c}}, nil
+	})
 	if err != nil {
 		a.unavailable(w, err)
 		return
 	}
-	e := journal.Entry{ID: chat.MessageID(id.String()), Kind: kind, From: author(r), Time: time.Now().UnixMilli(),
-		Nonce: id.String(), Changes: []journal.Change{change}}
-	if _, err := a.d.Hub.Record(ctx, rm, e, false); err != nil {
-		a.unavailable(w, err)
-		return
-	}
-	a.d.Log.Info("room changed through the admin API", slog.String("room", string(rm.ID())), slog.String("key", change.Key), slog.String("by", string(author(r))))
+	a.d.Log.Info("room changed through the admin API", slog.String("room", string(rm.ID())), slog.String("key", key), slog.String("by", string(author(r))))
 	reply(w, 200, describe(rm))
 }
 

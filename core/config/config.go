@@ -7,6 +7,7 @@ import (
 
 	"parley/core/chat"
 	"parley/core/liveness"
+	"parley/core/redis"
 	"parley/core/state"
 )
 
@@ -216,7 +217,28 @@ type Cluster struct {
 
 // Redis configures the shared store.
 type Redis struct {
-	URL string `yaml:"url" check:"redisurl" secret:"true" zero:"the embedded store, one node" doc:"Redis that the nodes of a cluster share: redis://, rediss:// or unix:// URL."`
+	URL          string `yaml:"url" check:"redisurl" secret:"true" zero:"the embedded store, one node" doc:"Redis that the nodes of a cluster share: one server, the sentinels of one, or nodes of a Redis Cluster; rediss in place of redis for TLS. See [redis.md](redis.md)."`
+	PasswordFile string `yaml:"password_file" check:"path" zero:"the URL's password" doc:"File with the password of the URL's user. It is read for each connection."`
+	// CallTimeout and MaxQueued bound what a slow server can do.
+	CallTimeout time.Duration `yaml:"call_timeout" min:"100ms" max:"30s" doc:"How long one call may take; what it asked for is then answered unavailable."`
+	MaxQueued   int           `yaml:"max_queued" min:"64" max:"1000000" doc:"Calls that may wait for one server or be under way; what is beyond is answered overloaded at once."`
+
+	Sentinel RedisSentinel `yaml:"sentinel"`
+	TLS      RedisTLS      `yaml:"tls"`
+}
+
+// RedisSentinel logs in to the sentinels, which have users of their own.
+type RedisSentinel struct {
+	User         string `yaml:"user" zero:"the default user" doc:"User of the sentinels."`
+	PasswordFile string `yaml:"password_file" check:"path" zero:"no password" doc:"File with the sentinels' password."`
+}
+
+// RedisTLS is used where the URL asks for TLS.
+type RedisTLS struct {
+	CAFile     string `yaml:"ca_file" check:"path" zero:"the system's" doc:"PEM file with the authorities that sign the servers' certificates."`
+	CertFile   string `yaml:"cert_file" check:"path" zero:"none" doc:"PEM file with this node's own certificate, where the servers ask for one. It is read for each connection."`
+	KeyFile    string `yaml:"key_file" check:"path" zero:"none" doc:"PEM file with the key of that certificate."`
+	ServerName string `yaml:"server_name" zero:"the host that is connected to" doc:"Name that the servers' certificates must carry."`
 }
 
 // Journal configures the rooms' logs.
@@ -338,6 +360,7 @@ func Defaults() Config {
 			Replay: Replay{Entries: 1000, Time: 2 * time.Second},
 			Guard:  Guard{Keep: []string{"role:admin connect", "role:admin room.join", "role:admin moderate.review", "role:admin admin.write"}},
 		},
+		Redis: Redis{CallTimeout: redis.Defaults().CallTimeout, MaxQueued: redis.Defaults().MaxQueued},
 		Journal: Journal{
 			RetentionEntries: 100_000,
 			NonceWindow:      10 * time.Minute, // longer than any client keeps resending

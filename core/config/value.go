@@ -18,6 +18,7 @@ import (
 
 	"parley/core/chat"
 	"parley/core/gate"
+	"parley/core/redis"
 	"parley/core/spelling"
 	"parley/core/state"
 )
@@ -179,8 +180,8 @@ var checks = map[string]struct {
 	"path":     {"a path", func(string) error { return nil }},
 	"relpath":  {"a path inside the repository", checkRelPath},
 	"origin":   {"a web origin, such as https://chat.example.org", checkOrigin},
-	"redisurl": {"redis://HOST:PORT/DB, rediss://... or unix://PATH", checkRedisURL},
 	"nodename": {"1 to 64 letters, digits, '.', '-' or '_'", checkNodeName},
+	"redisurl": {"redis://HOST:PORT/DB, redis-sentinel://H1,H2,H3/SERVICE/DB, redis-cluster://H1,H2,H3, the same with rediss, or unix://PATH", redis.CheckURL},
 	"giturl":   {"an https, http, ssh or file URL, git@host:path, or a folder", checkGitURL},
 	"envname":  {"the name of a variable", checkEnvName},
 	"gitref":   {"a branch or tag name", checkGitRef},
@@ -261,25 +262,6 @@ func checkNodeName(s string) error {
 		return errors.New("is not a node's name")
 	}
 	return nil
-}
-
-func checkRedisURL(s string) error {
-	u, err := url.Parse(s)
-	if err != nil {
-		return errors.New("is not a URL") // the cause would repeat the password
-	}
-	switch {
-	case u.Scheme == "unix" && u.Path != "":
-		return nil
-	case (u.Scheme == "redis" || u.Scheme == "rediss") && u.Hostname() != "":
-		if db := strings.Trim(u.Path, "/"); db != "" {
-			if _, err := strconv.ParseUint(db, 10, 31); err != nil {
-				return errors.New("names a database that is no number")
-			}
-		}
-		return nil
-	}
-	return errors.New("is not a Redis URL")
 }
 
 func checkGitURL(s string) error {

@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 
+	"parley/core/redis"
 	"parley/core/tuning"
 )
 
@@ -110,7 +111,7 @@ func (c Config) redis(ctx context.Context) Check {
 	if err != nil {
 		return Check{Name: name, State: Bad, Found: err.Error(), Change: "a Redis that answers: without it nobody can post"}
 	}
-	check := Check{Name: name, State: OK, Found: fmt.Sprintf("version %s, appendonly %s, appendfsync %s, maxmemory-policy %s",
+	check := Check{Name: name, State: OK, Found: servers(p) + fmt.Sprintf("version %s, appendonly %s, appendfsync %s, maxmemory-policy %s",
 		told(p.Version), told(p.AppendOnly), told(p.AppendFsync), told(p.MaxMemoryPolicy))}
 	if advice := p.Advice(); len(advice) > 0 {
 		check.State = Warn
@@ -123,6 +124,17 @@ func (c Config) redis(ctx context.Context) Check {
 		check.State = Unknown
 	}
 	return check
+}
+
+// servers says how Redis is reached, where that is not one address.
+func servers(p redis.Persistence) string {
+	switch p.Mode {
+	case redis.Sentinel:
+		return fmt.Sprintf("by sentinels, %d replicas, ", p.Replicas)
+	case redis.Cluster:
+		return fmt.Sprintf("cluster of %d primaries with %d replicas or more, ", p.Primaries, p.Replicas)
+	}
+	return ""
 }
 
 func told(s string) string {

@@ -41,14 +41,14 @@ func TestAPluginGoesToAllNodes(t *testing.T) {
 	}
 	a, b, c := nodes[0], nodes[1], nodes[2]
 	enter := func(n *node, name string) *visitor {
-		v := visit(t, client.Options{URL: n.wsURL(), Guest: name})
+		v := visit(t, client.Options{URL: n.WSURL(), Guest: name})
 		v.enters("lobby")
 		return v
 	}
 	ann, bob, cat := enter(a, "ann"), enter(b, "bob"), enter(c, "cat")
 
 	begun := time.Now()
-	a.drop(dirs[0], constantModule(abi.Deny, "says v1"), map[string]any{"version": "1"})
+	drop(a, dirs[0], constantModule(abi.Deny, "says v1"), map[string]any{"version": "1"})
 	judged(t, ann, "says v1")
 	here := time.Since(begun)
 	judged(t, bob, "says v1")
@@ -56,7 +56,7 @@ func TestAPluginGoesToAllNodes(t *testing.T) {
 	t.Logf("from drop to judging there %v, on all three nodes %v", here.Round(time.Millisecond), time.Since(begun).Round(time.Millisecond))
 
 	// A version on trial, brought into force at another node than it was dropped at.
-	b.drop(dirs[1], constantModule(abi.Deny, "says v2"), map[string]any{"version": "2", "rollout": map[string]any{"stage": "shadow"}})
+	drop(b, dirs[1], constantModule(abi.Deny, "says v2"), map[string]any{"version": "2", "rollout": map[string]any{"stage": "shadow"}})
 	onTrial := func(n *node, stage string) {
 		t.Helper()
 		await(t, "v2 is in "+stage, func() bool {
@@ -67,7 +67,7 @@ func TestAPluginGoesToAllNodes(t *testing.T) {
 	for _, n := range nodes {
 		onTrial(n, "shadow")
 	}
-	c.rollout("p", map[string]any{"action": "set", "stage": "canary", "percent": 100})
+	rollout(c, "p", map[string]any{"action": "set", "stage": "canary", "percent": 100})
 	begun = time.Now()
 	for _, n := range nodes {
 		onTrial(n, "canary")
@@ -75,12 +75,12 @@ func TestAPluginGoesToAllNodes(t *testing.T) {
 	t.Logf("an order holds on all three nodes %v after its answer", time.Since(begun).Round(time.Millisecond))
 
 	// Down meanwhile: it comes back to what holds now.
-	c.stop()
-	a.rollout("p", map[string]any{"action": "promote"})
+	c.Stop()
+	rollout(a, "p", map[string]any{"action": "promote"})
 	judged(t, bob, "says v2")
-	a.drop(dirs[0], constantModule(abi.Deny, "says v3"), map[string]any{"version": "3"})
+	drop(a, dirs[0], constantModule(abi.Deny, "says v3"), map[string]any{"version": "3"})
 	judged(t, bob, "says v3")
-	c.start()
+	c.Start()
 	cat = enter(c, "cat")
 	judged(t, cat, "says v3")
 	sets := map[string]bool{}
@@ -96,43 +96,43 @@ func TestAPluginGoesToAllNodes(t *testing.T) {
 	})
 
 	// A node that cannot load a version keeps what it had and says so.
-	a.drop(dirs[0], constantModule(abi.Deny, "says v4"), map[string]any{"version": "4", "limits": map[string]any{"fuel": 2_000_000}})
+	drop(a, dirs[0], constantModule(abi.Deny, "says v4"), map[string]any{"version": "4", "limits": map[string]any{"fuel": 2_000_000}})
 	judged(t, bob, "says v4")
 	await(t, "c says that it cannot converge", func() bool {
-		code, body := c.get("/readyz")
+		code, body := c.Get("/readyz")
 		return code == http.StatusServiceUnavailable && strings.Contains(body, "cannot converge") && strings.Contains(body, "limits.fuel")
 	})
 	judged(t, cat, "says v3")
 	await(t, "platform nodes says so", func() bool {
-		out, code := c.bare("nodes", "--admin", a.admin)
+		out, code := c.Bare("nodes", "--admin", a.Admin)
 		return code == 0 && strings.Contains(out, "this node cannot judge with version")
 	})
-	a.drop(dirs[0], constantModule(abi.Deny, "says v5"), map[string]any{"version": "5"})
+	drop(a, dirs[0], constantModule(abi.Deny, "says v5"), map[string]any{"version": "5"})
 	judged(t, cat, "says v5")
-	c.awaits(http.StatusOK)
+	c.Awaits(http.StatusOK)
 
 	// What was changed in Redis is refused, until a node that has the files writes
 	// them anew.
-	c.stop()
-	a.drop(dirs[0], constantModule(abi.Deny, "says v6"), map[string]any{"version": "6"})
+	c.Stop()
+	drop(a, dirs[0], constantModule(abi.Deny, "says v6"), map[string]any{"version": "6"})
 	judged(t, bob, "says v6")
 	source := status[struct {
 		Plugins []struct{ Name, Source string }
 	}](a, "/v1/plugins").Plugins[0].Source
-	a.stop()
-	b.stop()
+	a.Stop()
+	b.Stop()
 	key := "parley:{objects}:o:" + source
 	store.Do("HSET", key, "0", strings.Repeat("x", len(store.Do("HGET", key, "0"))))
-	c.start()
+	c.Start()
 	await(t, "c says that it cannot converge", func() bool {
-		_, body := c.get("/readyz")
+		_, body := c.Get("/readyz")
 		return strings.Contains(body, "cannot converge") && strings.Contains(body, "not what its name says")
 	})
 	cat = enter(c, "cat")
 	judged(t, cat, "says v5")
-	a.start()
+	a.Start()
 	judged(t, cat, "says v6")
-	b.start()
+	b.Start()
 
 	if err := os.Remove(filepath.Join(dirs[2], "p.wasm")); err != nil {
 		t.Fatal(err)
@@ -144,6 +144,6 @@ func TestAPluginGoesToAllNodes(t *testing.T) {
 		if left, err := filepath.Glob(filepath.Join(dirs[i], "p.*")); err != nil || len(left) > 0 && i != 2 { // where the manifest was left in place
 			t.Errorf("node %d: %v, %v are left", i, left, err)
 		}
-		n.stop()
+		n.Stop()
 	}
 }

@@ -105,6 +105,12 @@ type Request struct {
 	// those means that the caller is behind, not the store: it changes
 	// nothing. So callers that lost the same entries share one new epoch.
 	Known Position
+	// Expect names keys of the room's state and the value each must have, nil
+	// for a key that must be absent: at most MaxChanges. If one has another,
+	// the append is ErrChanged. So what was decided on a state that another
+	// node has changed meanwhile is not stored. A known nonce is answered
+	// whatever the state is by now.
+	Expect []Change
 	// Review, when set, makes the append put a message in the room's review
 	// queue, or take one out; see Act. Entry is then the message as well, with
 	// the same id, author and nonce. A decision stores the answer under the
@@ -136,11 +142,21 @@ type Watcher interface {
 	Doubt()
 }
 
+// Placed is a Watcher that knows how far it has come. A journal whose deliveries
+// may be lost compares that with its own top from time to time and tells the
+// watcher to Doubt.
+type Placed interface {
+	Watcher
+	// Position returns the newest position that the watcher has. It must not
+	// block.
+	Position() Position
+}
+
 // Journal is an ordered log per room.
 type Journal interface {
 	// Append stores one entry, or what Request.Review says. Errors:
-	// ErrExists, ErrQueueFull, ErrOwnQueueFull and ErrNotOpen (nothing was
-	// stored), ErrTooLarge, ErrUnavailable (nothing is known to be stored
+	// ErrExists, ErrChanged, ErrQueueFull, ErrOwnQueueFull and ErrNotOpen
+	// (nothing was stored), ErrTooLarge, ErrUnavailable (nothing is known to be stored
 	// unless the nonce later says otherwise: the outcome is unknown),
 	// ErrOverloaded (nothing was stored), ctx errors (outcome unknown).
 	Append(ctx context.Context, r Request) (Receipt, error)
@@ -211,6 +227,7 @@ func (e *DamagedError) Is(target error) bool { return target == ErrDamaged }
 // Errors that callers branch on.
 var (
 	ErrExists      = errors.New("journal: room exists")
+	ErrChanged     = errors.New("journal: the room's state has changed")
 	ErrTooLarge    = errors.New("journal: entry too large")
 	ErrUnavailable = errors.New("journal: unavailable")
 	ErrOverloaded  = errors.New("journal: overloaded")

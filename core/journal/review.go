@@ -93,9 +93,12 @@ func (r *Request) Act() Act {
 	return ActApprove
 }
 
-// Check says what of a request about a review does not fit together, which is
-// a fault of the caller; every implementation calls it.
+// Check says what of a request does not fit together, which is a fault of the
+// caller; every implementation calls it.
 func (r *Request) Check() error {
+	if len(r.Expect) > MaxChanges {
+		return fmt.Errorf("%w: %d keys of the state are expected to have a value, at most %d are allowed", ErrTooLarge, len(r.Expect), MaxChanges)
+	}
 	act := r.Act()
 	if act == ActAppend {
 		return nil

@@ -53,3 +53,46 @@ func TestTooOld(t *testing.T) {
 		}
 	}
 }
+
+func TestAdviceOnSeveralServers(t *testing.T) {
+	base := Persistence{Mode: Cluster, Primaries: 3, Version: "7.0.15", MaxMemoryPolicy: "noeviction", AppendOnly: "yes", AppendFsync: "always",
+		Replicas: 1, MinReplicas: "1", FullCoverage: "yes"}
+	for _, tt := range []struct {
+		name string
+		edit func(*Persistence)
+		want string
+	}{
+		{"as it should be", func(*Persistence) {}, ""},
+		{"a primary may be alone", func(p *Persistence) { p.MinReplicas = "0" }, "min-replicas-to-write is 0"},
+		{"the same behind sentinels", func(p *Persistence) { p.Mode, p.MinReplicas = Sentinel, "0" }, "min-replicas-to-write is 0"},
+		{"one server has no failover", func(p *Persistence) { p.Mode, p.MinReplicas = Single, "0" }, ""},
+		{"no replica", func(p *Persistence) { p.Replicas, p.MinReplicas = 0, "0" }, "cluster-require-full-coverage is yes"},
+		{"no replica, others go on", func(p *Persistence) { p.Replicas, p.FullCoverage = 0, "no" }, ""},
+		{"no sharded channels", func(p *Persistence) { p.Version = "6.2.14" }, "use 7.0 or newer"},
+		{"not told", func(p *Persistence) { p.MinReplicas, p.FullCoverage = "", "" }, ""},
+	} {
+		p := base
+		tt.edit(&p)
+		got := strings.Join(p.Advice(), "; ")
+		if tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestPersistenceIsTheWorstOfACluster(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0, redistest.Options{AppendOnly: true})
+	cluster.Masters[1].Do("CONFIG", "SET", "appendfsync", "everysec")
+	cluster.Masters[2].Do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+	cfg := Defaults()
+	cfg.URL = cluster.URL()
+	c, err := Open(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	p, err := c.Persistence(t.Context())
+	if err != nil || p.Primaries != 3 || p.AppendOnly != "yes" || p.AppendFsync != "everysec" || p.MaxMemoryPolicy != "allkeys-lru" || p.FullCoverage != "yes" {
+		t.Errorf("got %+v, %v", p, err)
+	}
+}

@@ -2,151 +2,208 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 )
 
-// Errors that callers branch on.
-var (
-	// ErrUnavailable says that no answer came, or one that says that the
-	// server cannot work now. Whether the command ran is unknown.
-	ErrUnavailable = errors.New("redis: unavailable")
-	// ErrOverloaded says that the server refused for lack of memory or
-	// connections: the command did nothing.
-	ErrOverloaded = errors.New("redis: overloaded")
-)
-
 // quietLibrary silences go-redis's own logger, which writes to standard error:
 // what it says comes back to the caller as an error as well.
 var quietLibrary = sync.OnceFunc(logging.Disable)
 
-// Client sends commands to one Redis server.
+// Client sends commands to the server that holds their key.
 type Client struct {
 	// Set at construction.
-	cfg Config
-	rdb *goredis.Client
-	log *slog.Logger
+	cfg   Config
+	to    target
+	route *router
+	log   *slog.Logger
 
-	closeOnce sync.Once
-	closeErr  error
+	pipes pipes
+
+	closing sync.Once
+	closed  error
 }
 
 // Open checks the settings and returns a client. It does not connect: a
 // server that is down shows in the first call, and recovers in a later one.
 func Open(cfg Config, log *slog.Logger) (*Client, error) {
-	o, err := cfg.options()
+	d, err := cfg.dialling()
 	if err != nil {
 		return nil, err
 	}
 	quietLibrary()
-	return &Client{cfg: cfg, rdb: goredis.NewClient(o), log: log.With("redis", o.Addr)}, nil
+	c := &Client{cfg: cfg, to: d.to, route: newRouter(d), log: log.With("redis", d.to.hosts)}
+	c.pipes.client = c
+	return c, nil
 }
 
 // Close closes every connection. Calls under way fail. It may be called twice.
 func (c *Client) Close() error {
-	c.closeOnce.Do(func() { c.closeErr = c.rdb.Close() })
-	return c.closeErr
+	c.closing.Do(func() {
+		c.pipes.close()
+		c.closed = c.route.close()
+		c.pipes.flying.Wait()
+	})
+	return c.closed
 }
+
+// Mode says how servers are found.
+func (c *Client) Mode() Mode { return c.to.mode }
 
 // Prefix begins the keys of this installation.
 func (c *Client) Prefix() string { return c.cfg.Prefix }
 
 // ChannelPrefix begins the channels of this installation.
 func (c *Client) ChannelPrefix() string {
-	if db := c.rdb.Options().DB; db != 0 {
-		return fmt.Sprintf("%s@%d", c.cfg.Prefix, db)
+	if c.to.db != 0 {
+		return fmt.Sprintf("%s@%d", c.cfg.Prefix, c.to.db)
 	}
 	return c.cfg.Prefix
 }
 
-// Do sends one command. The reply is nil, an int64, a string, or a []any of
-// these.
-func (c *Client) Do(ctx context.Context, args ...any) (any, error) {
+// Ping reports why a server cannot be reached, or nil. In a cluster it asks
+// every primary.
+func (c *Client) Ping(ctx context.Context) error {
+	if c.to.mode != Cluster {
+		_, err := c.Do(ctx, "ping")
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.CallTimeout)
 	defer cancel()
-	reply, err := c.rdb.Do(ctx, args...).Result()
-	return reply, c.fail(args[0], err)
+	primaries, err := c.primaries(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range primaries {
+		err := s.rdb.Ping(ctx).Err()
+		c.route.learn(ctx, s, err)
+		if err != nil {
+			return fail("ping", s.addr, err)
+		}
+	}
+	return nil
 }
 
-// Ping reports why the server cannot be reached, or nil.
-func (c *Client) Ping(ctx context.Context) error {
-	_, err := c.Do(ctx, "ping")
-	return err
+// primaries returns every primary.
+func (c *Client) primaries(ctx context.Context) ([]*server, error) {
+	l, err := c.route.layout(ctx)
+	if err != nil {
+		return nil, lost("ask for the primaries", c.to.where(), err)
+	}
+	return l.primaries, nil
 }
 
 // Script is a Lua script, sent by its hash. Make it once and keep it.
 type Script struct {
 	name   string // for errors
-	script *goredis.Script
+	source string
+	hash   string
+	bulk   bool
 }
 
 // NewScript prepares a script. The name appears in errors.
 func NewScript(name, source string) *Script {
-	return &Script{name: name, script: goredis.NewScript(source)}
+	return &Script{name: name, source: source, hash: goredis.NewScript(source).Hash()}
 }
 
-// Eval runs a script: as one atomic step, or not at all. The arguments may be
-// strings, byte slices and numbers. The reply is as that of Do.
-func (c *Client) Eval(ctx context.Context, s *Script, keys []string, args ...any) (any, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.CallTimeout)
-	defer cancel()
-	reply, err := s.script.Run(ctx, c.rdb, keys, args...).Result()
-	return reply, c.fail(s.name, err)
+// Bulk marks a script whose replies are large: few of them travel together, and
+// apart from other calls. It returns the script.
+func (s *Script) Bulk() *Script {
+	s.bulk = true
+	return s
+}
+
+// slot is the slot of a command, where slots matter.
+func (c *Client) slot(args []any) int {
+	if c.to.mode != Cluster {
+		return anySlot
+	}
+	return slotOf(args)
+}
+
+// direct sends one command to the server of a slot, past whatever waits. It
+// says which server the answer is from.
+func (c *Client) direct(ctx context.Context, slot int, args []any) (reply any, addr string, err error) {
+	s, err := c.route.find(ctx, slot)
+	if err != nil {
+		return nil, c.to.where(), lost(args[0], c.to.where(), err)
+	}
+	reply, err = s.rdb.Do(ctx, args...).Result()
+	return c.follow(ctx, s, args, reply, err)
+}
+
+// follow sends a command on while the answer only says where to: nothing has
+// been done then.
+func (c *Client) follow(ctx context.Context, s *server, args []any, reply any, err error) (any, string, error) {
+	for hop := 0; ; hop++ {
+		next := c.route.learn(ctx, s, err)
+		if next.server == nil || hop == maxHops {
+			return reply, s.addr, next.err
+		}
+		s = next.server
+		if next.asking {
+			reply, err = ask(ctx, s, args)
+		} else {
+			reply, err = s.rdb.Do(ctx, args...).Result()
+		}
+	}
+}
+
+// maxHops bounds how often a command is sent on. A slot that moves takes two:
+// to its new owner, or to the old one and from there to the new.
+const maxHops = 4
+
+// ask sends a command for a slot that is on its way to the server.
+func ask(ctx context.Context, s *server, args []any) (any, error) {
+	pipe := s.rdb.Pipeline()
+	pipe.Do(ctx, "asking")
+	cmd := pipe.Do(ctx, args...)
+	_, told := pipe.Exec(ctx)
+	reply, err := cmd.Result()
+	if reply == nil && err == nil { // not answered: it has no error of its own
+		err = told
+	}
+	return reply, err
 }
 
 // Publish sends payload to whoever subscribes to channel at this moment.
 func (c *Client) Publish(ctx context.Context, channel, payload string) error {
-	_, err := c.Do(ctx, "publish", channel, payload)
+	_, err := c.Do(ctx, c.PublishCommand(), channel, payload)
 	return err
+}
+
+// PublishCommand is the command that publishes, for scripts: a Subscriber
+// hears no other. In a cluster a channel belongs to a slot as a key does, and
+// only its primary carries what is published.
+func (c *Client) PublishCommand() string {
+	if c.to.mode == Cluster {
+		return "spublish"
+	}
+	return "publish"
 }
 
 // Pool counts connections, for metrics.
 type Pool struct {
 	Total, Idle uint32 // connections open, and those of them not in use
-	Timeouts    uint32 // calls that waited for a connection in vain, since Open
+	Timeouts    uint32 // calls that waited for a connection in vain, since Open or since the server was found
 }
 
-// Pool returns the state of the connections for commands.
-func (c *Client) Pool() Pool {
-	s := c.rdb.PoolStats()
-	return Pool{Total: s.TotalConns, Idle: s.IdleConns, Timeouts: s.Timeouts}
-}
-
-// fail sorts an error of go-redis into this package's kinds.
-func (c *Client) fail(what any, err error) error {
-	if err == nil || errors.Is(err, goredis.Nil) {
-		return nil
-	}
-	var reply goredis.Error
-	if !errors.As(err, &reply) { // no answer: the network, a deadline, a closed client
-		return fmt.Errorf("redis %v at %s: %w: %w", what, c.rdb.Options().Addr, ErrUnavailable, err)
-	}
-	text := reply.Error()
-	switch {
-	// Inside a script the reply begins with the script's name before Redis 7.
-	case strings.Contains(text, "OOM command not allowed"):
-		return fmt.Errorf("redis %v: %w: the server is at its maxmemory, raise it or shorten retention: %w", what, ErrOverloaded, err)
-	case strings.Contains(text, "max number of clients reached"):
-		return fmt.Errorf("redis %v: %w: the server has no connection left, raise its maxclients or lower redis.pool_size: %w", what, ErrOverloaded, err)
-	}
-	for _, state := range unavailable {
-		if strings.Contains(text, state) {
-			return fmt.Errorf("redis %v: %w: %w", what, ErrUnavailable, err)
+// Pool returns the state of the connections for commands, to all servers.
+func (c *Client) Pool() (sum Pool) {
+	for _, s := range c.route.known() {
+		p := s.rdb.PoolStats()
+		sum.Total += p.TotalConns
+		sum.Idle += p.IdleConns
+		sum.Timeouts += p.Timeouts
+		if shared := p.PipelineStats; shared != nil {
+			sum.Total += shared.TotalConns
+			sum.Idle += shared.IdleConns
+			sum.Timeouts += shared.Timeouts
 		}
 	}
-	return fmt.Errorf("redis %v: %w", what, err)
-}
-
-// unavailable are the error codes that speak of the server's state and not of
-// the command.
-// Source: https://github.com/redis/redis/blob/7.0/src/server.c, createSharedObjects.
-var unavailable = []string{
-	"LOADING ", "READONLY ", "MASTERDOWN ", "NOREPLICAS ", "MISCONF ", "BUSY ", "CLUSTERDOWN ", "TRYAGAIN ",
-	"NOAUTH ", "WRONGPASS ", "NOPERM ",
+	return sum
 }

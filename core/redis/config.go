@@ -4,22 +4,31 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
-	"strconv"
-	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Config says which server to use and how long to wait for it. Decode it over
-// Defaults.
+// Config says which servers to use and how long to wait for them. Decode it
+// over Defaults.
 type Config struct {
-	// URL is redis://[user:password@]host[:port][/database], the same with
-	// rediss:// for TLS, or unix:///path.
+	// URL is one of
+	//	redis://[user:password@]host[:port][/database]
+	//	redis-sentinel://[user:password@]host[:port],.../SERVICE[/database]
+	//	redis-cluster://[user:password@]host[:port],...
+	//	unix://[user:password@]/path
+	// or one of the first three with rediss in place of redis, for TLS. The
+	// hosts are sentinels, or some nodes of the cluster; the others are found
+	// through them.
 	URL string
+	// PasswordFile holds the password in place of the URL.
+	PasswordFile string
+	// SentinelUser and SentinelPasswordFile log in to the sentinels, which do
+	// not know the users of the servers; "" where they ask for nothing.
+	SentinelUser, SentinelPasswordFile string
+	// TLS is used where the URL asks for TLS, sentinels included.
+	TLS TLS
 	// Prefix begins every key and channel: 1 to 32 lower-case letters,
 	// digits, '-' or '_'. Installations that share a server need distinct ones.
 	Prefix string
@@ -28,9 +37,14 @@ type Config struct {
 	// CallTimeout bounds one call from its start to its answer, waiting for a
 	// connection included.
 	CallTimeout time.Duration
-	// PoolSize bounds the connections for commands. A call holds one for its
-	// whole round trip. Each Subscriber has one more.
+	// PoolSize bounds the connections to one server beside those that calls
+	// share: for a probe, a command that blocks. Each Subscriber has one more
+	// for each server that it listens to.
 	PoolSize int
+	// MaxQueued and MaxQueuedBytes bound the calls that wait for one server or
+	// are under way; a call beyond is ErrOverloaded at once.
+	MaxQueued      int
+	MaxQueuedBytes int
 	// ProbeEvery is how often a Subscriber publishes to itself.
 	ProbeEvery time.Duration
 	// ProbeTimeout is how long a Subscriber lives without hearing its own
@@ -42,25 +56,21 @@ type Config struct {
 // is empty: there is no default server.
 func Defaults() Config {
 	return Config{
-		Prefix:       "parley",
-		DialTimeout:  time.Second,
-		CallTimeout:  1500 * time.Millisecond, // a publish fails within 2 s when Redis is gone
-		PoolSize:     32,
-		ProbeEvery:   2 * time.Second,
-		ProbeTimeout: 5 * time.Second, // two probes may be lost; a dead link is found within 6 s
+		Prefix:         "parley",
+		DialTimeout:    time.Second,
+		CallTimeout:    1500 * time.Millisecond, // a publish fails within 2 s when Redis is gone
+		PoolSize:       32,
+		MaxQueued:      8192,     // a tenth of a second's worth for a server that keeps up
+		MaxQueuedBytes: 16 << 20, // long entries are few
+		ProbeEvery:     2 * time.Second,
+		ProbeTimeout:   5 * time.Second, // two probes may be lost; a dead link is found within 6 s
 	}
 }
 
-const defaultPort = "6379"
-
-// options turns the settings into go-redis's, or says which one is wrong.
-func (c Config) options() (*goredis.Options, error) {
-	o, err := parseURL(c.URL)
-	if err != nil {
-		return nil, err
-	}
+// check reports the first setting that cannot work.
+func (c Config) check() error {
 	if !validPrefix(c.Prefix) {
-		return nil, fmt.Errorf("redis.prefix %q: want 1 to 32 lower-case letters, digits, '-' or '_'", c.Prefix)
+		return fmt.Errorf("redis.prefix %q: want 1 to 32 lower-case letters, digits, '-' or '_'", c.Prefix)
 	}
 	for _, d := range []struct {
 		name  string
@@ -70,77 +80,82 @@ func (c Config) options() (*goredis.Options, error) {
 		{"probe_every", c.ProbeEvery}, {"probe_timeout", c.ProbeTimeout},
 	} {
 		if d.value <= 0 {
-			return nil, fmt.Errorf("redis.%s %v: want a time above 0; without it a dead server would block for ever", d.name, d.value)
+			return fmt.Errorf("redis.%s %v: want a time above 0; without it a dead server would block for ever", d.name, d.value)
 		}
 	}
 	if c.ProbeTimeout <= c.ProbeEvery {
-		return nil, fmt.Errorf("redis.probe_timeout %v: want more than redis.probe_every %v, or every link counts as dead", c.ProbeTimeout, c.ProbeEvery)
+		return fmt.Errorf("redis.probe_timeout %v: want more than redis.probe_every %v, or every link counts as dead", c.ProbeTimeout, c.ProbeEvery)
 	}
 	if c.PoolSize < 1 {
-		return nil, fmt.Errorf("redis.pool_size %d: want at least 1", c.PoolSize)
+		return fmt.Errorf("redis.pool_size %d: want at least 1", c.PoolSize)
 	}
-	o.MaxRetries = -1        // see the package comment
-	o.DialerRetries = 1      // 0 would mean five dials, each with its own timeout
-	o.Protocol = 2           // RESP3 brings server pushes between replies; nothing here uses them
-	o.DisableIdentity = true // two commands fewer for each connection
-	o.ContextTimeoutEnabled = true
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = c.DialTimeout, c.CallTimeout, c.CallTimeout
-	o.PoolTimeout, o.PoolSize = c.CallTimeout, c.PoolSize
-	o.ReadBufferSize, o.WriteBufferSize = 4<<10, 4<<10 // one entry; go-redis takes 2 x 32 KiB for each connection
-	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return o, nil
+	if c.MaxQueued < 1 || c.MaxQueuedBytes < 1 {
+		return fmt.Errorf("redis.max_queued %d, redis.max_queued_bytes %d: want at least 1 of both", c.MaxQueued, c.MaxQueuedBytes)
+	}
+	return nil
 }
 
-// parseURL reads the server's address. Its errors never show the password.
-func parseURL(raw string) (*goredis.Options, error) {
-	if raw == "" {
-		return nil, errors.New("redis.url is empty: want redis://host:port or rediss://host:port")
+// dialling is what every connection is made with.
+type dialling struct {
+	cfg             Config
+	to              target
+	tls             *tls.Config // nil: no TLS
+	login, sentinel login
+}
+
+// dialling reads the address and the files, or says which setting is wrong.
+// Its errors never show a password.
+func (c Config) dialling() (d dialling, err error) {
+	if err := c.check(); err != nil {
+		return d, err
 	}
-	u, err := url.Parse(raw)
-	if err != nil {
-		return nil, errors.New("redis.url cannot be parsed: want redis://[user:password@]host:port, with special characters in the password percent-encoded")
+	d.cfg = c
+	if d.to, err = parseURL(c.URL); err != nil {
+		return d, fmt.Errorf("redis.url %w", err)
 	}
-	bad := func(format string, args ...any) (*goredis.Options, error) {
-		return nil, fmt.Errorf("redis.url %q: %s", u.Redacted(), fmt.Sprintf(format, args...))
-	}
-	o := &goredis.Options{Network: "tcp"}
-	if u.RawQuery != "" || u.Fragment != "" {
-		return bad("options after '?' or '#' are not supported; use the redis.* settings")
-	}
-	o.Username = u.User.Username()
-	o.Password, _ = u.User.Password()
-	switch u.Scheme {
-	case "unix":
-		if u.Path == "" {
-			return bad("it names no socket; want unix:///path")
+	switch {
+	case d.to.tls:
+		if d.tls, err = c.TLS.config(); err != nil {
+			return d, err
 		}
-		o.Network, o.Addr = "unix", u.Path
-		return o, nil
-	case "redis":
-	case "rediss":
-		o.TLSConfig = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
-	case "":
-		return bad("it has no scheme; want redis://host:port, or rediss:// for TLS")
-	default:
-		return bad("scheme %q is unknown; want redis, rediss for TLS, or unix", u.Scheme)
+	case c.TLS != TLS{}:
+		return d, errors.New("redis.tls is set, and redis.url asks for no TLS: write rediss in place of redis")
 	}
-	if u.Hostname() == "" {
-		return bad("it names no host; want %s://host:port", u.Scheme)
+	if d.login, err = newLogin("redis.password_file", d.to.user, d.to.password, c.PasswordFile); err != nil {
+		return d, err
 	}
-	port := u.Port()
-	if port == "" {
-		port = defaultPort
+	if d.to.mode != Sentinel && (c.SentinelUser != "" || c.SentinelPasswordFile != "") {
+		return d, errors.New("redis.sentinel is set, and redis.url names no sentinels: want redis-sentinel://h1,h2,h3/SERVICE")
 	}
-	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-		return bad("port %s is not between 1 and 65535", port)
+	d.sentinel, err = newLogin("redis.sentinel.password_file", c.SentinelUser, "", c.SentinelPasswordFile)
+	return d, err
+}
+
+// options are go-redis's for one server.
+func (d dialling) options(addr string) *goredis.Options {
+	c := d.cfg
+	return &goredis.Options{
+		Network: d.to.network, Addr: addr, DB: d.to.db, TLSConfig: d.tls, CredentialsProviderContext: d.login,
+		MaxRetries:            -1,   // see the package comment
+		DialerRetries:         1,    // 0 would mean five dials, each with its own timeout
+		Protocol:              2,    // RESP3 brings server pushes between replies; nothing here uses them
+		DisableIdentity:       true, // two commands fewer for each connection
+		ContextTimeoutEnabled: true,
+		DialTimeout:           c.DialTimeout, ReadTimeout: c.CallTimeout, WriteTimeout: c.CallTimeout,
+		PoolTimeout: c.CallTimeout, PoolSize: c.PoolSize,
+		ReadBufferSize: 4 << 10, WriteBufferSize: 4 << 10, // one entry; go-redis takes 2 x 32 KiB for each connection
+		PipelinePoolSize:       flights + bulkFlights,
+		PipelineReadBufferSize: 32 << 10, PipelineWriteBufferSize: 32 << 10, // a hundred entries; one write for most pipelines
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-	if path := strings.Trim(u.Path, "/"); path != "" {
-		if o.DB, err = strconv.Atoi(path); err != nil || o.DB < 0 {
-			return bad("%q is not a database number", path)
-		}
-	}
-	o.Addr = net.JoinHostPort(u.Hostname(), port)
-	return o, nil
+}
+
+// sentinelOptions are go-redis's for one sentinel, which is asked one question
+// at a time.
+func (d dialling) sentinelOptions(addr string) *goredis.Options {
+	o := d.options(addr)
+	o.DB, o.PoolSize, o.PipelinePoolSize, o.CredentialsProviderContext = 0, 1, 0, d.sentinel
+	return o
 }
 
 func validPrefix(s string) bool {

@@ -2,20 +2,12 @@ package redis
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"math/rand/v2"
-	"net"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
 )
 
-// Handler receives what a Subscriber hears. Its methods are called from the
-// Subscriber's reader, one at a time, and must not block: while one runs,
+// Handler receives what a Subscriber hears. Its methods are called one at a
+// time, from the Subscriber's readers, and must not block: while one runs,
 // nothing else is read.
 type Handler interface {
 	// Message delivers one published payload.
@@ -26,31 +18,31 @@ type Handler interface {
 	Doubt(channel string)
 }
 
-// Subscriber owns one pub/sub connection for any number of channels. It reads
-// with a loop of its own: go-redis's Channel() drops messages when its buffer
-// of 100 is full. And it publishes a probe to itself: a link that was cut
-// without a word stayed silent for 90 s with the library's health checks on,
-// so a link is alive only if the probe comes back through it.
+// Subscriber hears any number of channels over one link: a connection to the
+// primary. In a cluster a channel's messages stay with the primary of its
+// slot, so there it has a link to each primary that has one of its channels,
+// and moves channels between links as slots move between primaries.
 type Subscriber struct {
 	// Set at construction.
 	client  *Client
 	handler Handler
-	probe   string        // channel only this subscriber uses
-	wake    chan struct{} // holds a token when dirty is not empty
+	wake    chan struct{} // holds a token when links or channels wait for Run
+
+	deliver sync.Mutex // held while the handler is called; never while holding mu
 
 	mu     sync.Mutex
-	wanted map[string]struct{}
-	dirty  map[string]struct{} // wanted or unwanted since the connection was last told
-
-	links atomic.Uint64
-	heard atomic.Int64 // Unix ns of the last probe heard
+	wanted map[string]*link // by channel; nil: its primary is not known
+	links  map[string]*link // by address
+	made   uint64           // connections
+	placed *layout          // by which every channel was placed; nil: some were not
 }
 
 // SubscriberStats describe a Subscriber, for metrics.
 type SubscriberStats struct {
 	Channels int
-	Links    uint64    // connections made so far; each one after the first was a reconnect
-	Heard    time.Time // when the last probe came back; zero if none has
+	Open     int       // links kept at present: 1, or in a cluster one for each primary that has channels
+	Links    uint64    // connections made so far; what is more than Open was a reconnect
+	Heard    time.Time // when the last probe came back, over the link where that is longest ago; zero if one is silent
 }
 
 // Subscriber returns a subscriber without channels that does nothing until Run.
@@ -58,29 +50,45 @@ func (c *Client) Subscriber(h Handler) *Subscriber {
 	return &Subscriber{
 		client:  c,
 		handler: h,
-		probe:   fmt.Sprintf("%s:probe:%016x", c.ChannelPrefix(), rand.Uint64()),
 		wake:    make(chan struct{}, 1),
-		wanted:  make(map[string]struct{}),
-		dirty:   make(map[string]struct{}),
+		wanted:  make(map[string]*link),
+		links:   make(map[string]*link),
 	}
 }
 
 // Subscribe asks for a channel. It does not wait: Doubt says when messages
 // begin to arrive. Any goroutine may call it, at any time.
-func (s *Subscriber) Subscribe(channel string) { s.change(channel, true) }
+func (s *Subscriber) Subscribe(channel string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l, known := s.wanted[channel]
+	switch {
+	case l != nil:
+		l.change(channel)
+	case !known:
+		s.wanted[channel] = nil
+		if s.placeLocked(s.client.route.now.Load(), channel); s.wanted[channel] == nil {
+			s.client.route.doubt()
+		}
+	}
+}
 
 // Unsubscribe ends a channel. Messages under way may still arrive.
-func (s *Subscriber) Unsubscribe(channel string) { s.change(channel, false) }
-
-func (s *Subscriber) change(channel string, want bool) {
+func (s *Subscriber) Unsubscribe(channel string) {
 	s.mu.Lock()
-	if want {
-		s.wanted[channel] = struct{}{}
-	} else {
-		delete(s.wanted, channel)
+	defer s.mu.Unlock()
+	l := s.wanted[channel]
+	delete(s.wanted, channel)
+	if l != nil {
+		l.drop(channel)
+		if len(l.wanted) == 0 {
+			s.poke() // Run may end the link
+		}
 	}
-	s.dirty[channel] = struct{}{}
-	s.mu.Unlock()
+}
+
+// poke wakes Run.
+func (s *Subscriber) poke() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -90,161 +98,149 @@ func (s *Subscriber) change(channel string, want bool) {
 // Stats returns the present state.
 func (s *Subscriber) Stats() SubscriberStats {
 	s.mu.Lock()
-	st := SubscriberStats{Channels: len(s.wanted), Links: s.links.Load()}
-	s.mu.Unlock()
-	if ns := s.heard.Load(); ns != 0 {
-		st.Heard = time.Unix(0, ns)
+	defer s.mu.Unlock()
+	st := SubscriberStats{Channels: len(s.wanted), Open: len(s.links), Links: s.made}
+	for _, l := range s.links {
+		ns := l.heard.Load()
+		if ns == 0 {
+			st.Heard = time.Time{}
+			break
+		}
+		if at := time.Unix(0, ns); st.Heard.IsZero() || at.Before(st.Heard) {
+			st.Heard = at
+		}
 	}
 	return st
 }
 
-// Waits between two connections, doubled from the first to the last while
-// they fail, each shortened by up to half at random so that nodes spread.
-const (
-	firstWait = 50 * time.Millisecond
-	lastWait  = 2 * time.Second
-)
-
-// Run keeps the connection until ctx ends, then returns nil. Call it once.
+// Run keeps the links until ctx ends, then returns nil. Call it once.
 func (s *Subscriber) Run(ctx context.Context) error {
-	wait := firstWait
-	for {
-		s.heard.Store(0)
-		err := s.link(ctx)
+	route := s.client.route
+	route.follow(s)
+	defer route.unfollow(s)
+	var links sync.WaitGroup
+	defer links.Wait()
+	// A primary that was cut off from the others answers as before: go on
+	// asking who is one.
+	check := time.NewTicker(s.client.cfg.ProbeEvery)
+	defer check.Stop()
+	for warned := false; ; {
+		l, err := route.settle(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if s.heard.Load() != 0 { // the link worked
-			wait = firstWait
+		if err != nil && !warned {
+			s.client.log.Warn("redis: the primaries cannot be found, trying on", "error", err)
 		}
-		s.client.log.Warn("redis subscription lost, connecting again", "error", err, "wait", wait)
+		warned = err != nil
+		for _, one := range s.arrange(ctx, l) {
+			links.Go(one.run)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(wait - rand.N(wait/2)):
+		case <-s.wake:
+		case <-check.C:
+			route.doubt()
 		}
-		wait = min(2*wait, lastWait)
 	}
 }
 
-// link makes one connection and uses it until it fails or ctx ends.
-func (s *Subscriber) link(ctx context.Context) error {
-	s.links.Add(1)
-	conn := s.client.rdb.Subscribe(ctx) // without channels: no I/O yet
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var told sync.WaitGroup
-	told.Go(func() {
-		cancel(s.tell(ctx, conn))
-		_ = conn.Close() // ends the read below
-	})
-	err := s.read(ctx, conn)
-	// The library has by now made and subscribed a connection of its own
-	// accord in place of a broken one. It is dropped: its wait and its single
-	// command for all channels have no bound.
-	cancel(err)
-	told.Wait()
-	return context.Cause(ctx)
-}
-
-// tell sends subscriptions and probes until something fails or ctx ends.
-func (s *Subscriber) tell(ctx context.Context, conn *goredis.PubSub) error {
-	if err := conn.Subscribe(ctx, s.probe); err != nil {
-		return fmt.Errorf("subscribe: %w", err)
+// arrange moves every channel to the link of its primary, ends the links that
+// nothing needs, and returns those to start.
+func (s *Subscriber) arrange(ctx context.Context, l *layout) (start []*link) {
+	if l == nil {
+		return nil
 	}
 	s.mu.Lock()
-	clear(s.dirty)
-	for channel := range s.wanted {
-		s.dirty[channel] = struct{}{}
-	}
-	s.mu.Unlock()
-	if err := s.flush(ctx, conn); err != nil {
-		return err
-	}
-	tick := time.NewTicker(s.client.cfg.ProbeEvery)
-	defer tick.Stop()
-	for n := uint64(0); ; n++ {
-		// An error shows in the reader, which does not hear the probe.
-		_ = s.client.Publish(ctx, s.probe, strconv.FormatUint(n, 10))
-		for probing := false; !probing; {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-s.wake:
-				if err := s.flush(ctx, conn); err != nil {
-					return err
-				}
-			case <-tick.C:
-				probing = true
-			}
+	defer s.mu.Unlock()
+	if s.placed != l {
+		s.placed = l
+		for channel := range s.wanted {
+			s.placeLocked(l, channel)
 		}
+	}
+	if l.owner == nil { // there is something to listen for soon
+		s.linkLocked(l.primaries[0])
+	}
+	for addr, one := range s.links {
+		if len(one.wanted) == 0 && (l.owner != nil || one.server != l.primaries[0]) {
+			delete(s.links, addr)
+			one.end()
+			continue
+		}
+		if one.ctx == nil {
+			one.ctx, one.end = context.WithCancel(ctx)
+			start = append(start, one)
+		}
+	}
+	return start
+}
+
+// placeLocked gives a channel to the link of its primary.
+func (s *Subscriber) placeLocked(l *layout, channel string) {
+	was := s.wanted[channel]
+	var to *link
+	if l != nil {
+		if primary, err := l.at(Slot(channel)); err == nil {
+			to = s.linkLocked(primary)
+		}
+	}
+	if to == nil {
+		s.placed = nil
+	}
+	if to == was {
+		return
+	}
+	if was != nil {
+		was.drop(channel)
+	}
+	s.wanted[channel] = to
+	if to != nil {
+		to.wanted[channel] = struct{}{}
+		to.change(channel)
 	}
 }
 
-// batch bounds the channels of one command.
-const batch = 256
+// linkLocked returns the link to a primary, which Run starts.
+func (s *Subscriber) linkLocked(primary *server) *link {
+	one := s.links[primary.addr]
+	if one == nil || one.server != primary {
+		if one != nil { // to a client that was closed
+			s.abandonLocked(one)
+		}
+		one = newLink(s, primary)
+		s.links[primary.addr] = one
+		s.poke()
+	}
+	return one
+}
 
-// flush tells the connection of every channel that was wanted or unwanted
-// since the last time.
-func (s *Subscriber) flush(ctx context.Context, conn *goredis.PubSub) error {
+// abandonLocked ends a link and leaves its channels without one.
+func (s *Subscriber) abandonLocked(one *link) {
+	for channel := range one.wanted {
+		s.wanted[channel] = nil
+	}
+	clear(one.wanted)
+	s.placed = nil
+	delete(s.links, one.server.addr)
+	one.end()
+}
+
+// displaced notes that a primary no longer has a slot, or one channel of it.
+func (s *Subscriber) displaced(one *link, is func(channel string) bool) {
 	s.mu.Lock()
-	var more, less []string
-	for channel := range s.dirty {
-		if _, ok := s.wanted[channel]; ok {
-			more = append(more, channel)
-		} else {
-			less = append(less, channel)
+	found := false
+	for channel := range one.wanted {
+		if is(channel) {
+			one.drop(channel)
+			s.wanted[channel], s.placed = nil, nil
+			found = true
 		}
 	}
-	clear(s.dirty)
 	s.mu.Unlock()
-	for len(less) > 0 {
-		n := min(batch, len(less))
-		if err := conn.Unsubscribe(ctx, less[:n]...); err != nil {
-			return fmt.Errorf("unsubscribe: %w", err)
-		}
-		less = less[n:]
-	}
-	for len(more) > 0 {
-		n := min(batch, len(more))
-		if err := conn.Subscribe(ctx, more[:n]...); err != nil {
-			return fmt.Errorf("subscribe: %w", err)
-		}
-		more = more[n:]
-	}
-	return nil
-}
-
-var errSilent = errors.New("the probe has not come back")
-
-// read hands what arrives to the handler until the connection fails, is
-// closed, or the probe stays away.
-func (s *Subscriber) read(ctx context.Context, conn *goredis.PubSub) error {
-	alive := time.Now()
-	for {
-		left := s.client.cfg.ProbeTimeout - time.Since(alive)
-		if left <= 0 {
-			return errSilent
-		}
-		got, err := conn.ReceiveTimeout(ctx, left)
-		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-			return errSilent
-		}
-		if err != nil {
-			return fmt.Errorf("read: %w", err)
-		}
-		switch m := got.(type) {
-		case *goredis.Subscription:
-			if m.Kind == "subscribe" && m.Channel != s.probe {
-				s.handler.Doubt(m.Channel)
-			}
-		case *goredis.Message:
-			if m.Channel != s.probe {
-				s.handler.Message(m.Channel, m.Payload)
-				continue
-			}
-			alive = time.Now()
-			s.heard.Store(alive.UnixNano())
-		}
+	if found {
+		s.client.route.doubt()
+		s.poke()
 	}
 }

@@ -58,7 +58,12 @@ func (r *Room) fillEpoch(ctx context.Context) (diverged *sight, err error) {
 			return nil, err
 		}
 		if es != nil && at.diverged(epoch, es) {
-			return &at, nil
+			return at.unless(forgotten(epoch)), nil
+		}
+		if es != nil && len(es) == 0 {
+			if lost, err := r.lostTail(ctx, at); err != nil || lost {
+				return &at, err
+			}
 		}
 		after := at.Seq
 		if len(es) > 0 {
@@ -69,7 +74,7 @@ func (r *Room) fillEpoch(ctx context.Context) (diverged *sight, err error) {
 				return nil, err
 			}
 			if epoch != at.Epoch && (at.Seq > 0 || at.Epoch != "") { // an unborn room takes its first epoch
-				return &at, nil
+				return at.unless(forgotten(epoch)), nil
 			}
 		}
 		if len(es) > 0 {
@@ -100,13 +105,44 @@ func (r *Room) readOverlap(ctx context.Context, at sight) (epoch string, es []jo
 	if errors.Is(err, journal.ErrDamaged) {
 		return "", nil, nil
 	}
+	if es == nil && err == nil {
+		es = []journal.Entry{}
+	}
 	return epoch, es, err
+}
+
+// lostTail reports whether the journal, which has no entry at at, ends before
+// it: a replica that had missed the newest entries was promoted, and no append
+// has opened a new epoch yet. Otherwise retention has passed the entry.
+func (r *Room) lostTail(ctx context.Context, at sight) (bool, error) {
+	info, err := r.hub.journal.Info(ctx, r.id)
+	if err != nil {
+		return false, fmt.Errorf("read room %s: %w", r.id, err)
+	}
+	return info.Top.Epoch == at.Epoch && info.Top.Seq < at.Seq, nil
 }
 
 // diverged reports whether es, read from the head on, does not continue from
 // at: another epoch, another entry, or retention is beyond it.
 func (at *sight) diverged(epoch string, es []journal.Entry) bool {
 	return epoch != at.Epoch || len(es) > 0 && (es[0].Seq != at.Seq || es[0].ID != at.ID)
+}
+
+// forgotten reports whether a store that names this epoch holds nothing of a
+// room. If the room has had entries, the store has lost them all, and has not
+// begun anew yet. The room then stays as it is: the next append carries what it
+// knows, so that the store opens an epoch in which every node that knew the old
+// one meets again. Were the room to take over nothing, its append would name
+// nothing, and that of another node, which still knows the old epoch, would
+// open a second one over it.
+func forgotten(epoch string) bool { return epoch == "" }
+
+// unless returns the place, or nil where there is nothing to take over.
+func (at *sight) unless(nothing bool) *sight {
+	if nothing {
+		return nil
+	}
+	return at
 }
 
 // maxSteps is how many damaged entries in a row one look steps over.

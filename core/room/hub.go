@@ -26,6 +26,7 @@ type Stats struct {
 	Backfills  atomic.Uint64 // times a room asked the journal for missed entries
 	Resets     atomic.Uint64 // times a room's log was replaced
 	CatchUps   atomic.Uint64 // reads of the journal for members behind the ring
+	Conflicts  atomic.Uint64 // changes of a room decided anew, because another came in between
 
 	HintsDropped atomic.Uint64 // news of reviews that nobody was told
 }
@@ -41,6 +42,7 @@ type Hub struct {
 	stop     context.CancelFunc
 	nextID   atomic.Uint32 // spreads peers over shards
 	hints    hints
+	filling  chan struct{}       // holds a token for each room that reads from the journal to catch up
 	onChange func(*Room, Change) // see OnChange
 
 	mu     sync.Mutex
@@ -63,7 +65,7 @@ func New(cfg Config, j journal.Journal, log *slog.Logger) (*Hub, error) {
 		n *= 2
 	}
 	cfg.RingEntries = n
-	h := &Hub{cfg: cfg, journal: j, log: log, rooms: make(map[chat.RoomID]*Room)}
+	h := &Hub{cfg: cfg, journal: j, log: log, rooms: make(map[chat.RoomID]*Room), filling: make(chan struct{}, maxFills)}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	for i := range cfg.Shards {
 		h.shards = append(h.shards, newShard(h, i))
@@ -235,13 +237,18 @@ func (h *Hub) Join(ctx context.Context, id chat.RoomID, p *Peer, since *journal.
 // when this node's room shows it; on journal.ErrExists, when it shows what
 // another node has created.
 func (h *Hub) Record(ctx context.Context, r *Room, e journal.Entry, create bool) (journal.Receipt, error) {
-	receipt, err := r.Append(ctx, e, create)
+	return h.record(ctx, r, journal.Request{Room: r.id, Entry: e, Create: create, Known: r.Position()})
+}
+
+func (h *Hub) record(ctx context.Context, r *Room, req journal.Request) (journal.Receipt, error) {
+	receipt, err := r.append(ctx, req)
 	if errors.Is(err, journal.ErrExists) && !r.Exists() {
 		if err := r.fillOnce(ctx); err != nil {
 			return receipt, err
 		}
 	}
 	if err == nil && !receipt.Repeat {
+		e := req.Entry
 		e.Seq, e.ID = receipt.Seq, receipt.ID
 		r.Appended(receipt.Epoch, &e)
 		if at := r.Position(); at.Epoch != receipt.Epoch || at.Seq < receipt.Seq { // something before it is still on its way

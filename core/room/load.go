@@ -119,13 +119,15 @@ func (h *Hub) backfill(r *Room) {
 	}
 }
 
+// maxFills is how many rooms read from the journal at once to catch up. When a
+// shared store has been away, every room has to: without a bound they would all
+// ask it in the moment in which it is back.
+const maxFills = 64
+
 func (h *Hub) fill(ctx context.Context, r *Room) {
 	wait := 50 * time.Millisecond // first pause after an error, doubled to 2 s
 	for {
-		r.mu.Lock()
-		r.doubted = false
-		r.mu.Unlock()
-		err := r.fillOnce(ctx)
+		err := h.fillInTurn(ctx, r)
 		r.wake()
 		if err != nil && ctx.Err() == nil {
 			h.log.Warn("room cannot catch up with the journal yet", slog.String("room", string(r.id)), slog.Any("error", err))
@@ -146,4 +148,18 @@ func (h *Hub) fill(ctx context.Context, r *Room) {
 		}
 		r.mu.Unlock()
 	}
+}
+
+// fillInTurn looks in the journal once it is the room's turn.
+func (h *Hub) fillInTurn(ctx context.Context, r *Room) error {
+	select {
+	case h.filling <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-h.filling }()
+	r.mu.Lock()
+	r.doubted = false
+	r.mu.Unlock()
+	return r.fillOnce(ctx)
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -21,10 +22,9 @@ type order struct {
 	entry journal.Entry
 }
 
-// manage carries out a command that runs a room. Such commands take turns in a
-// room, so that each is decided and made on what the one before has left; on
-// this node, that is: two nodes that change the settings in the same moment
-// leave those of one.
+// manage carries out a command that runs a room. Each is decided and made on
+// what the one before has left: on this node such commands take turns in a
+// room, and one that another node was quicker than is decided anew.
 func (x *Session) manage(ctx context.Context, c *wire.Command, action string, plan func(o *order, st *state.Room, now time.Time) error) error {
 	receipt, err := x.carryOut(ctx, c, action, plan)
 	if err != nil {
@@ -47,30 +47,35 @@ func (x *Session) carryOut(ctx context.Context, c *wire.Command, action string, 
 		return none, lateError(err)
 	}
 	defer x.srv.turns.end(t)
-	now := time.Now()
-	o := order{in: x.about(action, r, now), entry: journal.Entry{ID: chat.MessageID(newID()), From: x.who.User, Time: now.UnixMilli(),
-		Nonce: c.Nonce, Text: reason, Outcome: chat.Accepted}}
-	if c.User != "" {
-		x.aim(o.in, r, c.User, now)
-	}
-	if err := plan(&o, r.State(), now); err != nil {
-		return none, err
-	}
-	if d := x.srv.d.Gate.Decide(ctx, o.in); !d.Allow {
-		return none, denied(d)
-	}
-	receipt, err := x.srv.d.Hub.Record(ctx, r, o.entry, false)
-	if err != nil {
+	account := c.User != "" && x.srv.known(ctx, c.User)
+	receipt, err := x.srv.d.Hub.Change(ctx, r, []chat.UserID{x.who.User, c.User}, func(st *state.Room) (journal.Entry, error) {
+		now := time.Now()
+		o := order{in: x.about(action, r, now), entry: journal.Entry{ID: chat.MessageID(newID()), From: x.who.User, Time: now.UnixMilli(),
+			Nonce: c.Nonce, Text: reason, Outcome: chat.Accepted}}
+		if c.User != "" {
+			x.aim(o.in, r, c.User, account, now)
+		}
+		if err := plan(&o, st, now); err != nil {
+			return o.entry, err
+		}
+		if d := x.srv.d.Gate.Decide(ctx, o.in); !d.Allow {
+			return o.entry, denied(d)
+		}
+		return o.entry, nil
+	})
+	var refusal *chat.Error
+	if err != nil && !errors.As(err, &refusal) {
 		return none, storeError(fmt.Errorf("%s in room %s: %w", c.Type, r.ID(), err))
 	}
-	return receipt, nil
+	return receipt, err
 }
 
-// aim adds the facts about the person something is done to.
-func (x *Session) aim(in *gate.Input, r *room.Room, u chat.UserID, now time.Time) {
+// aim adds the facts about the person something is done to, who has an account
+// or is a guest.
+func (x *Session) aim(in *gate.Input, r *room.Room, u chat.UserID, account bool, now time.Time) {
 	st := r.State()
 	in.Target = gate.Target{Type: string(chat.ClassGuest), ID: string(u), Self: u == x.who.User, RoomRole: string(st.Role(u))}
-	if x.srv.d.Auth.Known(u) {
+	if account {
 		in.Target.Type = string(chat.ClassUser)
 	}
 	_, in.Target.Banned = st.Ban(u, now)

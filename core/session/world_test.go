@@ -56,6 +56,7 @@ type setup struct {
 	wheel  liveness.Config
 	disk   disk.Config
 	guests bool
+	shared journal.Journal // in place of one of its own, which it closes
 }
 
 func newWorld(t testing.TB, change func(*setup)) *world {
@@ -78,8 +79,12 @@ func newWorld(t testing.TB, change func(*setup)) *world {
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	w.allow(nil)
 	w.judge()
-	d := must(disk.Open(s.disk, log))
-	w.store = &store{Journal: d}
+	own := func() error { return nil }
+	if s.shared == nil {
+		d := must(disk.Open(s.disk, log))
+		s.shared, own = d, d.Close
+	}
+	w.store = &store{Journal: s.shared}
 	w.hub = must(room.New(s.room, w.store, log))
 	w.wheel = must(liveness.New(s.wheel))
 	w.auth = newIdentities(t, dir, s.guests)
@@ -103,7 +108,7 @@ func newWorld(t testing.TB, change func(*setup)) *world {
 		w.srv.Close()
 		stop()
 		running.Wait()
-		if err := errors.Join(d.Close(), w.auth.known.Close()); err != nil {
+		if err := errors.Join(own(), w.auth.known.Close()); err != nil {
 			t.Error(err)
 		}
 	})

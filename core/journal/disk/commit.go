@@ -315,6 +315,10 @@ func (c *committer) stage(b *buckets, p *pending) error {
 		p.err = journal.ErrExists
 		return nil
 	}
+	if !c.expected(b, p) {
+		p.err = journal.ErrChanged
+		return nil
+	}
 	if act != journal.ActAppend {
 		return c.stageReview(b, w, p, act)
 	}

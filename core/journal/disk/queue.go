@@ -53,7 +53,13 @@ func (p *pending) encode() (err error) {
 }
 
 // size is what p holds of memory.
-func (p *pending) size() int { return len(p.rec) + len(p.review) }
+func (p *pending) size() int {
+	n := len(p.rec) + len(p.review)
+	for i := range p.req.Expect {
+		n += len(p.req.Expect[i].Key) + len(p.req.Expect[i].Value)
+	}
+	return n
+}
 
 // maxKeptRecord bounds the buffer a pooled pending keeps; a rare long entry
 // must not stay in memory.

@@ -49,7 +49,7 @@ type Store struct {
 // Run runs the suite. newStore makes a new, empty store for each case and
 // removes it with t.Cleanup.
 func Run(t *testing.T, newStore func(t *testing.T) Store) {
-	for _, c := range slices.Concat(appendCases, epochCases, readCases, watchCases, lifeCases, reviewCases, queueCases) {
+	for _, c := range slices.Concat(appendCases, expectCases, epochCases, readCases, watchCases, lifeCases, reviewCases, queueCases) {
 		t.Run(c.name, func(t *testing.T) { c.run(t, newStore(t)) })
 	}
 }

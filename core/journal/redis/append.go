@@ -26,53 +26,34 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 		return journal.Receipt{}, err
 	}
 	buf := j.bufs.Get().(*[]byte)
-	defer j.bufs.Put(buf)
 	b, err := appendEntry((*buf)[:0], &r.Entry)
 	if err != nil {
 		return journal.Receipt{}, fmt.Errorf("append to %s: %w", r.Room, err)
 	}
 	size := len(b)
 	b = codec.AppendAnswer(b, r.Entry.ID, r.Entry.Outcome, r.Entry.Reasons)
-	*buf = b
-
-	prefix := j.roomPrefix(r.Room)
-	keys := make([]string, 4, 9)
-	keys[0], keys[1], keys[2], keys[3] = prefix+"log", prefix+"meta", prefix+"state", j.roomsKey()
-	if r.Entry.Nonce != "" {
-		keys = append(keys, nonceKey(prefix, r.Entry.From, r.Entry.Nonce))
-	}
-	act := acts[r.Act()]
-	if r.Create {
-		act = "create"
-	}
-	args := make([]any, 0, 17+2*len(r.Entry.Changes))
-	args = append(args, b[:size], string(r.Entry.ID), b[size:], j.cfg.NonceWindow.Milliseconds(), act,
-		knownEpoch(r.Known.Epoch), r.Known.Seq, string(r.Known.ID),
-		newEpoch(), j.cfg.MaxEntries, string(r.Room), j.watches.channel(r.Room))
+	var review []byte
 	if r.Review != nil {
-		record, err := appendReview(nil, r.Review)
-		if err != nil {
+		if review, err = appendReview(nil, r.Review); err != nil {
 			return journal.Receipt{}, fmt.Errorf("append to %s: %w", r.Room, err)
 		}
-		keys = append(keys, prefix+"reviews", prefix+"decided", prefix+"authors", j.waitingKey())
-		args = append(args, record, bounds[r.Act()], journal.MaxOwnReviews, string(r.Entry.From), r.Review.Entry.Time)
 	}
-	for i := range r.Entry.Changes {
-		c := &r.Entry.Changes[i]
-		value := ""
-		if c.Value != nil {
-			value = "=" + string(c.Value)
-		}
-		args = append(args, c.Key, value)
+	reply, err := j.store(ctx, &r, b[:size], b[size:], review)
+	// A call without an answer may still be on its way to the server, and its
+	// bytes with it: then the buffer is left to it.
+	if err == nil {
+		*buf = b
+		j.bufs.Put(buf)
 	}
-	reply, err := j.client.Eval(ctx, appendScript, keys, args...)
 	if err != nil {
 		return journal.Receipt{}, fail("append to "+string(r.Room), err)
 	}
 	rc, err := readAppendReply(reply, r.Act())
+	if r.Review != nil {
+		j.settle(ctx, &r, rc, err)
+	}
 	switch {
-	case errors.Is(err, journal.ErrExists), errors.Is(err, journal.ErrNotOpen),
-		errors.Is(err, journal.ErrQueueFull), errors.Is(err, journal.ErrOwnQueueFull):
+	case refused(err):
 		return rc, fmt.Errorf("append to %s: %w", r.Room, err)
 	case err != nil:
 		return rc, fail("append to "+string(r.Room), err)
@@ -85,6 +66,67 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 	return rc, nil
 }
 
+// store runs append.lua, with what has to be listed before it.
+func (j *Journal) store(ctx context.Context, r *journal.Request, entry, answer, review []byte) (reply any, err error) {
+	prefix := j.roomPrefix(r.Room)
+	keys := make([]string, 3, 7)
+	keys[0], keys[1], keys[2] = prefix+"log", prefix+"meta", prefix+"state"
+	if r.Entry.Nonce != "" {
+		keys = append(keys, nonceKey(prefix, r.Entry.From, r.Entry.Nonce))
+	}
+	act := acts[r.Act()]
+	if r.Create {
+		act = "create"
+	}
+	args := make([]any, 0, 17+2*len(r.Expect)+2*len(r.Entry.Changes))
+	args = append(args, entry, string(r.Entry.ID), answer, j.cfg.NonceWindow.Milliseconds(), act,
+		knownEpoch(r.Known.Epoch), r.Known.Seq, string(r.Known.ID),
+		"", j.cfg.MaxEntries, j.watches.channel(r.Room), j.client.PublishCommand(), len(r.Expect))
+	if r.Review != nil {
+		keys = append(keys, prefix+"reviews", prefix+"decided", prefix+"authors")
+		args = append(args, review, bounds[r.Act()], journal.MaxOwnReviews, string(r.Entry.From))
+	}
+	args = appendChanges(appendChanges(args, r.Expect), r.Entry.Changes)
+	if r.Act() == journal.ActHold {
+		if err := j.listWaiting(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	reply, err = j.client.Eval(ctx, appendScript, keys, args...)
+	if err != nil || reply != unlisted {
+		return reply, err
+	}
+	// The room is new, or begins anew.
+	if err := j.listRoom(ctx, r.Room); err != nil {
+		return nil, err
+	}
+	args[argNewEpoch] = newEpoch()
+	if reply, err = j.client.Eval(ctx, appendScript, keys, args...); err == nil {
+		// Once more, in case that the name was taken for one of no room
+		// meanwhile, or the list was lost. The sweep makes up for a failure.
+		_ = j.listRoom(ctx, r.Room)
+	}
+	return reply, err
+}
+
+// appendChanges adds keys of the state with their values, as append.lua reads
+// them.
+func appendChanges(args []any, cs []journal.Change) []any {
+	for i := range cs {
+		value := ""
+		if cs[i].Value != nil {
+			value = "=" + string(cs[i].Value)
+		}
+		args = append(args, cs[i].Key, value)
+	}
+	return args
+}
+
+const (
+	argNewEpoch = 8   // place among the arguments of append.lua
+	unlisted    = "6" // its reply when the room is to be listed first
+)
+
 // acts are the names that append.lua has for what an append does, and bounds
 // how many reviews, open or decided, it may leave behind.
 var (
@@ -92,19 +134,28 @@ var (
 	bounds = [...]int{journal.ActHold: journal.MaxReviews, journal.ActApprove: journal.MaxDecided, journal.ActReject: journal.MaxDecided}
 )
 
+// refusals are the replies of append.lua that say that nothing was stored.
+var refusals = map[string]error{
+	"2": journal.ErrExists, "3": journal.ErrNotOpen, "4": journal.ErrQueueFull, "5": journal.ErrOwnQueueFull, "7": journal.ErrChanged,
+}
+
+// refused reports whether err is one of them.
+func refused(err error) bool {
+	for _, refusal := range refusals {
+		if errors.Is(err, refusal) {
+			return true
+		}
+	}
+	return false
+}
+
 // readAppendReply reads what append.lua answers.
 func readAppendReply(reply any, act journal.Act) (journal.Receipt, error) {
 	s, ok := reply.(string)
 	kind, rest, _ := strings.Cut(s, " ")
 	switch {
-	case ok && kind == "2":
-		return journal.Receipt{}, journal.ErrExists
-	case ok && kind == "3":
-		return journal.Receipt{}, journal.ErrNotOpen
-	case ok && kind == "4":
-		return journal.Receipt{}, journal.ErrQueueFull
-	case ok && kind == "5":
-		return journal.Receipt{}, journal.ErrOwnQueueFull
+	case ok && refusals[kind] != nil:
+		return journal.Receipt{}, refusals[kind]
 	case !ok || kind != "0" && kind != "1":
 		return journal.Receipt{}, fmt.Errorf("redis answered %T %.20q to an append", reply, s)
 	}

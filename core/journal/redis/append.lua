@@ -2,18 +2,24 @@
 -- first write (HSET or XADD) is one that Redis refuses at maxmemory, and after
 -- a first write it refuses none.
 --
--- KEYS 1 log, 2 meta, 3 state, 4 rooms, 5 nonce (absent without a nonce); for a
---      review, which has a nonce: 6 open reviews, 7 decisions, 8 how many of
---      each author are open, 9 the open reviews of all rooms, by time
+-- Every key is of the one room, so all of them lie in one slot. What lists the
+-- rooms and what waits in them is written around this script: see index.go.
+--
+-- KEYS 1 log, 2 meta, 3 state, 4 nonce (absent without a nonce); for a review,
+--      which has a nonce: 5 open reviews, 6 decisions, 7 how many of each
+--      author are open
 -- ARGV 1 entry, 2 its id, 3 answer to keep for the nonce, 4 nonce window in ms,
 --      5 what to do: append, create; hold, approve, reject, 6-8 the known epoch, seq ("0" for none) and id,
---      9 a name for a new epoch, 10 entries to keep ("0" for all),
---      11 room, 12 channel; for a review: 13 its record, 14 how many there may
---      be, 15 how many of one author, 16 the author, 17 when it was held, Unix ms;
---      then changes: key, "=" .. value or "" to delete
+--      9 a name for a new epoch, "" if the room is not listed yet, 10 entries
+--      to keep ("0" for all), 11 channel, 12 the command that publishes,
+--      13 how many keys of the state are expected to have a value; for a
+--      review: 14 its record, 15 how many there may be, 16 how many of one
+--      author, 17 the author; then what is expected and the changes: key,
+--      "=" .. value or "" for absent, or to delete
 -- Reply "0 epoch seq": appended; "1 epoch seq answer": the nonce was known;
 --       "2": the room exists; "3": no such open review; "4": too many of them,
---       "5": of this author.
+--       "5": of this author; "6": list the room first; "7": the state is not as
+--       expected.
 --       The seq is 0 where a review was held or rejected, since no entry was stored.
 --
 -- The answer kept for a nonce is "epoch seq answer", for the window. That of an
@@ -24,7 +30,7 @@ local epoch, top, topid, past = meta[1] or '', tonumber(meta[2] or '0'), meta[3]
 
 local act = ARGV[5]
 local decides = act == 'approve' or act == 'reject'
-local told = KEYS[5] and redis.call('GET', KEYS[5])
+local told = KEYS[4] and redis.call('GET', KEYS[4])
 local waits, posted = false, false
 if told and string.sub(told, 1, 2) == '* ' then
   waits = string.sub(told, 3)
@@ -61,16 +67,27 @@ local fresh = lost or epoch == ''
 if act == 'create' and top > 0 and not fresh then
   return '2'
 end
-if decides and redis.call('HEXISTS', KEYS[6], ARGV[2]) == 0 then
+if decides and redis.call('HEXISTS', KEYS[5], ARGV[2]) == 0 then
   return '3'
 end
 if act == 'hold' and not waits then
-  if tonumber(redis.call('HGET', KEYS[8], ARGV[16]) or '0') >= tonumber(ARGV[15]) then
+  if tonumber(redis.call('HGET', KEYS[7], ARGV[17]) or '0') >= tonumber(ARGV[16]) then
     return '5'
   end
-  if redis.call('HLEN', KEYS[6]) >= tonumber(ARGV[14]) then
+  if redis.call('HLEN', KEYS[5]) >= tonumber(ARGV[15]) then
     return '4'
   end
+end
+local rest = (act == 'hold' or decides) and 18 or 14
+local changes = rest + 2 * tonumber(ARGV[13])
+for i = rest, (waits and not decides) and 0 or changes - 1, 2 do -- a known nonce has its answer
+  local value = redis.call('HGET', KEYS[3], ARGV[i])
+  if ARGV[i + 1] ~= (value and '=' .. value or '') then
+    return '7'
+  end
+end
+if fresh and ARGV[9] == '' then
+  return '6'
 end
 if fresh then
   local names = {}
@@ -81,7 +98,6 @@ if fresh then
   local old = epoch
   epoch, top, past = ARGV[9], 0, table.concat(names, ' ')
   redis.call('HSET', KEYS[2], 'epoch', epoch, 'past', past, 'top', '0', 'id', '')
-  redis.call('ZADD', KEYS[4], 0, ARGV[11])
   if redis.call('EXISTS', KEYS[1]) == 1 then
     -- Set what is left of the old epoch aside, for an operator to look at.
     local aside = KEYS[1] .. ':' .. old
@@ -95,7 +111,7 @@ if waits and not decides then
 end
 posted = not fresh and posted
 
-local seq, changes = '0', 13
+local seq = '0'
 if act ~= 'hold' and act ~= 'reject' and not posted then
   seq = string.format('%.0f', top + 1)
   if ARGV[10] == '0' then
@@ -106,19 +122,15 @@ if act ~= 'hold' and act ~= 'reject' and not posted then
   redis.call('HSET', KEYS[2], 'top', seq, 'id', ARGV[2])
 end
 if act == 'hold' then
-  redis.call('HSET', KEYS[6], ARGV[2], ARGV[13])
-  redis.call('HINCRBY', KEYS[8], ARGV[16], 1)
-  redis.call('ZADD', KEYS[9], ARGV[17], ARGV[11] .. ' ' .. ARGV[2])
-  changes = 18
+  redis.call('HSET', KEYS[5], ARGV[2], ARGV[14])
+  redis.call('HINCRBY', KEYS[7], ARGV[17], 1)
 elseif decides then
-  redis.call('LPUSH', KEYS[7], ARGV[13])
-  redis.call('LTRIM', KEYS[7], 0, tonumber(ARGV[14]) - 1)
-  redis.call('HDEL', KEYS[6], ARGV[2])
-  if redis.call('HINCRBY', KEYS[8], ARGV[16], -1) <= 0 then
-    redis.call('HDEL', KEYS[8], ARGV[16])
+  redis.call('LPUSH', KEYS[6], ARGV[14])
+  redis.call('LTRIM', KEYS[6], 0, tonumber(ARGV[15]) - 1)
+  redis.call('HDEL', KEYS[5], ARGV[2])
+  if redis.call('HINCRBY', KEYS[7], ARGV[17], -1) <= 0 then
+    redis.call('HDEL', KEYS[7], ARGV[17])
   end
-  redis.call('ZREM', KEYS[9], ARGV[11] .. ' ' .. ARGV[2])
-  changes = 18
 end
 for i = changes, posted and 0 or #ARGV, 2 do
   if ARGV[i + 1] == '' then
@@ -129,15 +141,15 @@ for i = changes, posted and 0 or #ARGV, 2 do
 end
 local done = epoch .. ' ' .. seq
 if act == 'hold' then
-  redis.call('SET', KEYS[5], '* 0 ' .. ARGV[3])
-elseif KEYS[5] and not posted then
-  redis.call('SET', KEYS[5], done .. ' ' .. ARGV[3], 'PX', ARGV[4])
+  redis.call('SET', KEYS[4], '* 0 ' .. ARGV[3])
+elseif KEYS[4] and not posted then
+  redis.call('SET', KEYS[4], done .. ' ' .. ARGV[3], 'PX', ARGV[4])
 end
 if seq ~= '0' then
-  redis.call('PUBLISH', ARGV[12], done .. ' ' .. ARGV[1])
+  redis.call(ARGV[12], ARGV[11], done .. ' ' .. ARGV[1])
 end
-if changes == 18 then -- after the entry, so that whoever hears of an approval has it
-  redis.call('PUBLISH', ARGV[12], epoch .. ' 0 ' .. ARGV[13])
+if rest == 18 then -- after the entry, so that whoever hears of an approval has it
+  redis.call(ARGV[12], ARGV[11], epoch .. ' 0 ' .. ARGV[14])
 end
 if posted and act == 'approve' then
   return '1 ' .. posted

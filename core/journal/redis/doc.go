@@ -23,8 +23,9 @@
 //	PREFIX:rooms                sorted set of every room, all with score 0
 //	PREFIX:waiting              sorted set of "ROOM ID" of every message that waits, by its time
 //
-// The last two have slots of their own and the script writes them, so Redis
-// Cluster is not supported: one primary, with as many replicas as wanted.
+// A script touches the keys of one room alone, so that they may lie in any slot.
+// The last two lists span rooms and are written around the script: before what
+// they name is stored, and after it is gone (see index.go).
 //
 // Durability is Redis's: with appendfsync always an acknowledged entry
 // survives a power cut, with everysec the last second may not. Either way a

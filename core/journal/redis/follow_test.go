@@ -2,13 +2,17 @@ package redis_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"parley/core/chat"
 	"parley/core/journal"
+	"parley/core/redis/redistest"
 )
 
 // patience is far above every deadline in play, so that a loaded machine does
@@ -53,11 +57,16 @@ func insist(t *testing.T, j journal.Journal, r journal.Request) journal.Receipt 
 	}
 }
 
-// ids reads the whole room.
+// ids reads the whole room, as a room does: it tries again while the journal is
+// unavailable.
 func ids(t *testing.T, j journal.Journal, room chat.RoomID) (epoch string, all []chat.MessageID) {
 	t.Helper()
+	ctx := within(t)
 	for after := uint64(0); ; {
-		e, es, err := j.Read(within(t), room, after, 100)
+		e, es, err := j.Read(ctx, room, after, 100)
+		if errors.Is(err, journal.ErrUnavailable) && ctx.Err() == nil {
+			continue
+		}
 		if err != nil {
 			t.Fatalf("read %s: %v", room, err)
 		}
@@ -172,4 +181,28 @@ func (f *follower) awaitDoubt(t *testing.T, n int) {
 			t.Fatalf("no doubt within %v", patience)
 		}
 	}
+}
+
+// until waits until ok is true, which nothing announces.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waiting for %s: nothing after %v", what, patience)
+		}
+		runtime.Gosched()
+	}
+}
+
+// commandCalls is how often the server has run a command.
+func commandCalls(t *testing.T, s *redistest.Server, command string) string {
+	t.Helper()
+	for line := range strings.Lines(s.Do("INFO", "commandstats")) {
+		if rest, ok := strings.CutPrefix(line, "cmdstat_"+command+":calls="); ok {
+			n, _, _ := strings.Cut(rest, ",")
+			return n
+		}
+	}
+	return "0"
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"parley/core/chat"
@@ -24,8 +25,12 @@ type Config struct {
 	MaxAge time.Duration
 	// NonceWindow is how long the answer to a nonce is kept.
 	NonceWindow time.Duration
-	// SweepEvery is how often MaxAge is applied to the rooms.
+	// SweepEvery is how often MaxAge is applied to the rooms, by one of the
+	// nodes.
 	SweepEvery time.Duration
+	// TopsEvery is how often each watched room's top is compared with the
+	// store's.
+	TopsEvery time.Duration
 }
 
 // Defaults returns the bounds for ordinary use.
@@ -34,6 +39,7 @@ func Defaults() Config {
 		MaxEntries:  100_000,
 		NonceWindow: 10 * time.Minute, // longer than any client goes on resending
 		SweepEvery:  time.Minute,
+		TopsEvery:   time.Minute,
 	}
 }
 
@@ -45,6 +51,8 @@ func (c Config) check() error {
 		return fmt.Errorf("journal max_age %v: want 0 for no limit, or more", c.MaxAge)
 	case c.NonceWindow < time.Millisecond:
 		return fmt.Errorf("journal nonce_window %v: want at least 1ms; without it a resend is stored twice", c.NonceWindow)
+	case c.TopsEvery <= 0:
+		return fmt.Errorf("journal tops_every %v: want more than 0; without it a lost hint may leave a room behind", c.TopsEvery)
 	case c.SweepEvery <= 0 && c.MaxAge > 0:
 		return fmt.Errorf("journal sweep_every %v: want more than 0 while max_age is set", c.SweepEvery)
 	}
@@ -64,8 +72,8 @@ var (
 	trimSource string
 
 	appendScript = rds.NewScript("journal append", appendSource)
-	readScript   = rds.NewScript("journal read", readSource)
-	infoScript   = rds.NewScript("journal info", infoSource)
+	readScript   = rds.NewScript("journal read", readSource).Bulk()
+	infoScript   = rds.NewScript("journal info", infoSource).Bulk()
 	lookupScript = rds.NewScript("journal lookup", lookupSource)
 	trimScript   = rds.NewScript("journal trim", trimSource)
 )
@@ -82,6 +90,8 @@ type Journal struct {
 	bufs   sync.Pool // *[]byte
 
 	watches watches
+
+	compared, missed, swept atomic.Uint64 // see Sweeps
 
 	mu     sync.Mutex
 	closed bool
@@ -108,8 +118,8 @@ func New(cfg Config, client *rds.Client, log *slog.Logger) (*Journal, error) {
 	return j, nil
 }
 
-// Run hears of other nodes' entries and applies MaxAge until ctx ends or the
-// journal is closed, and returns nil. Call it once.
+// Run hears of other nodes' entries, compares tops and applies MaxAge until ctx
+// ends or the journal is closed, and returns nil. Call it once.
 func (j *Journal) Run(ctx context.Context) error {
 	if err := j.begin(); err != nil {
 		return nil
@@ -121,6 +131,7 @@ func (j *Journal) Run(ctx context.Context) error {
 	var aside sync.WaitGroup
 	defer aside.Wait()
 	aside.Go(func() { j.advise(ctx) })
+	aside.Go(func() { j.compareUntil(ctx) })
 	if j.cfg.MaxAge > 0 {
 		aside.Go(func() { j.sweepUntil(ctx) })
 	}
@@ -141,6 +152,9 @@ func (j *Journal) advise(ctx context.Context) {
 // Subscription describes the link that other nodes' entries come by, for
 // metrics.
 func (j *Journal) Subscription() rds.SubscriberStats { return j.sub.Stats() }
+
+// Calls describes how the journal's server is called, for metrics.
+func (j *Journal) Calls() rds.PipeStats { return j.client.Pipes() }
 
 // Close ends Run and waits for it and for the calls under way, each of which
 // ends within the client's call timeout.
@@ -176,44 +190,10 @@ func (j *Journal) Healthy(ctx context.Context) error {
 	return fail("check health", err)
 }
 
-// Rooms implements journal.Journal.
-func (j *Journal) Rooms(ctx context.Context, after chat.RoomID, limit int) ([]chat.RoomID, error) {
-	if err := j.begin(); err != nil {
-		return nil, err
-	}
-	defer j.calls.Done()
-	if limit <= 0 {
-		return nil, ctx.Err()
-	}
-	from := "-"
-	if after != "" {
-		from = "(" + string(after)
-	}
-	reply, err := j.client.Do(ctx, "zrangebylex", j.roomsKey(), from, "+", "limit", 0, limit)
-	if err != nil {
-		return nil, fail("list rooms", err)
-	}
-	names, err := texts(reply)
-	if err != nil {
-		return nil, fail("list rooms", err)
-	}
-	rooms := make([]chat.RoomID, len(names))
-	for i, name := range names {
-		rooms[i] = chat.RoomID(name)
-	}
-	return rooms, nil
-}
-
 // roomPrefix begins the keys of one room.
 func (j *Journal) roomPrefix(room chat.RoomID) string {
 	return j.client.Prefix() + ":{" + string(room) + "}:"
 }
-
-func (j *Journal) roomsKey() string { return j.client.Prefix() + ":rooms" }
-
-// waitingKey names the open reviews of all rooms, "room id", by the time at
-// which they were held.
-func (j *Journal) waitingKey() string { return j.client.Prefix() + ":waiting" }
 
 // fail gives an error of the client the journal's meaning. Whatever is not
 // known to be harmless leaves the outcome unknown.

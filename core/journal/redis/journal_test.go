@@ -65,8 +65,20 @@ func node(t testing.TB, client redis.Config, cfg journalredis.Config) *journalre
 
 func TestConformance(t *testing.T) {
 	server := redistest.Start(t, redistest.Options{})
+	conform(t, server.URL(), func() { server.Do("FLUSHALL") })
+}
+
+// TestConformanceInACluster runs the same suite where each room lies on one of
+// three primaries, and what lists them on others: no script may touch keys of
+// two slots.
+func TestConformanceInACluster(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0, redistest.Options{})
+	conform(t, cluster.URL(), cluster.FlushAll)
+}
+
+func conform(t *testing.T, url string, empty func()) {
 	journaltest.Run(t, func(t *testing.T) journaltest.Store {
-		server.Do("FLUSHALL")
+		empty()
 		return journaltest.Store{
 			Shared: true,
 			Open: func(t *testing.T, o journaltest.Options) journal.Journal {
@@ -77,7 +89,7 @@ func TestConformance(t *testing.T) {
 				if o.NonceWindow != 0 {
 					cfg.NonceWindow = o.NonceWindow
 				}
-				return node(t, quick(server.URL()), cfg)
+				return node(t, quick(url), cfg)
 			},
 		}
 	})

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
-	"strconv"
-	"strings"
 
 	"parley/core/chat"
 	"parley/core/journal"
@@ -20,7 +18,7 @@ import (
 var (
 	//go:embed reviews.lua
 	reviewsSource string
-	reviewsScript = rds.NewScript("journal reviews", reviewsSource)
+	reviewsScript = rds.NewScript("journal reviews", reviewsSource).Bulk()
 )
 
 // appendReview encodes r after b as an entry is: version, body, checksum.
@@ -90,46 +88,4 @@ func (j *Journal) readReviews(room chat.RoomID, list any) ([]journal.Review, err
 		rs = append(rs, r)
 	}
 	return rs, nil
-}
-
-// Overdue implements journal.Journal.
-func (j *Journal) Overdue(ctx context.Context, before int64, limit int) ([]journal.Waiting, error) {
-	if err := j.begin(); err != nil {
-		return nil, err
-	}
-	defer j.calls.Done()
-	if limit < 1 {
-		return nil, ctx.Err()
-	}
-	const what = "list the reviews that are overdue"
-	reply, err := j.client.Do(ctx, "zrangebyscore", j.waitingKey(), "-inf", "("+strconv.FormatInt(before, 10), "limit", 0, limit)
-	if err != nil {
-		return nil, fail(what, err)
-	}
-	names, err := texts(reply)
-	if err != nil {
-		return nil, fail(what, err)
-	}
-	ws := make([]journal.Waiting, 0, len(names))
-	for _, name := range names {
-		room, id, _ := strings.Cut(name, " ")
-		reply, err := j.client.Do(ctx, "hget", j.roomPrefix(chat.RoomID(room))+"reviews", id)
-		if err != nil {
-			return nil, fail(what, err)
-		}
-		rec, _ := reply.(string)
-		r, err := decodeReview(rec)
-		if err == nil {
-			ws = append(ws, journal.Waiting{Room: chat.RoomID(room), Review: r})
-			continue
-		}
-		if rec != "" {
-			j.log.Error("journal leaves out a review: its record is damaged", "room", room, "review", id, "error", err)
-		}
-		// Decided meanwhile, or nothing that could be: out of the way of the rest.
-		if _, err := j.client.Do(ctx, "zrem", j.waitingKey(), name); err != nil {
-			return nil, fail(what, err)
-		}
-	}
-	return ws, nil
 }

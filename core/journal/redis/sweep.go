@@ -3,16 +3,18 @@ package redis
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"time"
 
 	"parley/core/chat"
 	"parley/core/journal"
+	rds "parley/core/redis"
 )
 
 const (
-	sweepRooms   = 256 // rooms listed at a time
-	sweepEntries = 128 // heads read at a time
+	sweepRooms   = 64  // rooms looked at together; each shows one entry
+	sweepEntries = 128 // entries of a room read at a time
 	// sweepBatches bounds the reads for one room in one sweep, so that a room
 	// with a long past does not hold up the others; the next sweep goes on.
 	sweepBatches = 64
@@ -28,14 +30,26 @@ func (j *Journal) sweepUntil(ctx context.Context) {
 			return
 		case <-time.After(wait):
 		}
-		if err := j.sweep(ctx, time.Now().Add(-j.cfg.MaxAge)); err != nil && ctx.Err() == nil {
+		mine, err := j.maySweep(ctx)
+		if err == nil && mine {
+			err = j.sweep(ctx, time.Now().Add(-j.cfg.MaxAge))
+		}
+		if err != nil && ctx.Err() == nil {
 			j.log.Warn("journal sweep stopped early, the next one goes on", "error", err)
 		}
 	}
 }
 
-// sweep drops the entries from before the given time in every room. Every
-// node does it, which is harmless: dropping what is dropped is nothing.
+// maySweep takes the turn of sweeping, which one node has at a time. It ends by
+// itself before the node would ask again, so a node that ends while it has the
+// turn holds up nobody.
+func (j *Journal) maySweep(ctx context.Context) (bool, error) {
+	turn := max(j.cfg.SweepEvery/2, time.Millisecond).Milliseconds()
+	reply, err := j.client.Do(ctx, "set", j.client.Prefix()+":sweeping", "1", "nx", "px", turn)
+	return reply != nil, fail("take the turn of sweeping", err)
+}
+
+// sweep drops the entries from before the given time in every room.
 func (j *Journal) sweep(ctx context.Context, before time.Time) error {
 	var last chat.RoomID
 	for {
@@ -43,13 +57,54 @@ func (j *Journal) sweep(ctx context.Context, before time.Time) error {
 		if err != nil || len(rooms) == 0 {
 			return err
 		}
-		for _, room := range rooms {
+		old, err := j.withOld(ctx, rooms, before.UnixMilli())
+		if err != nil {
+			return err
+		}
+		for _, room := range old {
 			if err := j.sweepRoom(ctx, room, before.UnixMilli()); err != nil {
 				return err
 			}
 		}
+		j.swept.Add(uint64(len(rooms)))
 		last = rooms[len(rooms)-1]
 	}
+}
+
+// withOld returns the rooms whose first entry is from before the given Unix ms,
+// or cannot be read.
+func (j *Journal) withOld(ctx context.Context, rooms []chat.RoomID, before int64) (old []chat.RoomID, err error) {
+	cmds := make([]rds.Command, len(rooms))
+	for i, room := range rooms {
+		cmds[i].Args = []any{"xrange", j.roomPrefix(room) + "log", streamID(0), lastID, "count", 1}
+	}
+	for i, r := range j.client.Pipeline(ctx, cmds) {
+		if r.Err != nil {
+			return nil, fail("read the first entry of "+string(rooms[i]), r.Err)
+		}
+		if at, ok := firstTime(r.Value); !ok || at < before {
+			old = append(old, rooms[i])
+		}
+	}
+	return old, nil
+}
+
+// firstTime reads the time of the one entry in a reply to XRANGE; ok is false
+// if it is damaged. An empty log has no entry that could be old.
+func firstTime(reply any) (at int64, ok bool) {
+	list, _ := reply.([]any)
+	if len(list) == 0 {
+		return math.MaxInt64, true
+	}
+	if entry, _ := list[0].([]any); len(entry) == 2 {
+		if fields, _ := entry[1].([]any); len(fields) == 2 {
+			if rec, _ := fields[1].(string); rec != "" {
+				e, err := decodeEntry(rec, 0)
+				return e.Time, err == nil
+			}
+		}
+	}
+	return 0, false
 }
 
 // sweepRoom drops the room's oldest entries up to the first that is not from

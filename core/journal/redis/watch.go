@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -110,6 +111,13 @@ func (w *watches) get(room chat.RoomID) *watched {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	return w.rooms[room]
+}
+
+// names lists the rooms that are watched.
+func (w *watches) names() []chat.RoomID {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	return slices.Collect(maps.Keys(w.rooms))
 }
 
 func (w *watches) channel(room chat.RoomID) string {

@@ -11,11 +11,10 @@
 package redistest
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -41,13 +40,15 @@ type Options struct {
 
 // Server is one redis-server on one port.
 type Server struct {
-	t    testing.TB
-	opts Options
-	port int
+	t     testing.TB
+	opts  Options
+	port  int
+	args  func(*Server) []string
+	ready string // what it logs when it is
 
 	cmd    *exec.Cmd
 	ended  chan struct{} // closed when the process was waited for
-	output *tail
+	output *book
 	paused bool
 }
 
@@ -55,13 +56,19 @@ type Server struct {
 // cleanup kills it.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
+	return launch(t, o, serverArgs, "Ready to accept connections")
+}
+
+// launch starts a process on a free port and waits until it logs ready.
+func launch(t testing.TB, o Options, args func(*Server) []string, ready string) *Server {
+	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Fatal("this test needs a redis-server on the PATH: apt-get install redis-server")
 	}
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
 	}
-	s := &Server{t: t, opts: o}
+	s := &Server{t: t, opts: o, args: args, ready: ready}
 	t.Cleanup(s.Kill)
 	const attempts = 5 // another process may take the free port first
 	for try := 1; ; try++ {
@@ -76,18 +83,28 @@ func Start(t testing.TB, o Options) *Server {
 	}
 }
 
+// freePort returns a port that was free a moment ago. It lies below the ports
+// that the kernel gives to outgoing connections (32768 and up by default): a
+// client that dials a server which is down could otherwise be given the
+// server's own port, connect to itself and keep the server out. They lie below
+// those of core/e2e/rig as well, whose nodes start at the same time.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("find a free port: %v", err)
+	for tries := 1; ; tries++ {
+		port := 10000 + rand.IntN(2000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			l.Close()
+			return port
+		}
+		if tries == 100 {
+			t.Fatalf("find a free port: %v", err)
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
-// start runs the process and returns once it says that it is ready.
-func (s *Server) start() error {
+// serverArgs are the arguments of an ordinary server.
+func serverArgs(s *Server) []string {
 	fsync := s.opts.AppendFsync
 	if fsync == "" {
 		fsync = "always"
@@ -101,7 +118,12 @@ func (s *Server) start() error {
 	if s.opts.MaxMemory != "" {
 		args = append(args, "--maxmemory", s.opts.MaxMemory, "--maxmemory-policy", "noeviction")
 	}
-	cmd := exec.Command("redis-server", append(args, s.opts.Args...)...)
+	return append(args, s.opts.Args...)
+}
+
+// start runs the process and returns once it says that it is ready.
+func (s *Server) start() error {
+	cmd := exec.Command("redis-server", s.args(s)...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -110,48 +132,14 @@ func (s *Server) start() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	s.cmd, s.ended, s.output, s.paused = cmd, make(chan struct{}), &tail{}, false
-	ready := make(chan struct{})
-	go s.follow(cmd, out, s.output, ready, s.ended)
-
-	select {
-	case <-ready:
-		return nil
-	case <-s.ended:
-		return fmt.Errorf("it ended at once and said: %s", s.output)
-	case <-time.After(startTimeout):
+	s.cmd, s.ended, s.output, s.paused = cmd, make(chan struct{}), newBook(), false
+	go s.output.follow(cmd, out, s.ended)
+	if err := s.output.await(0, s.ready, 1, s.ended); err != nil {
 		s.Kill()
-		return fmt.Errorf("not ready after %v; it said: %s", startTimeout, s.output)
+		return err
 	}
+	return nil
 }
-
-// follow reads the server's log, announces readiness, and waits for the
-// process. It owns output until ended is closed.
-func (s *Server) follow(cmd *exec.Cmd, log io.Reader, output *tail, ready, ended chan struct{}) {
-	defer close(ended)
-	lines := bufio.NewScanner(log)
-	for lines.Scan() {
-		output.add(lines.Text())
-		if ready != nil && strings.Contains(lines.Text(), "Ready to accept connections") {
-			close(ready)
-			ready = nil
-		}
-	}
-	_ = cmd.Wait()
-}
-
-// tail keeps the last lines a server printed.
-type tail struct{ lines []string }
-
-func (t *tail) add(line string) {
-	t.lines = append(t.lines, line)
-	if len(t.lines) > 20 {
-		t.lines = t.lines[1:]
-	}
-}
-
-// String joins the lines. It may be called after the process has ended.
-func (t *tail) String() string { return strings.Join(t.lines, "\n") }
 
 // Addr is the server's host:port; it stays the same over restarts.
 func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }

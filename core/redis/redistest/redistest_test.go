@@ -138,3 +138,29 @@ func TestReplyTypes(t *testing.T) {
 		}
 	}
 }
+
+func TestCluster(t *testing.T) {
+	c := redistest.StartCluster(t, 3, 1, redistest.Options{})
+	for _, s := range c.Nodes() {
+		if info := s.Do("CLUSTER", "INFO"); !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, "cluster_known_nodes:6") {
+			t.Errorf("node %s: got %q", s.Addr(), info)
+		}
+	}
+	before := c.Replicas[1][0].Logged()
+	c.Masters[1].Kill()
+	c.Replicas[1][0].AwaitLog(before, "Failover election won")
+	if got := c.Replicas[1][0].Do("ROLE"); !strings.HasPrefix(got, "master") {
+		t.Errorf("role of the replica after the failover: got %q", got)
+	}
+}
+
+func TestSentinels(t *testing.T) {
+	primary := redistest.Start(t, redistest.Options{})
+	replica := redistest.StartReplica(t, primary, redistest.Options{})
+	s := redistest.StartSentinels(t, 3, primary, replica)
+	primary.Kill()
+	s.AwaitFailover()
+	if got := replica.Do("ROLE"); !strings.HasPrefix(got, "master") {
+		t.Errorf("role of the replica after the failover: got %q", got)
+	}
+}

@@ -1,0 +1,77 @@
+package room
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"parley/core/journal"
+	journalredis "parley/core/journal/redis"
+	"parley/core/redis"
+	"parley/core/redis/redistest"
+)
+
+// A replica that had missed the newest entries of a room is promoted. Members
+// who have seen them are told to reset: by the entry that takes the place of
+// the first, though it is not as far as they are, and without one by the
+// comparison of tops.
+func TestLostTailIsAReset(t *testing.T) {
+	for name, tops := range map[string]time.Duration{"another entry comes": time.Hour, "nothing comes": 20 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.Start(t, redistest.Options{})
+			log := slog.New(slog.DiscardHandler)
+			rc := redis.Defaults()
+			rc.URL = server.URL()
+			client, err := redis.Open(rc, log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = client.Close() })
+			cfg := journalredis.Defaults()
+			cfg.TopsEvery = tops
+			node, err := journalredis.New(cfg, client, log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(context.Background())
+			var running sync.WaitGroup
+			running.Go(func() { _ = node.Run(ctx) })
+			t.Cleanup(func() { _ = node.Close(); stop(); running.Wait() })
+
+			w := newWorld(t, nil, func(journal.Journal) journal.Journal { return node })
+			w.post("lobby", 2)
+			copies := func(from, to string) {
+				for _, key := range []string{"log", "meta"} {
+					server.Do("COPY", "parley:{"+from+"}:"+key, "parley:{"+to+"}:"+key, "REPLACE")
+				}
+			}
+			copies("lobby", "replica")
+			last := w.post("lobby", 3)
+			s := newSink(-1)
+			w.join("lobby", s, nil)
+			if at := w.room("lobby").Position(); at.Seq != 5 {
+				t.Fatalf("the room stands at %+v, want 5", at)
+			}
+			copies("replica", "lobby")
+			want := uint64(2)
+			if name == "another entry comes" { // by a node that has not seen more
+				want = 3
+				rc, err := node.Append(t.Context(), journal.Request{Room: "lobby", Entry: journal.Entry{ID: "other", Kind: journal.KindMessage, From: "bob", Text: "hi"}})
+				if err != nil || rc.Seq != 3 || rc.Epoch != last.Epoch {
+					t.Fatalf("append: got %+v, %v, want seq 3 of the same epoch", rc, err)
+				}
+			}
+			s.await(t, "a reset", func(s *sink) bool { return bytes.Contains(s.got, []byte(`"type":"reset"`)) })
+			if at := w.room("lobby").Position(); at.Seq != want || at.Epoch != last.Epoch {
+				t.Errorf("the room stands at %+v, want %d of the same epoch", at, want)
+			}
+			next := w.post("lobby", 1)
+			s.await(t, "what comes next", func(s *sink) bool {
+				return bytes.Contains(s.got, []byte(`"id":"`+string(next.ID)+`"`))
+			})
+		})
+	}
+}
