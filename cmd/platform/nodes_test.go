@@ -15,7 +15,7 @@ func TestShowNodes(t *testing.T) {
 	rows := []nodeRow{
 		{ID: "a-0123abcd", Name: "a", Self: true, Version: "1.0", Started: now.Add(-50 * time.Hour), LeaseMS: 14600,
 			Policy:  source.NodePolicy{OnHead: true, NodeInfo: source.NodeInfo{Revision: rev, LoadedAt: now.Add(-90 * time.Minute)}},
-			Plugins: pluginSet([]plugins.Status{{Name: "flood", Digest: strings.Repeat("ab", 32)}, {Name: "none"}}),
+			Plugins: pluginSet(strings.Repeat("cd", 32), []plugins.Status{{Name: "flood", Digest: strings.Repeat("ab", 32)}, {Name: "none"}}),
 			Load:    loadInfo{Connections: 5, Rooms: 2, PerSecond: 1.25, CPU: 0.5, MemoryBytes: 20 << 20}},
 		{ID: "b-00000000", Name: "b", Version: "\x1b[2J", Started: now.Add(time.Second),
 			Policy:   source.NodePolicy{NodeInfo: source.NodeInfo{Revision: "default", Refused: &source.Trouble{Revision: rev, Why: "too\x1bmuch"}}, Error: "unread"},

@@ -40,6 +40,7 @@ import (
 	"parley/core/tuning"
 	"parley/core/web"
 	"parley/plugins"
+	"parley/plugins/share"
 	"parley/policy/decisionlog"
 	"parley/policy/source"
 	"parley/policy/webhook"
@@ -75,6 +76,7 @@ type server struct {
 	policy   *source.Source
 	hook     *webhook.Handler // nil where no calls are taken
 	catalog  *plugins.Catalog
+	share    *share.Share     // nil where this node's plugins are its own
 	evidence *evidence.Keeper // nil where none is kept
 	stage    *moderation.Stage
 	hub      *room.Hub
@@ -136,6 +138,15 @@ func (s *server) openPlugins(ctx context.Context) error {
 	}
 	s.catalog = c
 	s.closers = append(s.closers, c.Close)
+	if s.nodes != nil && s.cfg.Plugins.Share && s.cfg.Plugins.Dir != "" {
+		sc := share.Defaults()
+		sc.Plugins = pluginConfig(s.cfg)
+		if s.share, err = share.New(sc, c, s.objects, s.nodes, s.log); err != nil {
+			return err
+		}
+		_ = s.share.Open(ctx, c.Open)
+		return ctx.Err()
+	}
 	_ = c.Open(ctx) // it has logged each bad module by name; the others judge
 	return ctx.Err()
 }
@@ -442,12 +453,18 @@ func (s *server) notReady(ctx context.Context) (why []string) {
 	if behind := s.policy.Behind(); behind != "" {
 		why = append(why, behind)
 	}
+	if s.share != nil {
+		why = append(why, s.share.NotReady()...)
+	}
 	return why
 }
 
 // notes are what operators should know of a node that serves.
 func (s *server) notes() []string {
 	notes := s.policy.Notes()
+	if s.share != nil {
+		notes = append(notes, s.share.Notes()...)
+	}
 	if err := s.catalog.Folder(); err != nil {
 		notes = append(notes, err.Error())
 	}

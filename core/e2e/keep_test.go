@@ -80,6 +80,7 @@ func TestBackupIsRestored(t *testing.T) {
 			n.Kill()
 			lose(n)
 			n.Start()
+			c.More(60) // both rooms have begun anew
 			refuseDamaged(n, file)
 			t.Log(must(n, adminArgs(n, "restore", "--in", file)...))
 			c.More(60)
