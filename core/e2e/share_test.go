@@ -81,7 +81,7 @@ func TestAPluginGoesToAllNodes(t *testing.T) {
 	drop(a, dirs[0], constantModule(abi.Deny, "says v3"), map[string]any{"version": "3"})
 	judged(t, bob, "says v3")
 	c.Start()
-	cat = enter(c, "cat")
+	cat = enter(c, "cath")
 	judged(t, cat, "says v3")
 	sets := map[string]bool{}
 	await(t, "all nodes say that they judge with the same", func() bool {
@@ -128,7 +128,7 @@ func TestAPluginGoesToAllNodes(t *testing.T) {
 		_, body := c.Get("/readyz")
 		return strings.Contains(body, "cannot converge") && strings.Contains(body, "not what its name says")
 	})
-	cat = enter(c, "cat")
+	cat = enter(c, "cato")
 	judged(t, cat, "says v5")
 	a.Start()
 	judged(t, cat, "says v6")
@@ -138,7 +138,7 @@ func TestAPluginGoesToAllNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	judged(t, cat, "")
-	ann = enter(a, "ann")
+	ann = enter(a, "anna")
 	judged(t, ann, "")
 	for i, n := range nodes {
 		if left, err := filepath.Glob(filepath.Join(dirs[i], "p.*")); err != nil || len(left) > 0 && i != 2 { // where the manifest was left in place

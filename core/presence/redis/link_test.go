@@ -201,6 +201,8 @@ func TestMissedWhileDeaf(t *testing.T) {
 	}
 	b.enters("bob", "tea")
 	await(t, "all are seen", func() bool { return a.Count("lobby") == 21 && a.Count("tea") == 2 })
+	a.told("lobby", 21)
+	a.told("tea", 2)
 	a.forgets()
 	p.Silence()
 	b.Leave("lobby", "u3")

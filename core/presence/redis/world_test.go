@@ -169,6 +169,18 @@ func (n *node) hearsNoMore() {
 	n.left = len(n.seen)
 }
 
+// told waits until an announcement has given the room this count: it comes a
+// moment after Count does.
+func (n *node) told(room string, count int) {
+	n.t.Helper()
+	end := fmt.Sprintf(" %d", count)
+	await(n.t, room+end, func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return slices.ContainsFunc(n.seen, func(s string) bool { return strings.HasPrefix(s, room+" ") && strings.HasSuffix(s, end) })
+	})
+}
+
 // awaitLast waits for an announcement and fails if there were more than most
 // before it.
 func (n *node) awaitLast(want string, most int) {
