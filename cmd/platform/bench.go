@@ -62,6 +62,7 @@ func benchCommand() *cobra.Command {
 	for _, m := range bench.Modes() {
 		c.AddCommand(benchMode(m))
 	}
+	c.AddCommand(failoverCommand())
 	c.AddCommand(&cobra.Command{
 		Use: "client", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
