@@ -56,7 +56,7 @@ func benchCommand() *cobra.Command {
 				return c.Help()
 			}
 			_, err := bench.Find(args[0])
-			return err
+			return fmt.Errorf("%w, and failover", err)
 		},
 	}
 	for _, m := range bench.Modes() {

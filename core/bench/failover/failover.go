@@ -20,6 +20,7 @@ import (
 	"parley/core/bench/report"
 	"parley/core/chat"
 	"parley/core/checker"
+	"parley/core/client"
 	"parley/core/journal"
 )
 
@@ -40,6 +41,8 @@ type Config struct {
 	// Duration is how long the talk lasts on nodes of somebody else's, and the
 	// time before the first kill and after each restart on our own.
 	Duration time.Duration
+
+	Patience time.Duration // how long a single step may take, such as a connect; 0 = a minute
 
 	Say func(format string, args ...any) // tells what happens as it happens
 }
@@ -73,6 +76,9 @@ func Run(ctx context.Context, cfg Config) (_ []report.Section, err error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
+	if cfg.Patience == 0 {
+		cfg.Patience = time.Minute
+	}
 	urls := cfg.Targets
 	var own *bench.Server
 	if len(urls) == 0 {
@@ -84,8 +90,23 @@ func Run(ctx context.Context, cfg Config) (_ []report.Section, err error) {
 			urls = append(urls, n.URL())
 		}
 	}
+	for _, u := range cfg.Targets {
+		if err := answers(ctx, u, cfg.Patience); err != nil {
+			return nil, err
+		}
+	}
 	r := &run{Config: cfg, urls: urls, own: own, room: chat.RoomID("failover-" + strings.ToLower(rand.Text()[:8]))}
 	return r.do(ctx)
+}
+
+// answers tries a node, for the reason why it cannot be used: who stays
+// connected does not give one.
+func answers(ctx context.Context, target string, patience time.Duration) error {
+	conn, err := client.Dial(ctx, client.Options{URL: target, Timeout: patience, Device: "bench"})
+	if err != nil {
+		return fmt.Errorf("try the node %s: %w", target, err)
+	}
+	return conn.Close()
 }
 
 // run is one run under way.
@@ -107,7 +128,7 @@ func (r *run) do(ctx context.Context) ([]report.Section, error) {
 	stay, leave := context.WithCancel(ctx)
 	defer leave()
 	for i := range r.Clients {
-		m, err := newMember(i, r.urls, r.room)
+		m, err := newMember(i, r.urls, r.room, r.Patience)
 		if err != nil {
 			return nil, err
 		}
@@ -119,7 +140,7 @@ func (r *run) do(ctx context.Context) ([]report.Section, error) {
 		})
 	}
 	for i, m := range r.crowd {
-		if err := within(ctx, func(ctx context.Context) error { _, err := m.Conn(ctx); return err }); err != nil {
+		if err := r.within(ctx, func(ctx context.Context) error { _, err := m.Conn(ctx); return err }); err != nil {
 			return nil, fmt.Errorf("connect client %d: %w", i, err)
 		}
 	}
@@ -148,8 +169,8 @@ func (r *run) do(ctx context.Context) ([]report.Section, error) {
 }
 
 // within bounds one step.
-func within(ctx context.Context, do func(context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, patience)
+func (r *run) within(ctx context.Context, do func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, r.Patience)
 	defer cancel()
 	err := do(limited)
 	if err != nil && ctx.Err() != nil {
@@ -223,7 +244,7 @@ func (r *run) talker(ctx, talk context.Context, m *member) {
 // the checker speak.
 func (r *run) judge(ctx context.Context, leave func(), connected *sync.WaitGroup) (*checker.Report, error) {
 	history := checker.History{Room: r.room}
-	err := within(ctx, func(ctx context.Context) error {
+	err := r.within(ctx, func(ctx context.Context) error {
 		conn, err := r.crowd[0].Conn(ctx)
 		if err == nil {
 			history.Epoch, history.Entries, err = conn.HistoryAll(ctx, r.room)
@@ -239,7 +260,7 @@ func (r *run) judge(ctx context.Context, leave func(), connected *sync.WaitGroup
 	top := journal.Position{Epoch: history.Epoch, Seq: history.Entries[len(history.Entries)-1].Seq}
 	all := checker.Run{Histories: []checker.History{history}}
 	// Who never gets there is left to the checker, which says what they miss.
-	_ = within(ctx, func(ctx context.Context) error {
+	_ = r.within(ctx, func(ctx context.Context) error {
 		for _, m := range r.crowd {
 			if err := m.reaches(ctx, r.room, top); err != nil {
 				return err
@@ -248,7 +269,7 @@ func (r *run) judge(ctx context.Context, leave func(), connected *sync.WaitGroup
 		return nil
 	})
 	for _, m := range r.crowd {
-		m.log.Settles(r.room)
+		m.rests(r.room)
 		all.Logs = append(all.Logs, m.log)
 	}
 	leave()

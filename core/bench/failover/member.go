@@ -23,14 +23,16 @@ type member struct {
 	mu     sync.Mutex // guards the following
 	last   time.Time  // when the newest entry came; zero before the talk
 	broke  bool       // the connection has ended since then
+	rested bool       // the run is over
 	ended  int        // connections that have ended
 	calm   time.Duration
 	broken time.Duration
 	ack    time.Duration // longest wait for an answer, resends included
 }
 
-// newMember prepares client i, whose first node is the i-th.
-func newMember(i int, urls []string, room chat.RoomID) (*member, error) {
+// newMember prepares client i, whose first node is the i-th. From a dead node
+// half of them go to the one before it and half to the one after.
+func newMember(i int, urls []string, room chat.RoomID, patience time.Duration) (*member, error) {
 	m := &member{log: checker.NewLog(fmt.Sprintf("client %d", i))}
 	opt := client.ResilientOptions{
 		Options:    client.Options{Timeout: patience, Device: "bench", OnEvent: m.see},
@@ -39,8 +41,12 @@ func newMember(i int, urls []string, room chat.RoomID) (*member, error) {
 		OnAttempt:    func(room chat.RoomID, nonce string, _ error) { m.log.Sending(room, nonce) },
 		OnDisconnect: func(error) { m.lose() },
 	}
+	step := 1
+	if i/len(urls)%2 == 1 {
+		step = len(urls) - 1
+	}
 	for k := range urls {
-		opt.URLs = append(opt.URLs, urls[(i+k)%len(urls)])
+		opt.URLs = append(opt.URLs, urls[(i+k*step)%len(urls)])
 	}
 	var err error
 	m.Resilient, err = client.NewResilient(opt)
@@ -76,8 +82,19 @@ func (m *member) see(ev any) {
 func (m *member) lose() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.broke = true
-	m.ended++
+	if !m.rested {
+		m.broke = true
+		m.ended++
+	}
+}
+
+// rests says that the member has waited until all that could come had come:
+// what ends from here on is none of the run's.
+func (m *member) rests(room chat.RoomID) {
+	m.log.Settles(room)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.rested = true
 }
 
 // say sends one message until its outcome is known, and reports whether it was
