@@ -26,7 +26,7 @@ node() {
 	while :; do
 		bin/platform run --data_dir "$data/node$1" --plugins.dir "$data/node$1/plugins" --redis.url redis://127.0.0.1:6399/0 \
 			--cluster.node_name "node$1" --auth.jwt.key_file "$data/jwt.key" --log.level "${PARLEY_LOG_LEVEL:-warn}" \
-			--listen "127.0.0.1:808$1" --tcp.listen "127.0.0.1:707$1" --admin.listen "127.0.0.1:909$1" &
+			--listen "127.0.0.1:808$1" --tcp.listen "127.0.0.1:707$1" --admin.listen "127.0.0.1:909$1" >/dev/null &
 		child=$!
 		echo "$child" >"$data/node$1/pid"
 		code=0
@@ -58,7 +58,7 @@ trap 'stop; exit 0' INT TERM
 # appendfsync always: an acknowledged message survives a power cut. Ctrl-C goes
 # to the whole terminal: in a session of its own Redis outlives the nodes.
 setsid redis-server --port 6399 --bind 127.0.0.1 --dir "$data/redis" --appendonly yes --appendfsync always --save "" \
-	--maxmemory-policy noeviction --daemonize no --loglevel warning &
+	--maxmemory-policy noeviction --daemonize no --logfile "$data/redis/redis.log" &
 redis=$!
 for n in 0 1 2; do
 	mkdir -p "$data/node$n/plugins"
@@ -79,8 +79,8 @@ Three nodes, one conversation:
   admin    127.0.0.1:9090 9091 9092
 Try, in another terminal:
   bin/platform nodes
-  bin/platform bench failover --target ws://127.0.0.1:8080/v1/ws --target ws://127.0.0.1:8081/v1/ws --target ws://127.0.0.1:8082/v1/ws
-  kill -9 \$(cat $data/node1/pid)      # while that runs; the node starts again in 3 seconds
+  bin/platform bench failover --target tcp://127.0.0.1:7070,tcp://127.0.0.1:7071,tcp://127.0.0.1:7072
+  kill -9 \$(cat ${DATA:-data}/cluster/node1/pid)      # meanwhile; the node starts again in 3 seconds
 Ctrl-C ends all.
 EOF
 wait

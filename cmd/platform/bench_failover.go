@@ -22,11 +22,11 @@ func failoverCommand() *cobra.Command {
 		Short: "Measure what clients notice when nodes are killed: lost and duplicated messages, silence",
 		Long: "People talk through several nodes while nodes are killed with kill -9 and started again. Every client keeps a log of\n" +
 			"what it sent and saw; all logs are checked against the room's history at the end. Exit code 1 says that a message was\n" +
-			"lost, duplicated or out of order. With --target, repeated for each node, the nodes are yours, and so is breaking them.",
+			"lost, duplicated or out of order. With --target the nodes are yours, and so is breaking them.",
 		Args: cobra.NoArgs,
 	}
 	fl := c.Flags()
-	fl.StringArrayVar(&cfg.Targets, "target", nil, "URL of a node that runs, such as ws://127.0.0.1:8080/v1/ws; once for each node")
+	fl.StringSliceVar(&cfg.Targets, "target", nil, "URLs of nodes that run, such as ws://127.0.0.1:8080/v1/ws or tcp://127.0.0.1:7070, with commas between them")
 	fl.IntVar(&cfg.Cluster.Nodes, "nodes", cfg.Cluster.Nodes, "nodes of the benchmark's own, on a Redis of its own")
 	fl.StringVar(&cfg.Cluster.Redis, "redis", cfg.Cluster.Redis, "program of that Redis")
 	fl.StringVar(&cfg.Cluster.Fsync, "appendfsync", cfg.Cluster.Fsync, "how that Redis keeps what it has answered: always, everysec or no")
