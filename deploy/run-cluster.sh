@@ -19,12 +19,16 @@ data=$(cd "$data" && pwd)
 # One key, so that a token is good at every node.
 [ -s "$data/jwt.key" ] || (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$data/jwt.key")
 
+# Ctrl-C goes to the whole terminal: in sessions of their own the processes hear
+# of it by this script alone, once and in order.
+apart=$(command -v setsid || true)
+
 # node N starts node N, and again whenever it has been killed.
 node() {
 	child=""
 	trap '[ -z "$child" ] || kill "$child" 2>/dev/null; wait; exit 0' INT TERM
 	while :; do
-		bin/platform run --data_dir "$data/node$1" --plugins.dir "$data/node$1/plugins" --redis.url redis://127.0.0.1:6399/0 \
+		$apart bin/platform run --data_dir "$data/node$1" --plugins.dir "$data/node$1/plugins" --redis.url redis://127.0.0.1:6399/0 \
 			--cluster.node_name "node$1" --auth.jwt.key_file "$data/jwt.key" --log.level "${PARLEY_LOG_LEVEL:-warn}" \
 			--listen "127.0.0.1:808$1" --tcp.listen "127.0.0.1:707$1" --admin.listen "127.0.0.1:909$1" >/dev/null &
 		child=$!
@@ -32,7 +36,7 @@ node() {
 		code=0
 		wait "$child" || code=$?
 		if [ "$code" != 137 ]; then # 128 + SIGKILL
-			echo "node$1 ended with exit code $code; the others go on" >&2
+			[ "$code" = 0 ] || echo "node$1 ended with exit code $code; the others go on" >&2
 			exit "$code"
 		fi
 		echo "node$1 was killed; it starts again in 3 seconds" >&2
@@ -55,11 +59,16 @@ stop() {
 trap stop EXIT
 trap 'stop; exit 0' INT TERM
 
-# appendfsync always: an acknowledged message survives a power cut. Ctrl-C goes
-# to the whole terminal: in a session of its own Redis outlives the nodes.
-setsid redis-server --port 6399 --bind 127.0.0.1 --dir "$data/redis" --appendonly yes --appendfsync always --save "" \
+# appendfsync always: an acknowledged message survives a power cut.
+$apart redis-server --port 6399 --bind 127.0.0.1 --dir "$data/redis" --appendonly yes --appendfsync always --save "" \
 	--maxmemory-policy noeviction --daemonize no --logfile "$data/redis/redis.log" &
 redis=$!
+sleep 0.5
+if ! kill -0 "$redis" 2>/dev/null; then
+	echo "redis-server did not start:" >&2
+	tail -n 2 "$data/redis/redis.log" >&2
+	exit 1
+fi
 for n in 0 1 2; do
 	mkdir -p "$data/node$n/plugins"
 done
