@@ -26,7 +26,7 @@ apart=$(command -v setsid || true)
 # node N starts node N, and again whenever it has been killed.
 node() {
 	child=""
-	trap '[ -z "$child" ] || kill "$child" 2>/dev/null; wait; exit 0' INT TERM
+	trap '[ -z "$child" ] || kill "$child" 2>/dev/null; wait; exit 0' INT TERM HUP
 	while :; do
 		$apart bin/platform run --data_dir "$data/node$1" --plugins.dir "$data/node$1/plugins" --redis.url redis://127.0.0.1:6399/0 \
 			--cluster.node_name "node$1" --auth.jwt.key_file "$data/jwt.key" --log.level "${PARLEY_LOG_LEVEL:-warn}" \
@@ -49,7 +49,7 @@ node() {
 nodes=""
 redis=""
 stop() {
-	trap - INT TERM EXIT
+	trap "" INT TERM HUP; trap - EXIT
 	for p in $nodes; do kill "$p" 2>/dev/null || true; done
 	for p in $nodes; do wait "$p" 2>/dev/null || true; done
 	# Redis goes last: nodes that drain still write to it.
@@ -57,7 +57,7 @@ stop() {
 	wait
 }
 trap stop EXIT
-trap 'stop; exit 0' INT TERM
+trap 'stop; exit 0' INT TERM HUP
 
 # appendfsync always: an acknowledged message survives a power cut.
 $apart redis-server --port 6399 --bind 127.0.0.1 --dir "$data/redis" --appendonly yes --appendfsync always --save "" \
