@@ -71,9 +71,8 @@ if ! kill -0 "$redis" 2>/dev/null; then
 fi
 for n in 0 1 2; do
 	mkdir -p "$data/node$n/plugins"
+	cp bin/plugins/* "$data/node$n/plugins/"
 done
-# Into one folder: the nodes bring them to the others.
-cp bin/plugins/* "$data/node0/plugins/"
 for n in 0 1 2; do
 	node "$n" &
 	nodes="$nodes $!"
