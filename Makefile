@@ -29,7 +29,7 @@ run: build plugins ## build everything and start on 127.0.0.1 (chat 8080, TCP 70
 	@mkdir -p $(DATA)/plugins && cp bin/plugins/* $(DATA)/plugins/
 	@exec bin/platform run --data_dir $(DATA) --plugins.dir $(DATA)/plugins
 
-run-cluster: build plugins ## start redis-server and two nodes that share their rooms
+run-cluster: build plugins ## start redis-server and three nodes that share their rooms, rules and plugins
 	@sh deploy/run-cluster.sh
 
 setup: ## install what the tests need beyond Go and a C compiler

@@ -56,12 +56,13 @@ func benchCommand() *cobra.Command {
 				return c.Help()
 			}
 			_, err := bench.Find(args[0])
-			return err
+			return fmt.Errorf("%w, and failover", err)
 		},
 	}
 	for _, m := range bench.Modes() {
 		c.AddCommand(benchMode(m))
 	}
+	c.AddCommand(failoverCommand())
 	c.AddCommand(&cobra.Command{
 		Use: "client", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

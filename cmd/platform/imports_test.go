@@ -57,7 +57,7 @@ var rank = map[string]int{
 	"plugins": 4, "plugins/internal": 2, "plugins/wasmbin": 2, "plugins/meter": 3, "plugins/plugintest": 5, "plugins/share": 5,
 	"policy/decisionlog": 3, "policy": 4, "policy/preview": 5, "policy/rego": 5, "policy/gitsync/signers": 1, "policy/webhook": 1, "policy/gitsync": 5, "policy/folder": 5, "policy/source": 6, "policy/starter": 6,
 	"examples/plugins": 5,
-	"core/release":     1, "core/bench/load": 1, "core/bench/proc": 1, "core/bench/report": 1, "core/bench/gctrace": 1, "core/bench": 2, "core/bench/experiments": 5,
+	"core/release":     1, "core/bench/load": 1, "core/bench/proc": 1, "core/bench/report": 1, "core/bench/gctrace": 1, "core/bench": 2, "core/bench/failover": 4, "core/bench/experiments": 5,
 	"core/e2e/rig": 8, "core/e2e": 9, "core/chaos": 9, "core/web/browsertest": 9, "cmd/platform": 9,
 }
 

@@ -47,6 +47,10 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"no token", []string{"plugin", "list", "--admin", addr(denied)}, []string{"401", "--admin-token-file"}},
 		{"a wrong token", []string{"plugin", "list", "--admin", addr(denied), "--admin-token-file", token}, []string{"401", token}},
 		{"a plugin that is not there", []string{"plugin", "rollout", "lnks", "promote", "--admin", addr(missing)}, []string{`there is no plugin "lnks"`}},
+		{"a node that is no URL", []string{"bench", "failover", "--target", "127.0.0.1:8080"}, []string{"try the node 127.0.0.1:8080"}},
+		{"nodes that are not there to kill", []string{"bench", "failover", "--target", "tcp://127.0.0.1:1", "--kills", "2"}, []string{"--kills", "--target"}},
+		{"one node to kill", []string{"bench", "failover", "--nodes", "1"}, []string{"at least 2"}},
+		{"a mode that is not there", []string{"bench", "failovr"}, []string{"failover"}},
 		{"no URL to put load on", []string{"bench", "idle", "--target", "127.0.0.1:8080"}, []string{"ws://"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

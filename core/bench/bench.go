@@ -131,9 +131,6 @@ func (b *Bench) Run(ctx context.Context, mode Mode) ([]report.Section, error) {
 		if !mode.many {
 			return nil, fmt.Errorf("mode %s measures one node; fanout and rooms take several", mode.Name)
 		}
-		if err := b.Cluster.check(); err != nil {
-			return nil, err
-		}
 	}
 	return mode.run(b, ctx, b.Load)
 }
@@ -150,7 +147,7 @@ func (b *Bench) server(ctx context.Context, keys, env map[string]string) (*Serve
 		}
 	}
 	if b.Cluster.Redis != "" {
-		return startCluster(ctx, b.Cluster, set)
+		return StartCluster(ctx, b.Cluster, set)
 	}
 	return StartServer(ctx, set)
 }

@@ -113,9 +113,12 @@ func (s *store) stop() error {
 	return os.RemoveAll(s.dir)
 }
 
-// startCluster starts Redis and the nodes. The server returned is the first
+// StartCluster starts Redis and the nodes. The server returned is the first
 // node, which stands for all: its Stop stops all, its Usage sums all.
-func startCluster(ctx context.Context, c Cluster, set Settings) (_ *Server, err error) {
+func StartCluster(ctx context.Context, c Cluster, set Settings) (_ *Server, err error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
 	redis, err := startStore(ctx, c.Redis, c.Fsync, set.Data)
 	if err != nil {
 		return nil, err

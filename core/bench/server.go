@@ -40,6 +40,8 @@ type Server struct {
 	redis  *store    // nil: the embedded store, or a server that was only taken
 	spread bool      // members are on this node too
 
+	set    Settings // how it was started
+	args   []string
 	cmd    *exec.Cmd
 	done   chan struct{}
 	err    error // of cmd, once done is closed
@@ -86,7 +88,7 @@ func StartServer(ctx context.Context, set Settings) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for the server's data: %w", err)
 	}
-	s := &Server{Path: "/v1/ws", TLS: set.TLS, TCP: set.TCP, dir: dir, done: make(chan struct{})}
+	s := &Server{Path: "/v1/ws", TLS: set.TLS, TCP: set.TCP, dir: dir}
 	addrs, err := set.addrs(ctx)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
@@ -117,7 +119,8 @@ func StartServer(ctx context.Context, set Settings) (*Server, error) {
 		args = append(args, "--"+k+"="+v)
 	}
 	slices.Sort(args[1:])
-	if err := s.exec(set, args); err != nil {
+	s.set, s.args = set, args
+	if err := s.exec(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	if err := s.awaitReady(ctx); err != nil {
@@ -131,23 +134,26 @@ func StartServer(ctx context.Context, set Settings) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) exec(set Settings, args []string) error {
+// exec starts the process; done is closed when it has ended.
+func (s *Server) exec() error {
 	log, err := os.Create(s.logFile())
 	if err != nil {
 		return fmt.Errorf("make the server's log: %w", err)
 	}
 	defer log.Close() // the process has its own
-	s.cmd = exec.Command(set.Exe, args...)
+	s.cmd = exec.Command(s.set.Exe, s.args...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
-	s.cmd.Env = cleanEnv(set.Env)
+	s.cmd.Env = cleanEnv(s.set.Env)
 	s.cmd.SysProcAttr = childAttr()
-	if err := begin(s.cmd, set.Place); err != nil {
+	if err := begin(s.cmd, s.set.Place); err != nil {
 		return fmt.Errorf("start the server: %w", err)
 	}
 	s.PIDs = []int{s.cmd.Process.Pid}
-	go func() { // ends with the process, which Stop waits for
-		s.err = s.cmd.Wait()
-		close(s.done)
+	cmd, done := s.cmd, make(chan struct{})
+	s.done = done
+	go func() { // ends with the process, which Stop and Kill wait for
+		s.err = cmd.Wait()
+		close(done)
 	}()
 	return nil
 }
