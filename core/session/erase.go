@@ -28,7 +28,7 @@ func (x *Session) erase(ctx context.Context, c *wire.Command) error {
 		}
 		epoch, e, err := x.srv.entryAt(ctx, r, c.Seq)
 		if err != nil {
-			return err
+			return x.unlessStranger(ctx, c.Room, o.in, err)
 		}
 		x.aim(o.in, r, e.From, x.srv.known(ctx, e.From), now)
 		o.in.Message = e.ID
@@ -39,6 +39,19 @@ func (x *Session) erase(ctx context.Context, c *wire.Command) error {
 		}
 		return nil
 	})
+}
+
+// unlessStranger is what a client is told of an entry that cannot be erased.
+// Whoever is not in the room, and may erase nothing of it, is told that instead:
+// else how far a private room has come could be found out by asking.
+func (x *Session) unlessStranger(ctx context.Context, id chat.RoomID, in *gate.Input, err error) error {
+	if x.peer.Member(id) != nil {
+		return err
+	}
+	if d := x.srv.d.Gate.Decide(ctx, in); !d.Allow {
+		return denied(d)
+	}
+	return err
 }
 
 // entryAt reads an entry that can be erased, or has been.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -58,6 +59,28 @@ func TestErase(t *testing.T) {
 	}
 	if e := mia.do(`{"type":"erase","room":"nowhere","seq":1}`); e.Type != "error" || e.Code != "no_room" {
 		t.Errorf("no room: got %+v", e)
+	}
+}
+
+// TestEraseTellsStrangersNothing: whoever may not be in a room hears the same of
+// each number, so that nobody finds out how many entries a private room has.
+func TestEraseTellsStrangersNothing(t *testing.T) {
+	w, mia := court(t)
+	defer mia.end()
+	bob := w.user("bob")
+	defer bob.end()
+	mia.ok(`{"type":"configure","room":"lobby","visibility":"private"}`)
+	secret := mia.send("n1", "a secret")
+	var answers []string
+	for _, seq := range []uint64{1, secret.Seq, secret.Seq + 1, 999} { // no text, a text, nothing
+		e := bob.do(`{"type":"erase","room":"lobby","seq":%d}`, seq)
+		answers = append(answers, fmt.Sprint(e.Type, e.Code, e.Text, e.Reasons))
+	}
+	if e := answers[0]; !strings.Contains(e, "private_room") {
+		t.Errorf("got %s, want the private room to be the reason", e)
+	}
+	if all := slices.Compact(answers); len(all) != 1 {
+		t.Errorf("got %q, want one answer to all of them", all)
 	}
 }
 
