@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"parley/core/chat"
 	"parley/core/evidence"
@@ -262,5 +263,26 @@ func TestOtherNodesForget(t *testing.T) {
 	}
 	if e := mia.do(`{"type":"erase","room":"lobby","seq":%d}`, first.Seq); e.Type != "error" || e.Code != "unavailable" {
 		t.Errorf("got %+v, want unavailable", e)
+	}
+}
+
+// TestATimeToComeHidesNothing: what somebody listed with a wrong clock does not
+// keep a node from erasing what is listed after it.
+func TestATimeToComeHidesNothing(t *testing.T) {
+	now := time.Now().UnixMilli()
+	shared := &board{list: []journal.Forgotten{{ID: "ahead", At: now + time.Hour.Milliseconds()}}}
+	k := new(keeper)
+	f := forgetter{s: &Server{d: Deps{Spread: shared, Evidence: k}}, done: map[journal.Forgotten]bool{}}
+	if err := f.look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	shared.list = append(shared.list, journal.Forgotten{ID: "m1", At: now})
+	for range 2 {
+		if err := f.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []evidence.Selection{{ID: "ahead"}, {ID: "m1"}}; !slices.Equal(k.erased, want) {
+		t.Errorf("got %+v, want %+v", k.erased, want)
 	}
 }
