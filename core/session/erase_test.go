@@ -286,3 +286,23 @@ func TestATimeToComeHidesNothing(t *testing.T) {
 		t.Errorf("got %+v, want %+v", k.erased, want)
 	}
 }
+
+// TestErasingIsDear: a client that erases one message after the other waits, long
+// before it would with what costs less.
+func TestErasingIsDear(t *testing.T) {
+	w := newWorld(t, func(s *setup) { s.cfg.CommandsPerSecond, s.cfg.CommandsBurst = 1, 60 })
+	w.law()
+	mia := w.user("mia")
+	defer mia.end()
+	if e := mia.do(`{"type":"join","room":"lobby"}`); e.Type != "joined" {
+		t.Fatalf("got %+v", e)
+	}
+	first := mia.send("n1", "a secret")
+	for range 2 {
+		mia.ok(`{"type":"erase","room":"lobby","seq":%d}`, first.Seq)
+	}
+	if e := mia.do(`{"type":"erase","room":"lobby","seq":%d}`, first.Seq); e.Type != "error" || e.Code != "rate_limited" {
+		t.Errorf("got %+v, want rate_limited", e)
+	}
+	mia.send("n2", "and so on")
+}
