@@ -10,6 +10,7 @@ import (
 	"parley/core/auth"
 	sharednames "parley/core/auth/names"
 	"parley/core/chat"
+	"parley/core/cluster"
 	"parley/core/config"
 	"parley/core/moderation"
 )
@@ -53,6 +54,11 @@ func (s *server) openAuth() (*identities, error) {
 			return nil, err
 		}
 		gc.Names = id.names
+		s.nodes.OnChange(func(v cluster.View) {
+			if v.Rewrite { // this node is new, or Redis has lost what it was told
+				id.names.Rewrite()
+			}
+		})
 	}
 	if !a.Guests {
 		return id, nil
@@ -67,10 +73,10 @@ func (s *server) openAuth() (*identities, error) {
 
 // run keeps names in step with the other nodes until ctx ends.
 func (i *identities) run(ctx context.Context) error {
-	if i.names == nil || i.guests == nil {
+	if i.names == nil {
 		return nil
 	}
-	return i.names.Run(ctx, i.guests, i.key)
+	return i.names.Run(ctx, sharednames.Local{Guests: i.guests, Key: i.key, Known: i.known.All})
 }
 
 // fold maps names that people would confuse to one.

@@ -8,11 +8,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"parley/core/archive"
+	"parley/core/config"
 	"parley/core/journal/disk"
 	redisjournal "parley/core/journal/redis"
 	"parley/core/redis"
@@ -25,12 +25,15 @@ func migrateCommand() *cobra.Command {
 		Long: "Copy every room of a stopped server's embedded store to Redis, with epochs, seqs, ids and answers to nonces, so that\n" +
 			"clients go on where they were when the server starts with redis.url. The store is left as it is. A run that was\n" +
 			"interrupted is gone on with by another, and every room is compared at the end. Rooms that Redis has with other content\n" +
-			"are an error. Evidence, plugin state and keys stay in the data folder.",
+			"are an error. Evidence, plugin state and keys stay in the data folder.\n\n" +
+			"How to reach Redis, its prefix and journal.nonce_window are those of the server's configuration: give the same\n" +
+			"--config, variables or flags.",
 		Args: cobra.NoArgs,
 	}
 	from := c.Flags().String("from", "", "the server's data_dir")
 	to := c.Flags().String("to", "", "the URL of the Redis server")
-	window := c.Flags().Duration("journal.nonce_window", disk.Defaults().NonceWindow, "the server's journal.nonce_window")
+	load := configured(c, "redis.", "journal.nonce_window")
+	c.Flags().Lookup("redis.url").Hidden = true // --to says it
 	_ = c.MarkFlagDirname("from")
 	for _, name := range []string{"from", "to"} {
 		if err := c.MarkFlagRequired(name); err != nil {
@@ -38,15 +41,20 @@ func migrateCommand() *cobra.Command {
 		}
 	}
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return migrate(c.Context(), *from, *to, *window, c.OutOrStdout(), slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})))
+		cfg, err := load()
+		if err != nil {
+			return err
+		}
+		cfg.Redis.URL = *to
+		return migrate(c.Context(), *from, cfg, c.OutOrStdout(), slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})))
 	}
 	return c
 }
 
 // migrate copies the rooms, then the answers to nonces.
-func migrate(ctx context.Context, dir, url string, window time.Duration, out io.Writer, log *slog.Logger) (err error) {
+func migrate(ctx context.Context, dir string, cfg config.Config, out io.Writer, log *slog.Logger) (err error) {
 	dc := disk.Defaults()
-	dc.Path, dc.NonceWindow = filepath.Join(dir, "parley.db"), window
+	dc.Path, dc.NonceWindow = filepath.Join(dir, "parley.db"), cfg.Journal.NonceWindow
 	dc.MaxEntries, dc.MaxAge = 0, 0 // nothing goes by being moved
 	if _, err := os.Stat(dc.Path); err != nil {
 		return fmt.Errorf("open the store: %w; is %s the server's data_dir?", err, dir)
@@ -56,9 +64,7 @@ func migrate(ctx context.Context, dir, url string, window time.Duration, out io.
 		return err
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
-	rc := redis.Defaults()
-	rc.URL = url
-	client, err := redis.Open(rc, log)
+	client, err := redis.Open(redisConfig(cfg), log)
 	if err != nil {
 		return err
 	}

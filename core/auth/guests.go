@@ -44,6 +44,9 @@ type Names interface {
 	// the claim, and returns whose it is. An error says that nobody can tell.
 	// It is called without locks held and may wait for the network.
 	Hold(folded string, nonce [NonceBytes]byte) (Owner, error)
+	// Release ends the claim of the guest who has the nonce, if there is one.
+	// It is called as Hold is. Where it fails the claim ends by itself.
+	Release(folded string, nonce [NonceBytes]byte)
 }
 
 // Owner is whose a name is.
@@ -167,7 +170,7 @@ func (p *place) refused(name chat.UserID, owner Owner) *chat.Error {
 
 // abandon takes a seat back as if it had never been.
 func (p *place) abandon() {
-	p.leave(false)
+	p.rise(false)
 	g := p.guests
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -253,7 +256,7 @@ func (g *Guests) seatLocked(h *holding, resumed bool, evict func()) *Seat {
 
 // Leave gives the seat up. It may be called twice. The name is kept through grace
 // if the guest was told the secret, here or before: without it nobody could come
-// back to the name, not even the guest.
+// back to the name, not even the guest. It may wait for Names.Release.
 func (s *Seat) Leave(told bool) { s.place.leave(told) }
 
 // Leaver returns Leave without the rest of the Seat, for who keeps it as long
@@ -261,22 +264,32 @@ func (s *Seat) Leave(told bool) { s.place.leave(told) }
 func (s *Seat) Leaver() func(told bool) { return s.place.leave }
 
 func (p *place) leave(told bool) {
+	if h := p.holding; p.rise(told) && p.guests.cfg.Names != nil {
+		p.guests.cfg.Names.Release(h.folded, h.nonce)
+	}
+}
+
+// rise gives the seat up at this node, and reports whether nobody can come back
+// to the name.
+func (p *place) rise(told bool) (free bool) {
 	g, h := p.guests, p.holding
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	i := slices.Index(h.seats, p)
 	if i < 0 {
-		return
+		return false
 	}
 	h.seats = slices.Delete(h.seats, i, i+1)
 	switch {
 	case len(h.seats) > 0:
 	case !told && !p.resumed:
 		g.dropLocked(h)
+		return true
 	default:
 		h.until = time.Now().Add(g.cfg.Grace)
 		h.since = g.idle.PushBack(h)
 	}
+	return false
 }
 
 // Claim takes the name from any guest who holds it, because a token user has

@@ -150,6 +150,27 @@ func (k *KnownUsers) Since(folded string) time.Time {
 	return time.Time{}
 }
 
+// Registered is a registered user as a KnownUsers has them.
+type Registered struct {
+	Folded string
+	Since  time.Time // as Since
+}
+
+// All returns everybody, in no order.
+func (k *KnownUsers) All() []Registered {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	all := make([]Registered, 0, len(k.saved))
+	for folded, entry := range k.saved {
+		r := Registered{Folded: folded}
+		if entry.since != 0 {
+			r.Since = time.Unix(int64(entry.since), 0)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
 // Add records a token user. It returns when the name is on disk, at once when
 // it was there before. From the call on Known answers true, even where the
 // write fails; the next Add of the name then tries again.

@@ -220,6 +220,7 @@ type Cluster struct {
 type Redis struct {
 	URL          string `yaml:"url" check:"redisurl" secret:"true" zero:"the embedded store, one node" doc:"Redis that the nodes of a cluster share: one server, the sentinels of one, or nodes of a Redis Cluster; rediss in place of redis for TLS. See [redis.md](redis.md)."`
 	PasswordFile string `yaml:"password_file" check:"path" zero:"the URL's password" doc:"File with the password of the URL's user. It is read for each connection."`
+	Prefix       string `yaml:"prefix" check:"prefix" doc:"What every key and channel begins with. Installations that share a server need distinct ones."`
 	// CallTimeout and MaxQueued bound what a slow server can do.
 	CallTimeout time.Duration `yaml:"call_timeout" min:"100ms" max:"30s" doc:"How long one call may take; what it asked for is then answered unavailable."`
 	MaxQueued   int           `yaml:"max_queued" min:"64" max:"1000000" doc:"Calls that may wait for one server or be under way; what is beyond is answered overloaded at once."`
@@ -361,7 +362,7 @@ func Defaults() Config {
 			Replay: Replay{Entries: 1000, Time: 2 * time.Second},
 			Guard:  Guard{Keep: []string{"role:admin connect", "role:admin room.join", "role:admin moderate.review", "role:admin admin.write"}},
 		},
-		Redis: Redis{CallTimeout: redis.Defaults().CallTimeout, MaxQueued: redis.Defaults().MaxQueued},
+		Redis: Redis{Prefix: redis.Defaults().Prefix, CallTimeout: redis.Defaults().CallTimeout, MaxQueued: redis.Defaults().MaxQueued},
 		Journal: Journal{
 			RetentionEntries: 100_000,
 			NonceWindow:      10 * time.Minute, // longer than any client keeps resending

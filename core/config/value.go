@@ -181,6 +181,7 @@ var checks = map[string]struct {
 	"relpath":  {"a path inside the repository", checkRelPath},
 	"origin":   {"a web origin, such as https://chat.example.org", checkOrigin},
 	"redisurl": {"redis://HOST:PORT/DB, redis-sentinel://H1,H2,H3/SERVICE/DB, redis-cluster://H1,H2,H3, the same with rediss, or unix://PATH", redis.CheckURL},
+	"prefix":   {"1 to 32 lower-case letters, digits, '-' or '_'", redis.CheckPrefix},
 	"nodename": {"1 to 64 letters, digits, '.', '-' or '_'", checkNodeName},
 	"giturl":   {"an https, http, ssh or file URL, git@host:path, or a folder", checkGitURL},
 	"envname":  {"the name of a variable", checkEnvName},

@@ -139,7 +139,7 @@ func TestMoveToRedis(t *testing.T) {
 	}
 	c.Talk(3, 20*time.Millisecond)
 	c.More(150)
-	move := []string{"migrate", "--from", n.Data(), "--to", store.URL()}
+	move := []string{"migrate", "--from", n.Data(), "--to", store.URL(), "--redis.prefix", "moved"}
 	if out, code := n.Bare(move...); code == 0 || !strings.Contains(out, "another process holds it") {
 		t.Errorf("while the server runs: got code %d and %q, want a refusal", code, out)
 	}
@@ -165,7 +165,7 @@ func TestMoveToRedis(t *testing.T) {
 		t.Errorf("got %q, want the first room found and all four there", out)
 	}
 	n.Configure(settings{"listen": n.HTTP, "tcp.listen": n.TCP, "admin.listen": n.Admin, "data_dir": n.Data(),
-		"redis.url": store.URL(), "limits.commands_per_second": 0, "limits.accepts_per_second": 0})
+		"redis.url": store.URL(), "redis.prefix": "moved", "limits.commands_per_second": 0, "limits.accepts_per_second": 0})
 	n.Start()
 	c.More(100)
 	rep := c.Settle(client.Options{URL: n.WSURL(), Guest: "judge"})

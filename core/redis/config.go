@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -69,8 +70,8 @@ func Defaults() Config {
 
 // check reports the first setting that cannot work.
 func (c Config) check() error {
-	if !validPrefix(c.Prefix) {
-		return fmt.Errorf("redis.prefix %q: want 1 to 32 lower-case letters, digits, '-' or '_'", c.Prefix)
+	if err := CheckPrefix(c.Prefix); err != nil {
+		return fmt.Errorf("redis.prefix %q %w", c.Prefix, err)
 	}
 	for _, d := range []struct {
 		name  string
@@ -158,14 +159,13 @@ func (d dialling) sentinelOptions(addr string) *goredis.Options {
 	return o
 }
 
-func validPrefix(s string) bool {
-	if len(s) == 0 || len(s) > 32 {
-		return false
+// CheckPrefix reports what is wrong with a Config.Prefix. The error continues a
+// sentence that begins with it.
+func CheckPrefix(s string) error {
+	if len(s) == 0 || len(s) > 32 || strings.ContainsFunc(s, func(c rune) bool {
+		return !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_')
+	}) {
+		return errors.New("is no prefix; want 1 to 32 lower-case letters, digits, '-' or '_'")
 	}
-	for _, c := range []byte(s) {
-		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
-			return false
-		}
-	}
-	return true
+	return nil
 }

@@ -42,7 +42,7 @@ func fail(what any, addr string, err error) error {
 	case strings.Contains(text, "OOM command not allowed"):
 		return fmt.Errorf("redis %v: %w: the server is at its maxmemory, raise it or shorten retention: %w", what, ErrOverloaded, err)
 	case strings.Contains(text, "max number of clients reached"):
-		return fmt.Errorf("redis %v: %w: the server has no connection left, raise its maxclients or lower redis.pool_size: %w", what, ErrOverloaded, err)
+		return fmt.Errorf("redis %v: %w: the server has no connection left, raise its maxclients: %w", what, ErrOverloaded, err)
 	case strings.Contains(text, "cluster support disabled"):
 		return fmt.Errorf("redis %v at %s: %w: the server is not part of a cluster, write redis:// in redis.url: %w", what, addr, ErrUnavailable, err)
 	}

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"parley/core/chat"
 	"parley/core/evidence"
@@ -58,6 +60,28 @@ func TestErase(t *testing.T) {
 	}
 	if e := mia.do(`{"type":"erase","room":"nowhere","seq":1}`); e.Type != "error" || e.Code != "no_room" {
 		t.Errorf("no room: got %+v", e)
+	}
+}
+
+// TestEraseTellsStrangersNothing: whoever may not be in a room hears the same of
+// each number, so that nobody finds out how many entries a private room has.
+func TestEraseTellsStrangersNothing(t *testing.T) {
+	w, mia := court(t)
+	defer mia.end()
+	bob := w.user("bob")
+	defer bob.end()
+	mia.ok(`{"type":"configure","room":"lobby","visibility":"private"}`)
+	secret := mia.send("n1", "a secret")
+	var answers []string
+	for _, seq := range []uint64{1, secret.Seq, secret.Seq + 1, 999} { // no text, a text, nothing
+		e := bob.do(`{"type":"erase","room":"lobby","seq":%d}`, seq)
+		answers = append(answers, fmt.Sprint(e.Type, e.Code, e.Text, e.Reasons))
+	}
+	if e := answers[0]; !strings.Contains(e, "private_room") {
+		t.Errorf("got %s, want the private room to be the reason", e)
+	}
+	if all := slices.Compact(answers); len(all) != 1 {
+		t.Errorf("got %q, want one answer to all of them", all)
 	}
 }
 
@@ -240,4 +264,45 @@ func TestOtherNodesForget(t *testing.T) {
 	if e := mia.do(`{"type":"erase","room":"lobby","seq":%d}`, first.Seq); e.Type != "error" || e.Code != "unavailable" {
 		t.Errorf("got %+v, want unavailable", e)
 	}
+}
+
+// TestATimeToComeHidesNothing: what somebody listed with a wrong clock does not
+// keep a node from erasing what is listed after it.
+func TestATimeToComeHidesNothing(t *testing.T) {
+	now := time.Now().UnixMilli()
+	shared := &board{list: []journal.Forgotten{{ID: "ahead", At: now + time.Hour.Milliseconds()}}}
+	k := new(keeper)
+	f := forgetter{s: &Server{d: Deps{Spread: shared, Evidence: k}}, done: map[journal.Forgotten]bool{}}
+	if err := f.look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	shared.list = append(shared.list, journal.Forgotten{ID: "m1", At: now})
+	for range 2 {
+		if err := f.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []evidence.Selection{{ID: "ahead"}, {ID: "m1"}}; !slices.Equal(k.erased, want) {
+		t.Errorf("got %+v, want %+v", k.erased, want)
+	}
+}
+
+// TestErasingIsDear: a client that erases one message after the other waits, long
+// before it would with what costs less.
+func TestErasingIsDear(t *testing.T) {
+	w := newWorld(t, func(s *setup) { s.cfg.CommandsPerSecond, s.cfg.CommandsBurst = 1, 60 })
+	w.law()
+	mia := w.user("mia")
+	defer mia.end()
+	if e := mia.do(`{"type":"join","room":"lobby"}`); e.Type != "joined" {
+		t.Fatalf("got %+v", e)
+	}
+	first := mia.send("n1", "a secret")
+	for range 2 {
+		mia.ok(`{"type":"erase","room":"lobby","seq":%d}`, first.Seq)
+	}
+	if e := mia.do(`{"type":"erase","room":"lobby","seq":%d}`, first.Seq); e.Type != "error" || e.Code != "rate_limited" {
+		t.Errorf("got %+v, want rate_limited", e)
+	}
+	mia.send("n2", "and so on")
 }

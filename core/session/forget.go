@@ -19,8 +19,8 @@ type Spread interface {
 const (
 	// forgetEvery is how often a node looks for erasures by others.
 	forgetEvery = 10 * time.Second
-	// forgetSlack is how far the clocks of nodes may be apart, and how long an
-	// erasure may take from its time to its place in the list.
+	// forgetSlack is how far back the clock of the list may go, when another
+	// server becomes the primary.
 	forgetSlack = time.Minute
 	forgetPage  = 500
 )
@@ -81,7 +81,7 @@ func (f *forgetter) look(ctx context.Context) error {
 				}
 				f.done[x] = true
 			}
-			newest = max(newest, x.At)
+			newest = max(newest, min(x.At, time.Now().UnixMilli())) // a time to come must not hide what is listed until then
 		}
 		skip += len(list)
 		if len(list) < forgetPage {

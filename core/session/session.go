@@ -107,7 +107,7 @@ func init() { // the handlers refer to the table through the stats
 		wire.Unban:     {afterHello, one, true, true, (*Session).restrain},
 		wire.Mute:      {afterHello, one, true, true, (*Session).restrain},
 		wire.Unmute:    {afterHello, one, true, true, (*Session).restrain},
-		wire.Erase:     {afterHello, one, true, true, (*Session).erase},
+		wire.Erase:     {afterHello, eraseCost, true, true, (*Session).erase},
 	}
 }
 

@@ -5,13 +5,15 @@
 // Keys, N being a folded name with what is special in a key escaped:
 //
 //	PREFIX:{u:N}:name       "g NONCE": a guest's, expires Config.Hold after the last renewal
-//	                        "u SECONDS": a registered user's, for good; since when, in Unix seconds
+//	                        "u SECONDS": a registered user's, for good; since when, in Unix
+//	                        seconds, 0 where nobody knows
 //	PREFIX:{guests}:key     the key of all guests' resume secrets, in hex
 //	PREFIX:{guests}:claims  channel; names that registered users have taken from guests
 //
 // While Redis cannot be asked a node goes by what it knows itself: people get
 // in, and two nodes may give one name to two guests. When Redis answers again,
-// the one who renews later is evicted.
+// the one who renews later is evicted. Each node says all registered users it
+// knows when it begins, and again when Redis has come back without its data.
 package names
 
 import (
@@ -53,9 +55,12 @@ var (
 	holdSource string
 	//go:embed own.lua
 	ownSource string
+	//go:embed release.lua
+	releaseSource string
 
-	holdScript = rds.NewScript("hold a guest's name", holdSource)
-	ownScript  = rds.NewScript("own a name", ownSource)
+	holdScript    = rds.NewScript("hold a guest's name", holdSource)
+	ownScript     = rds.NewScript("own a name", ownSource)
+	releaseScript = rds.NewScript("release a guest's name", releaseSource)
 )
 
 // Names is auth.Names on a Redis. Its methods may be called from any goroutine.
@@ -64,7 +69,8 @@ type Names struct {
 	client *rds.Client
 	log    *slog.Logger
 	sub    *rds.Subscriber
-	away   atomic.Bool // the last call was not answered
+	away   atomic.Bool   // the last call was not answered
+	lost   chan struct{} // holds a token when everything is to be said again
 
 	mu     sync.Mutex
 	guests *auth.Guests // set by Run
@@ -78,7 +84,8 @@ func New(cfg Config, client *rds.Client, log *slog.Logger) (*Names, error) {
 	if cfg.Hold < 2*cfg.Renew || cfg.Renew <= 0 || cfg.Timeout <= 0 {
 		return nil, fmt.Errorf("names: hold %v, renew %v, timeout %v: names must be renewed at least twice in the time they are held", cfg.Hold, cfg.Renew, cfg.Timeout)
 	}
-	n := &Names{cfg: cfg, client: client, log: log}
+	n := &Names{cfg: cfg, client: client, log: log, lost: make(chan struct{}, 1)}
+	n.Rewrite()
 	n.sub = client.Subscriber(claims{n})
 	n.sub.Subscribe(n.channel())
 	return n, nil
@@ -106,6 +113,14 @@ func (n *Names) holdArgs(nonce [auth.NonceBytes]byte) []any {
 	return []any{hex.EncodeToString(nonce[:]), n.cfg.Hold.Milliseconds()}
 }
 
+// Release implements auth.Names.
+func (n *Names) Release(folded string, nonce [auth.NonceBytes]byte) {
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.Timeout)
+	defer cancel()
+	_, err := n.client.Eval(ctx, releaseScript, []string{n.key(folded)}, hex.EncodeToString(nonce[:]))
+	n.heard(err)
+}
+
 // owner reads what hold.lua answers.
 func owner(reply any) (auth.Owner, error) {
 	switch reply {
@@ -120,19 +135,34 @@ func owner(reply any) (auth.Owner, error) {
 }
 
 // Own makes a name a registered user's for good, who has it since the given
-// time as far as this node knows, and returns since when on any node. A guest
-// who has the name is evicted, on every node.
+// time as far as this node knows, zero for longer than that, and returns since
+// when on any node. A guest who has the name is evicted, on every node.
 func (n *Names) Own(folded string, since time.Time) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.Timeout)
 	defer cancel()
-	reply, err := n.client.Eval(ctx, ownScript, []string{n.key(folded)}, since.Unix())
+	c := n.owning(auth.Registered{Folded: folded, Since: since})
+	reply, err := n.client.Eval(ctx, c.Script, c.Keys, c.Args...)
 	n.heard(err)
 	if err != nil {
 		return since, fmt.Errorf("own the name %s: %w", folded, err)
 	}
+	return n.owned(ctx, folded, reply)
+}
+
+// owning is the command that makes a name a registered user's.
+func (n *Names) owning(r auth.Registered) rds.Command {
+	since := int64(0)
+	if !r.Since.IsZero() {
+		since = r.Since.Unix()
+	}
+	return rds.Command{Script: ownScript, Keys: []string{n.key(r.Folded)}, Args: []any{since}}
+}
+
+// owned takes the answer, and tells the nodes where a guest had the name.
+func (n *Names) owned(ctx context.Context, folded string, reply any) (time.Time, error) {
 	first, guest, err := owned(reply)
 	if err != nil {
-		return since, err
+		return first, fmt.Errorf("own the name %s: %w", folded, err)
 	}
 	if guest {
 		if err := n.client.Publish(ctx, n.channel(), folded); err != nil {
@@ -151,7 +181,10 @@ func owned(reply any) (since time.Time, guest bool, err error) {
 	if err != nil || seconds < 0 || seconds > 1<<40 || rest != "" && rest != "guest" {
 		return time.Time{}, false, fmt.Errorf("redis answered %.40v to who owns a name", reply)
 	}
-	return time.Unix(seconds, 0), rest == "guest", nil
+	if seconds > 0 {
+		since = time.Unix(seconds, 0)
+	}
+	return since, rest == "guest", nil
 }
 
 // Key returns the key of all nodes' guests: the one that is there, or this
@@ -186,40 +219,105 @@ func (n *Names) heard(err error) {
 	n.log.Info("guests' names are shared again")
 }
 
-// Run renews the names of this node's guests, evicts those who have lost
-// theirs, and hears of names that registered users take, until ctx ends. own
-// is this node's key of guests. Call it once.
-func (n *Names) Run(ctx context.Context, guests *auth.Guests, own []byte) error {
+// Local is what one node has to say of names.
+type Local struct {
+	Guests *auth.Guests // nil: this node has none
+	Key    []byte       // of the guests' secrets, this node's own
+	// Known lists the registered users this node knows; nil for none.
+	Known func() []auth.Registered
+}
+
+// Rewrite has everything said again that this node knows, because Redis came
+// back without its data. It does not wait.
+func (n *Names) Rewrite() {
+	select {
+	case n.lost <- struct{}{}:
+	default:
+	}
+}
+
+// Run says which names this node's registered users and guests have, renews
+// those of guests, evicts guests who have lost theirs, and hears of names that
+// registered users take, until ctx ends. Call it once.
+func (n *Names) Run(ctx context.Context, own Local) error {
 	n.mu.Lock()
-	n.guests = guests
+	n.guests = own.Guests
 	n.mu.Unlock()
 	var aside sync.WaitGroup
 	defer aside.Wait()
 	aside.Go(func() { _ = n.sub.Run(ctx) })
-	wait := firstKeyWait
-	for shared := false; ; {
+	key, shared, untold := own.Key, true, []auth.Registered(nil)
+	for retry := firstRetry; ; {
 		if !shared {
-			key, err := n.Key(ctx, own)
-			if shared = err == nil; shared {
-				guests.Share(key)
-				wait = n.cfg.Renew
-			} else if wait = min(2*wait, n.cfg.Renew); ctx.Err() == nil {
-				n.log.Warn("guests can come back at this node alone until redis answers", slog.Any("error", err))
-			}
+			key, shared = n.share(ctx, own.Guests, key)
+		}
+		untold = n.tell(ctx, untold)
+		wait := n.cfg.Renew
+		if shared && len(untold) == 0 {
+			retry = firstRetry
+		} else {
+			wait, retry = min(retry, wait), 2*retry
 		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-n.lost:
+			shared = own.Guests == nil
+			if own.Known != nil {
+				untold = own.Known()
+			}
 		case <-time.After(wait):
+			if own.Guests != nil {
+				n.renew(ctx, own.Guests)
+			}
 		}
-		n.renew(ctx, guests)
 	}
 }
 
-// firstKeyWait is the first wait for a Redis that does not answer.
-const firstKeyWait = 250 * time.Millisecond
+// firstRetry is the first wait for a Redis that does not answer, doubled each
+// time.
+const firstRetry = 250 * time.Millisecond
 
-// renewBatch is how many names are renewed at a time.
+// share makes the key of all nodes the guests', and reports whether it could.
+func (n *Names) share(ctx context.Context, guests *auth.Guests, key []byte) ([]byte, bool) {
+	all, err := n.Key(ctx, key)
+	if err != nil {
+		if ctx.Err() == nil {
+			n.log.Warn("guests can come back at this node alone until redis answers", slog.Any("error", err))
+		}
+		return key, false
+	}
+	guests.Share(all)
+	return all, true
+}
+
+// tell makes the names registered users', and returns what Redis did not take.
+func (n *Names) tell(ctx context.Context, all []auth.Registered) (untold []auth.Registered) {
+	for len(all) > 0 && ctx.Err() == nil {
+		batch := all[:min(renewBatch, len(all))]
+		cmds := make([]rds.Command, len(batch))
+		for i, r := range batch {
+			cmds[i] = n.owning(r)
+		}
+		for i, r := range n.client.Pipeline(ctx, cmds) {
+			err := r.Err
+			if err == nil {
+				_, err = n.owned(ctx, batch[i].Folded, r.Value)
+			}
+			n.heard(err)
+			if errors.Is(err, rds.ErrUnavailable) || errors.Is(err, rds.ErrOverloaded) {
+				return all
+			}
+			if err != nil && ctx.Err() == nil {
+				n.log.Warn("the other nodes do not know a name for a registered user's", slog.Any("error", err))
+			}
+		}
+		all = all[len(batch):]
+	}
+	return all
+}
+
+// renewBatch is how many names are said at a time.
 const renewBatch = 200
 
 // renew extends the claims of all names that this node's guests have.

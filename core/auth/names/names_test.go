@@ -29,8 +29,9 @@ type node struct {
 	stop   func()
 }
 
-// newNode starts a node on the store at url, with a key of its own.
-func newNode(t *testing.T, url string, cfg Config) *node {
+// newNode starts a node on the store at url, with a key of its own, which knows
+// some registered users.
+func newNode(t *testing.T, url string, cfg Config, known ...auth.Registered) *node {
 	t.Helper()
 	rc := rds.Defaults()
 	rc.URL = url
@@ -47,7 +48,9 @@ func newNode(t *testing.T, url string, cfg Config) *node {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var ran sync.WaitGroup
-	ran.Go(func() { _ = n.names.Run(ctx, n.guests, n.own) })
+	ran.Go(func() {
+		_ = n.names.Run(ctx, Local{Guests: n.guests, Key: n.own, Known: func() []auth.Registered { return known }})
+	})
 	n.stop = sync.OnceFunc(func() { cancel(); ran.Wait(); client.Close() })
 	t.Cleanup(n.stop)
 	return n
@@ -84,25 +87,32 @@ func quick() Config {
 	return Config{Hold: 400 * time.Millisecond, Renew: 100 * time.Millisecond, Timeout: time.Second}
 }
 
-// TestOneNameOneGuest lets a guest have a name at one node: another cannot have
-// it at a second, the guest comes back to it there, and nobody gets it while the
-// guest stays, however long.
-func TestOneNameOneGuest(t *testing.T) {
-	store := redistest.Start(t, redistest.Options{})
-	a, b := newNode(t, store.URL(), quick()), newNode(t, store.URL(), quick())
-	ann := a.enter("ann", "")
-	ann.Leave(true)
-	// Which node's key is everybody's is not known from the start.
+// sharing waits until a guest of node a can come back at node b: which node's key
+// is everybody's is not known from the start. It returns a seat that was left.
+func sharing(t *testing.T, a, b *node, name string) *auth.Seat {
+	t.Helper()
+	seat := a.enter(name, "")
+	seat.Leave(true)
 	eventually(t, "the nodes share a key", func() bool {
-		ann = a.enter("ann", ann.Secret)
-		defer ann.Leave(true)
-		again, err := b.guests.Enter("ann", ann.Secret, nil)
+		seat = a.enter(name, seat.Secret)
+		defer seat.Leave(true)
+		again, err := b.guests.Enter(chat.UserID(name), seat.Secret, nil)
 		if err != nil {
 			return false
 		}
 		defer again.Leave(true)
 		return again.Resumed
 	})
+	return seat
+}
+
+// TestOneNameOneGuest lets a guest have a name at one node: another cannot have
+// it at a second, the guest comes back to it there, and nobody gets it while the
+// guest stays, however long.
+func TestOneNameOneGuest(t *testing.T) {
+	store := redistest.Start(t, redistest.Options{})
+	a, b := newNode(t, store.URL(), quick()), newNode(t, store.URL(), quick())
+	ann := sharing(t, a, b, "ann")
 	ann = a.enter("ann", ann.Secret)
 	if _, err := b.guests.Enter("ann", "", nil); err == nil || !strings.Contains(err.Error(), "name_taken") {
 		t.Errorf("a second guest: got %v, want name_taken", err)
@@ -174,6 +184,61 @@ func TestARegisteredUserTakesTheName(t *testing.T) {
 	}
 }
 
+// TestARefusedGuestKeepsNoName: who was never told the secret of a name leaves it
+// free, at once and at every node.
+func TestARefusedGuestKeepsNoName(t *testing.T) {
+	store := redistest.Start(t, redistest.Options{})
+	a, b := newNode(t, store.URL(), Defaults()), newNode(t, store.URL(), Defaults())
+	a.enter("ann", "").Leave(false)
+	a.enter("ann", "").Leave(false) // the same person, once more
+	ann := b.enter("ann", "")
+	b.names.Release("ann", [auth.NonceBytes]byte{}) // of somebody else's claim
+	if _, err := a.guests.Enter("ann", "", nil); err == nil || !strings.Contains(err.Error(), "name_taken") {
+		t.Errorf("got %v, want the name taken", err)
+	}
+	ann.Leave(true)
+	if _, err := a.guests.Enter("ann", "", nil); err == nil || !strings.Contains(err.Error(), "name_taken") {
+		t.Errorf("within grace: got %v, want the name taken", err)
+	}
+}
+
+// TestRegisteredUsersAreKnownEverywhere, also those who do not come: no guest of
+// another node has their names, and Redis is told again when it forgot them.
+func TestRegisteredUsersAreKnownEverywhere(t *testing.T) {
+	store := redistest.Start(t, redistest.Options{})
+	since := time.Unix(1_700_000_000, 0)
+	users := []auth.Registered{{Folded: "olga", Since: since}, {Folded: "old"}}
+	for i := range 2 * renewBatch {
+		users = append(users, auth.Registered{Folded: fmt.Sprint("u", i), Since: since})
+	}
+	a, b := newNode(t, store.URL(), Defaults(), users...), newNode(t, store.URL(), Defaults())
+	refused := func(name string) func() bool {
+		return func() bool {
+			seat, err := b.guests.Enter(chat.UserID(name), "", nil)
+			if err == nil {
+				seat.Leave(false)
+				return false
+			}
+			return strings.Contains(err.Error(), "registered user")
+		}
+	}
+	for _, name := range []string{"olga", "old", fmt.Sprint("u", 2*renewBatch-1)} {
+		eventually(t, "node b refuses a guest as "+name, refused(name))
+	}
+	if first, err := b.names.Own("old", since); err != nil || !first.IsZero() {
+		t.Errorf("known for longer than anybody knows: got %v, %v", first, err)
+	}
+	if first, err := b.names.Own("olga", time.Time{}); err != nil || !first.IsZero() {
+		t.Errorf("known elsewhere for longer than anybody knows: got %v, %v", first, err)
+	}
+	sharing(t, a, b, "kim")
+	key := store.Do("GET", "parley:{guests}:key")
+	store.Do("FLUSHALL")
+	a.names.Rewrite()
+	eventually(t, "node b refuses olga again", refused("olga"))
+	eventually(t, "the key is what it was", func() bool { return store.Do("GET", "parley:{guests}:key") == key })
+}
+
 // TestWithoutRedis lets people in under this node's own word, and evicts the one
 // of two guests who renews later.
 func TestWithoutRedis(t *testing.T) {
@@ -222,14 +287,14 @@ func TestKey(t *testing.T) {
 
 // FuzzReplies decodes what a stranger at Redis's address may answer.
 func FuzzReplies(f *testing.F) {
-	for _, s := range []string{"mine", "guest", "user", "1700000000", "1700000000 guest", "-1", "1 2", "", "99999999999999999999"} {
+	for _, s := range []string{"mine", "guest", "user", "1700000000", "1700000000 guest", "0", "-1", "1 2", "", "99999999999999999999"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		if who, err := owner(s); (err == nil) != (who != auth.Nobody) {
 			t.Errorf("%q: got owner %v, %v", s, who, err)
 		}
-		if since, _, err := owned(s); err == nil && since.Before(time.Unix(0, 0)) {
+		if since, _, err := owned(s); err == nil && !since.IsZero() && since.Before(time.Unix(0, 0)) {
 			t.Errorf("%q: got %v", s, since)
 		}
 		if who, err := owner([]any{s}); err == nil {

@@ -96,6 +96,8 @@ var (
 	headsSource string
 	//go:embed sweep.lua
 	sweepSource string
+	//go:embed drop.lua
+	dropSource string
 
 	beginScript   = rds.NewScript("begin an object", beginSource)
 	finishScript  = rds.NewScript("finish an object", finishSource)
@@ -103,6 +105,7 @@ var (
 	setHeadScript = rds.NewScript("set a head", setHeadSource)
 	headsScript   = rds.NewScript("read heads", headsSource)
 	sweepScript   = rds.NewScript("sweep objects", sweepSource)
+	dropScript    = rds.NewScript("drop an object", dropSource)
 )
 
 // Store is the objects and heads of one installation. Make one with New.

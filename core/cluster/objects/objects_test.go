@@ -194,6 +194,43 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// TestSweepLeavesWhatIsPutAgain: an object that was found to be old and is then
+// put or named by somebody stays, and one whose sweeper has died is found again.
+func TestSweepLeavesWhatIsPutAgain(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	s := open(t, server.URL(), nil)
+	put := func(text string) objects.Digest {
+		d, err := s.Put(t.Context(), "test", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	again, named, old := put("again"), put("named"), put("old")
+	age := func() {
+		for _, d := range []objects.Digest{again, named, old} {
+			server.Do("ZADD", prefix+"ages", "1000", string(d))
+		}
+	}
+	age()
+	found, err := s.Old(t.Context())
+	if err != nil || len(found) != 3 {
+		t.Fatalf("got %v, %v, want all three", found, err)
+	}
+	put("again")
+	if _, err := s.SetHead(t.Context(), "h", 0, "v", named); err != nil {
+		t.Fatal(err)
+	}
+	if found, err = s.Old(t.Context()); err != nil || len(found) != 1 || found[0] != string(old) {
+		t.Errorf("after a sweeper that ended: got %v, %v, want %s", found, err, old)
+	}
+	for d, want := range map[objects.Digest]bool{again: false, named: false, old: true} {
+		if dropped, err := s.Drop(t.Context(), string(d)); err != nil || dropped != want {
+			t.Errorf("%s: got dropped %v, %v, want %v", d, dropped, err, want)
+		}
+	}
+}
+
 // await asks until ok is true: for what is counted and has no event.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()

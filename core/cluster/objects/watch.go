@@ -148,21 +148,36 @@ func (s *Store) sweepUntil(ctx context.Context) {
 const sweepBatch = 64
 
 func (s *Store) sweep(ctx context.Context) error {
-	reply, err := s.client.Eval(ctx, sweepScript, []string{s.headsKey(), s.agesKey()}, int(s.cfg.Keep/time.Second), sweepBatch, maxHeads, maxHeadBytes)
-	if err != nil {
-		return err
-	}
-	list, _ := reply.([]any)
-	for _, v := range list {
-		d, _ := v.(string)
-		if !Digest(d).Valid() {
-			continue // a name from somebody's hand
-		}
-		// Whoever puts it again in this moment finds it gone in SetHead.
-		if _, err := s.client.Do(ctx, "unlink", s.objectKey(Digest(d))); err != nil {
+	old, err := s.old(ctx)
+	for _, d := range old {
+		dropped, err := s.drop(ctx, d)
+		if err != nil {
 			return err
 		}
-		s.swept.Add(1)
+		if dropped {
+			s.swept.Add(1)
+		}
 	}
-	return nil
+	return err
 }
+
+// old finds digests of objects that no head has named for longer than they are
+// kept.
+func (s *Store) old(ctx context.Context) (digests []string, err error) {
+	reply, err := s.client.Eval(ctx, sweepScript, []string{s.headsKey(), s.agesKey()}, s.keepSeconds(), sweepBatch, maxHeads, maxHeadBytes)
+	list, _ := reply.([]any)
+	for _, v := range list {
+		if d, _ := v.(string); Digest(d).Valid() {
+			digests = append(digests, d)
+		}
+	}
+	return digests, err
+}
+
+// drop removes an object, unless it was put or named since it was found old.
+func (s *Store) drop(ctx context.Context, d string) (bool, error) {
+	dropped, err := s.client.Eval(ctx, dropScript, []string{s.objectKey(Digest(d)), s.agesKey()}, d, s.keepSeconds())
+	return dropped == int64(1), err
+}
+
+func (s *Store) keepSeconds() int { return int(s.cfg.Keep / time.Second) }

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
 	"strconv"
 	"strings"
@@ -9,17 +10,25 @@ import (
 
 	"parley/core/chat"
 	"parley/core/journal"
+	rds "parley/core/redis"
 )
 
 // What nodes keep of messages besides the log (evidence) is theirs alone, so an
 // erasure is listed for all of them to look at, those included that do not have
 // the room in memory or are down.
 
+var (
+	//go:embed forget.lua
+	forgetSource string
+	forgetScript = rds.NewScript("list what is to be forgotten", forgetSource)
+)
+
 // forgetFor is how long an erasure stays listed: longer than nodes are down, and
 // than evidence is kept by default.
 const forgetFor = 60 * 24 * time.Hour
 
-// forgottenKey names the list: "m ID" or "u USER", by the time of the erasure.
+// forgottenKey names the list: "m ID" or "u USER", by the time of the
+// erasure, which is Redis's.
 func (j *Journal) forgottenKey() string { return j.client.Prefix() + ":{forgotten}:list" }
 
 // Forget lists messages, or everything of a user until now, to be erased by
@@ -29,23 +38,18 @@ func (j *Journal) Forget(ctx context.Context, ids []chat.MessageID, user chat.Us
 		return err
 	}
 	defer j.calls.Done()
-	now := time.Now()
-	args := []any{"zadd", j.forgottenKey()}
+	args := []any{forgetFor.Milliseconds()}
 	for _, id := range ids {
-		args = append(args, now.UnixMilli(), "m "+string(id))
+		args = append(args, "m "+string(id))
 	}
 	if user != "" {
-		args = append(args, now.UnixMilli(), "u "+string(user))
+		args = append(args, "u "+string(user))
 	}
-	if len(args) == 2 {
+	if len(args) == 1 {
 		return nil
 	}
-	const what = "list what is to be forgotten"
-	if _, err := j.client.Do(ctx, args...); err != nil {
-		return fail(what, err)
-	}
-	_, err := j.client.Do(ctx, "zremrangebyscore", j.forgottenKey(), "-inf", now.Add(-forgetFor).UnixMilli())
-	return fail(what, err)
+	_, err := j.client.Eval(ctx, forgetScript, []string{j.forgottenKey()}, args...)
+	return fail("list what is to be forgotten", err)
 }
 
 // Forgotten returns at most limit erasures from the given Unix ms on, the oldest
