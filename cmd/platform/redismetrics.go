@@ -15,6 +15,7 @@ func (s *server) redisMetrics() []metrics.Metric {
 		metrics.Counter("parley_redis_calls_total", "Commands and scripts sent to Redis.", func() uint64 { return j.Calls().Calls }),
 		metrics.Counter("parley_redis_batches_total", "Round trips they were sent in.", func() uint64 { return j.Calls().Batches }),
 		metrics.Counter("parley_redis_refused_total", "Calls refused as overloaded because too many waited for Redis.", func() uint64 { return j.Calls().Refused }),
+		metrics.Counter("parley_redis_spared_total", "Calls that failed at once because Redis answered nobody at that time.", func() uint64 { return j.Calls().Spared }),
 		metrics.Gauge("parley_redis_waiting", "Calls that wait for Redis or are under way.", func() float64 { return float64(j.Calls().Waiting) }),
 		metrics.Counter("parley_redis_links_total", "Connections made for other nodes' entries; those beyond parley_redis_links replaced lost ones.", func() uint64 { return j.Subscription().Links }),
 		metrics.Gauge("parley_redis_links", "Connections kept for other nodes' entries: one, or in a cluster one to each primary that has a room somebody is in.", func() float64 { return float64(j.Subscription().Open) }),

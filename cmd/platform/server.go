@@ -55,6 +55,9 @@ const (
 	idleTimeout       = time.Minute
 	maxHeaderBytes    = 16 << 10
 	storeTimeout      = 5 * time.Second // one command's work on the store
+	// sendMargin is how much longer than one call to Redis a send may take, all
+	// its calls together: by default it is answered within 2 s.
+	sendMargin = 400 * time.Millisecond
 )
 
 // server is every part of a node, made in the order of its fields.
@@ -221,7 +224,7 @@ func (s *server) openChat(context.Context) error {
 		Connections: l.Connections, ConnectionsPerIP: l.ConnectionsPerIP, ConnectionsPerUser: l.ConnectionsPerUser,
 		AcceptsPerSecond: l.AcceptsPerSecond, CommandsPerSecond: l.CommandsPerSecond, CommandsBurst: l.CommandsBurst,
 		RoomsPerConnection: l.RoomsPerConnection, HistoryEntries: l.HistoryEntries, HandshakeTimeout: l.HandshakeTimeout, PingsPerSecond: l.PingsPerSecond,
-		ReconnectJitter: s.cfg.Shutdown.ReconnectJitter, Heartbeat: s.cfg.Liveness.Ping, StoreTimeout: storeTimeout, ReviewAge: l.ReviewAge,
+		ReconnectJitter: s.cfg.Shutdown.ReconnectJitter, Heartbeat: s.cfg.Liveness.Ping, StoreTimeout: storeTimeout, SendTimeout: s.sendTimeout(), ReviewAge: l.ReviewAge,
 	}, session.Deps{
 		Hub: hub, Journal: s.journal, Gate: s.policy, Stage: s.stage, Signals: moderation.NewTracker(trackedSpeakers),
 		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, People: people, Spread: s.spread(), Log: s.log,

@@ -14,6 +14,15 @@ import (
 	"parley/core/tuning"
 )
 
+// sendTimeout bounds a send where the store is another process; 0 leaves it to
+// storeTimeout.
+func (s *server) sendTimeout() time.Duration {
+	if s.cfg.Redis.URL == "" {
+		return 0
+	}
+	return s.cfg.Redis.CallTimeout + sendMargin
+}
+
 func (s *server) openTuner(context.Context) error {
 	r := s.cfg.Runtime
 	t, err := tuning.New(tuning.Config{

@@ -40,8 +40,21 @@ func newLink(t *testing.T, addr string) *link {
 
 func (l *link) open() {
 	l.t.Helper()
-	if err := l.proxy.Start(); err != nil {
-		l.t.Fatalf("open the link: %v", err)
+	// While the link was closed somebody's outgoing connection may have got its
+	// port, for a moment.
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	ctx := rig.Within(l.t)
+	for {
+		err := l.proxy.Start()
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			l.t.Fatalf("open the link: %v", err)
+		}
 	}
 }
 

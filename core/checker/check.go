@@ -26,7 +26,7 @@ type Run struct {
 	// (Redis that came back empty, a replica promoted without its tail). Each
 	// time a room may begin one new generation, which is an epoch; what the
 	// earlier ones lost is counted instead of missed, if everyone concerned was
-	// told. 0: nothing may be lost.
+	// told and it is a tail. A failover counts, though it may have lost nothing. 0: nothing may be lost.
 	Losses int
 	// Keep is how many violations of each fault are reported in words; all
 	// are counted. 0 = 5.

@@ -1,7 +1,8 @@
 package checker
 
 // A generation is what one epoch of a room holds. Within it the order is dense
-// and the same for all; a store that has lost entries must begin another.
+// and the same for all; a store that has lost entries must begin another, whose
+// log may begin with what survived: a head of the one before, with its seqs.
 
 // follow notes that a client was taken from one epoch to another.
 func (r *room) follow(from, to string) {

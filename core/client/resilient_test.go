@@ -118,6 +118,32 @@ func TestResilientResumesAndResends(t *testing.T) {
 	})
 }
 
+// A hello that came too late is no reason to stop: the next one may come in
+// time.
+func TestResilientComesAgainAfterALateHello(t *testing.T) {
+	both(t, func(t *testing.T, scheme string) {
+		url := serve(t, scheme, func(p *peer) {
+			if p.n == 0 {
+				p.end(wire.CloseHandshake, "no hello in time")
+				return
+			}
+			if _, ok := p.welcome(""); !ok {
+				return
+			}
+			join, _ := p.next()
+			p.say(wire.JoinedEvent{Type: wire.Joined, ID: join.ID, Room: "a", Epoch: "e"})
+			_, _ = p.next()
+		})
+		r, stop := runResilient(t, ResilientOptions{Options: Options{URL: url, Guest: "ann"}, Rooms: []chat.RoomID{"a"}})
+		if _, err := r.Conn(testContext(t)); err != nil {
+			t.Fatalf("after a late hello: %v", err)
+		}
+		if err := stop(); err != nil {
+			t.Fatalf("run: %v", err)
+		}
+	})
+}
+
 func TestResilientGivesUpWhenToldTo(t *testing.T) {
 	tests := []struct {
 		name   string

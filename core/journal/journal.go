@@ -101,10 +101,12 @@ type Request struct {
 	Create bool
 	// Known is the highest position the caller has seen of this room; its
 	// zero value means none. A store whose own top is lower, or differs in
-	// epoch, has lost entries: it opens a new epoch before appending (Create
-	// and the nonce window then apply to the new epoch). The entries of the
-	// old epoch are gone; the room's state stays, for a room that forgot its
-	// bans would be worse than one whose log does not explain them.
+	// epoch, has lost entries: it opens a new epoch before appending. The new
+	// epoch keeps the entries that survived, with their seqs, and goes on
+	// behind them; answers to nonces hold where the entry is still there. The
+	// room's state stays, for a room that forgot its bans would be worse than
+	// one whose log does not explain them. A store may open a new epoch for a
+	// reason of its own, too.
 	//
 	// The store remembers the epochs a room has left, that of a Known it
 	// could not match included (the last 16 at least). A Known in one of

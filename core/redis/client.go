@@ -80,6 +80,7 @@ func (c *Client) Ping(ctx context.Context) error {
 	}
 	for _, s := range primaries {
 		err := s.rdb.Ping(ctx).Err()
+		s.noteAnswer(err)
 		c.route.learn(ctx, s, err)
 		if err != nil {
 			return fail("ping", s.addr, err)
@@ -133,6 +134,7 @@ func (c *Client) direct(ctx context.Context, slot int, args []any) (reply any, a
 		return nil, c.to.where(), lost(args[0], c.to.where(), err)
 	}
 	reply, err = s.rdb.Do(ctx, args...).Result()
+	s.noteAnswer(err)
 	return c.follow(ctx, s, args, reply, err)
 }
 

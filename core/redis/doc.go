@@ -11,6 +11,8 @@
 //     nothing and which node would (see Client.follow).
 //   - Every call ends: within Config.CallTimeout, or the caller's earlier
 //     deadline, whatever Redis or the network does.
+//   - While a server answers nobody, calls to it fail at once but for one that
+//     tries (see breaker.go).
 //   - Concurrent calls share round trips (see pipe.go), and what waits for a
 //     server is bounded: a call beyond that fails at once.
 //   - Errors wrap ErrUnavailable (the outcome may be unknown), ErrOverloaded

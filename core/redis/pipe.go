@@ -22,7 +22,8 @@ import (
 // that a slow server is not waited for by ever more.
 //
 // A call ends at its deadline whatever the server does. If it had not been
-// sent by then it never is; else its outcome is unknown.
+// sent by then it never is; else its outcome is unknown. See breaker.go for a
+// server that answers nobody.
 
 const (
 	// gather is the longest a call waits for others, and only under load: see
@@ -65,7 +66,7 @@ type call struct {
 	timer    *time.Timer
 	done     chan struct{} // one slot
 	gone     atomic.Bool
-	lane     string // address of the lane's server
+	server   *server // the lane's
 
 	// Set by the lane.
 	reply any
@@ -116,6 +117,7 @@ type PipeStats struct {
 	Calls   uint64 // commands sent
 	Batches uint64 // pipelines they were sent in
 	Refused uint64 // calls that were ErrOverloaded because too many waited
+	Spared  uint64 // calls that failed at once because the server answered nobody
 	Waiting int    // calls that wait or are under way
 }
 
@@ -189,7 +191,15 @@ func (p *pipes) send(ctx context.Context, cmd *Command) (*call, error) {
 	if err != nil {
 		return nil, lost(x.what, p.client.to.where(), err)
 	}
-	x.lane = s.addr
+	x.server = s
+	if !s.breaker.admit(p.client.cfg.CallTimeout) {
+		err := fmt.Errorf("redis %v at %s: %w: it has not answered %s, and the call was not sent", x.what, s.addr, ErrUnavailable, s.breaker.since())
+		p.release(x)
+		p.mu.Lock()
+		p.stats.Spared++
+		p.mu.Unlock()
+		return nil, err
+	}
 	if err := p.put(laneKey{s, cmd.Script != nil && cmd.Script.bulk}, x); err != nil {
 		return nil, err
 	}
@@ -237,11 +247,12 @@ func (p *pipes) wait(ctx context.Context, x *call) Reply {
 		p.release(x)
 		return r
 	case <-x.timer.C:
+		x.server.breaker.silent(x.deadline.Add(-p.client.cfg.CallTimeout))
 		err = context.DeadlineExceeded
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	r := Reply{Err: fail(x.what, x.lane, err)}
+	r := Reply{Err: fail(x.what, x.server.addr, err)}
 	x.gone.Store(true)
 	return r
 }
@@ -259,7 +270,7 @@ func (p *pipes) put(key laneKey, x *call) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return fail(x.what, x.lane, goredis.ErrClosed)
+		return fail(x.what, x.server.addr, goredis.ErrClosed)
 	}
 	l := p.lanes[key]
 	if l == nil {
@@ -502,6 +513,9 @@ func (c *Client) send(ctx context.Context, s *server, batch []*call) {
 		x.reply, x.err = cmds[i].Result()
 		if x.reply == nil && x.err == nil { // so too after a login that was refused
 			x.err = err
+		}
+		if i == 0 {
+			s.noteAnswer(x.err)
 		}
 		x.reply, x.addr, x.err = c.follow(ctx, s, x.args, x.reply, x.err)
 	}

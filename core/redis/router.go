@@ -19,6 +19,15 @@ type server struct {
 	addr string
 	rdb  *goredis.Client
 	gone atomic.Bool // it is no longer there, and rdb is closed
+
+	breaker breaker
+}
+
+// noteAnswer tells the breaker of what came of a command.
+func (s *server) noteAnswer(err error) {
+	if err == nil || errors.Is(err, goredis.Nil) || replied(err) != "" {
+		s.breaker.answered()
+	}
 }
 
 // layout says which primary holds which slot. It is not changed once made.

@@ -124,8 +124,8 @@ func TestNewEpochResetsEveryMember(t *testing.T) {
 	w.post("lobby", 30)
 	live.awaitSeq(t, 50)
 	rec := newEpoch(t, w, "lobby")
-	if rec.Epoch == old.Epoch || rec.Seq != 1 {
-		t.Fatalf("got %+v, want seq 1 of a new epoch", rec)
+	if rec.Epoch == old.Epoch || rec.Seq != 51 {
+		t.Fatalf("got %+v, want seq 51 of a new epoch", rec)
 	}
 	stalled.open(-1)
 	for name, s := range map[string]*sink{"live": live, "stalled": stalled} {
@@ -138,10 +138,10 @@ func TestNewEpochResetsEveryMember(t *testing.T) {
 			return false
 		})
 	}
-	awaitHead(t, w.room("lobby"), 1)
+	awaitHead(t, w.room("lobby"), 51)
 	w.post("lobby", 5)
 	for name, s := range map[string]*sink{"live": live, "stalled": stalled} {
-		s.awaitSeq(t, 6)
+		s.awaitSeq(t, 56)
 		var after, resetAt uint64
 		seen := false
 		for _, e := range s.events(t) {

@@ -226,12 +226,12 @@ func TestTakingOverTwiceDoesNotRewind(t *testing.T) {
 	if err := r.fillOnce(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := r.Position(); got.Seq != 4 || got.Epoch != rec.Epoch {
-		t.Errorf("got position %+v, want seq 4 of epoch %s", got, rec.Epoch)
+	if got := r.Position(); got.Seq != 24 || got.Epoch != rec.Epoch {
+		t.Errorf("got position %+v, want seq 24 of epoch %s", got, rec.Epoch)
 	}
-	s.awaitSeq(t, 4)
+	s.awaitSeq(t, 24)
 	w.post("lobby", 1)
-	s.awaitSeq(t, 5)
+	s.awaitSeq(t, 25)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if got := len(s.runs(t)); got != 2 {

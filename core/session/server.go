@@ -73,6 +73,7 @@ type Config struct {
 	ReconnectJitter    time.Duration
 	Heartbeat          time.Duration // announced to clients
 	StoreTimeout       time.Duration // for one command's work on the store
+	SendTimeout        time.Duration // the same for a send; 0 = StoreTimeout
 	ReviewAge          time.Duration // how long a held message waits for a moderator
 }
 

@@ -139,7 +139,11 @@ func (x *Session) Receive(ctx context.Context, frame []byte) (open bool) {
 	x.srv.stats.commands[c.Type].Add(1)
 	if row.stored {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, x.srv.cfg.StoreTimeout)
+		timeout := x.srv.cfg.StoreTimeout
+		if c.Type == wire.Send && x.srv.cfg.SendTimeout > 0 {
+			timeout = x.srv.cfg.SendTimeout
+		}
+		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
 	if row.slow {

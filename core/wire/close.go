@@ -1,7 +1,7 @@
 package wire
 
 // CloseCode is a WebSocket close code (RFC 6455 §7.4). 4000 to 4499 are
-// final: reconnecting in the same way cannot help. 4500 to 4999 and the
+// final: reconnecting in the same way cannot help. 4009, 4500 to 4999 and the
 // standard 1001, 1011 and 1012 ask to reconnect.
 type CloseCode int
 
@@ -18,7 +18,7 @@ const (
 	CloseExpired      CloseCode = 4002 // the token has expired and was not refreshed: get a new one first
 	CloseDenied       CloseCode = 4003 // policy refuses the connection
 	CloseAbuse        CloseCode = 4008 // too many malformed commands, or a flood of pings
-	CloseHandshake    CloseCode = 4009 // no hello in time
+	CloseHandshake    CloseCode = 4009 // no hello in time: connect again and say it
 	CloseSlow         CloseCode = 4501 // slow_consumer: resume from your position
 	CloseNoPong       CloseCode = 4502 // the heartbeat went unanswered
 	CloseTooMany      CloseCode = 4503 // connection limits; try again later
@@ -27,7 +27,7 @@ const (
 // Reconnect reports whether a client should reconnect by itself.
 func (c CloseCode) Reconnect() bool {
 	switch c {
-	case 1001, 1006, CloseInternal, CloseRestart:
+	case 1001, 1006, CloseInternal, CloseRestart, CloseHandshake:
 		return true
 	}
 	return c >= 4500 && c < 5000

@@ -118,7 +118,7 @@ func TestReconnect(t *testing.T) {
 		wire.CloseNormal: false, 1001: true, wire.CloseProtocol: false, wire.CloseBinary: false,
 		1006: true, wire.CloseUTF8: false, wire.CloseTooBig: false, wire.CloseInternal: true,
 		wire.CloseRestart: true, wire.CloseUnauthorized: false, wire.CloseDenied: false,
-		wire.CloseAbuse: false, wire.CloseHandshake: false, 4499: false, 4500: true,
+		wire.CloseAbuse: false, wire.CloseHandshake: true, 4499: false, 4500: true,
 		wire.CloseSlow: true, wire.CloseNoPong: true, wire.CloseTooMany: true, 4999: true, 5000: false,
 	} {
 		if got := code.Reconnect(); got != want {

@@ -292,15 +292,13 @@ func (c *committer) stage(b *buckets, p *pending) error {
 		return p.do(c, b, w, p)
 	}
 	if w.h.gen == 0 || w.h.lost(p.req.Known) {
-		if err := c.newEpoch(b, w, p.req.Known); err != nil {
-			return err
-		}
+		c.newEpoch(w, p.req.Known)
 	}
 	e, act := &p.req.Entry, p.req.Act()
 	// What decides a review replaces the receipt its author has.
 	if e.Nonce != "" && (act == journal.ActAppend || act == journal.ActHold) {
 		if first := c.staged[p.hash]; first != nil && first.gen == w.h.gen {
-			p.twin = first
+			p.twin, p.receipt.Epoch = first, w.h.epoch
 			return nil
 		}
 		number, held, ok := c.j.pub.known(p.hash)
@@ -379,20 +377,15 @@ func (c *committer) value(build func(buf []byte) []byte) []byte {
 	return c.arena[start:len(c.arena):len(c.arena)]
 }
 
-// newEpoch makes w stand at the start of a new epoch.
-func (c *committer) newEpoch(b *buckets, w *work, known journal.Position) error {
+// newEpoch gives w's log a new name: a caller knows more of the room than is
+// stored, or the room is new.
+func (c *committer) newEpoch(w *work, known journal.Position) {
 	if w.h.gen > 0 {
 		c.j.log.Warn("journal opens a new epoch: a caller knows more of the room than is stored",
 			"room", w.room, "epoch", w.h.epoch, "top", w.h.top, "known_epoch", known.Epoch, "known_seq", known.Seq)
-		c.key = genPrefix(c.key[:0], w.room, w.h.gen)
-		if err := b.garbage().Put(c.key, []byte{recordVersion}); err != nil {
-			return err
-		}
-		c.garbage = true
 	}
 	w.h = w.h.next(known)
 	w.changed, w.lineage = true, true
-	return nil
 }
 
 // writeHeads puts what has changed of the heads.
@@ -452,8 +445,9 @@ func (c *committer) answer(ps []*pending) {
 		case p.doubt:
 			c.j.watch.doubt(p.req.Room)
 		case p.twin != nil:
+			epoch := p.receipt.Epoch // may have begun since the twin
 			p.receipt = p.twin.receipt
-			p.receipt.Repeat = true
+			p.receipt.Epoch, p.receipt.Repeat = epoch, true
 			c.j.counts.repeats.Add(1)
 		case p.receipt.Repeat:
 			c.j.counts.repeats.Add(1)

@@ -24,8 +24,9 @@
 //	reviews     room 0 id             a message that waits for a moderator
 //	decided     room 0 time id        what a moderator decided, without the text
 //
-// A generation counts a room's epochs, so that the entries of a new epoch
-// never meet those of the old one, which are deleted bit by bit.
+// A generation counts the logs that a room has had, so that the entries of one
+// that was restored never meet those of the one before, which are deleted bit
+// by bit. A new epoch of the same log keeps the generation.
 //
 // # Damage
 //

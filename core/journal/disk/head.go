@@ -16,7 +16,7 @@ import (
 // head is where a room's log stands. The zero head is that of a room that
 // does not exist.
 type head struct {
-	gen   uint32 // counts the room's epochs, from 1
+	gen   uint32 // counts the logs that the room has had, from 1
 	epoch string
 	past  []string // epochs left behind, oldest first; never modified in place
 	top   uint64
@@ -44,6 +44,7 @@ func (h *head) lost(known journal.Position) bool {
 }
 
 // next is the head of the epoch after h, opened for a caller that knows known.
+// The entries stay, and with them their generation and the receipts.
 func (h *head) next(known journal.Position) head {
 	past := slices.Clone(h.past)
 	if h.epoch != "" {
@@ -53,7 +54,9 @@ func (h *head) next(known journal.Position) head {
 		past = append(past, known.Epoch)
 	}
 	past = past[max(0, len(past)-maxPast):]
-	return head{gen: h.gen + 1, epoch: rand.Text(), past: past, first: 1, reviews: h.reviews}
+	n := *h
+	n.gen, n.epoch, n.past, n.first = max(h.gen, 1), rand.Text(), past, max(h.first, 1)
+	return n
 }
 
 // errHead says that one of the two records of a head is damaged; the

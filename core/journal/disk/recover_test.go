@@ -103,7 +103,7 @@ func TestUnsyncedIsUnseen(t *testing.T) {
 		then  []string // after it
 	}{
 		{"an entry more", journal.Position{}, "lobby", []string{"a", "b"}, []string{"a", "b", "x"}},
-		{"a new epoch", journal.Position{Epoch: "lost", Seq: 9}, "lobby", []string{"a", "b"}, []string{"x"}},
+		{"a new epoch", journal.Position{Epoch: "lost", Seq: 9}, "lobby", []string{"a", "b"}, []string{"a", "b", "x"}},
 		{"a new room", journal.Position{}, "attic", nil, []string{"x"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -187,16 +187,26 @@ func TestInfoWaits(t *testing.T) {
 	}
 }
 
-// TestGarbage: the entries of a left epoch are deleted in the commits that
-// follow, and no others.
+// TestGarbage: the entries of a log that was replaced are deleted in the commits
+// that follow, and no others.
 func TestGarbage(t *testing.T) {
 	c := stopped(t)
 	for i := range 100 {
 		appendNow(t, c, request("lobby", fmt.Sprint("old", i), journal.Position{}), request("lobby2", fmt.Sprint(i), journal.Position{}))
 	}
-	appendNow(t, c, request("lobby", "new", journal.Position{Epoch: "lost", Seq: 1}))
+	replace := request("lobby", "new", journal.Position{})
+	replace.do = func(c *committer, b *buckets, w *work, p *pending) error { // as an import does
+		c.garbage = true
+		if err := b.garbage().Put(genPrefix(nil, w.room, w.h.gen), []byte{recordVersion}); err != nil {
+			return err
+		}
+		w.h = head{gen: w.h.gen + 1, epoch: "restored", first: 1}
+		w.changed, w.lineage = true, true
+		return c.put(b, w, p)
+	}
+	appendNow(t, c, replace)
 	if n := c.countEntries(t); n != 201 {
-		t.Fatalf("got %d entries right after the new epoch, want all 201", n)
+		t.Fatalf("got %d entries right after the replacement, want all 201", n)
 	}
 	for i := range 20 {
 		appendNow(t, c, request("lobby", fmt.Sprint("more", i), journal.Position{}))

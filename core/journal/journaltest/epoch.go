@@ -17,7 +17,8 @@ var epochCases = []testCase{
 	{"callers that lost the same epoch share the new one", knownShared},
 	{"a new epoch keeps the room's state", epochState},
 	{"a resend that knows the same lost position is a repeat", knownRepeat},
-	{"create succeeds in the new epoch", knownCreate},
+	{"create is refused in a new epoch that kept entries", knownCreate},
+	{"an answer of an epoch that was left holds while its entry is there", knownAnswers},
 	{"the new epoch survives a reopen", epochReopen},
 }
 
@@ -29,8 +30,8 @@ func lose(t *testing.T, j journal.Journal, room chat.RoomID, nonce string, known
 	return mustAppend(t, j, r)
 }
 
-// wantFresh checks that the room holds the entries 1 to n of the epoch alone.
-func wantFresh(t *testing.T, j journal.Journal, room chat.RoomID, epoch string, n uint64) {
+// wantLog checks that the room holds the entries 1 to n, all in that epoch.
+func wantLog(t *testing.T, j journal.Journal, room chat.RoomID, epoch string, n uint64) {
 	t.Helper()
 	e, es := readAll(t, j, room, 0, 100)
 	if e != epoch {
@@ -70,19 +71,15 @@ func knownAhead(t *testing.T, s Store) {
 	fill(t, j, "lobby", 5)
 	fill(t, j, "lobby2", 2)
 	old := mustInfo(t, j, "lobby").Top
-	rc := lose(t, j, "lobby", "x1", journal.Position{Epoch: old.Epoch, Seq: 6, ID: newID()})
-	if rc.Seq != 1 || rc.Epoch == old.Epoch || rc.Epoch == "" {
-		t.Fatalf("got seq %d of epoch %q, want 1 of an epoch other than %q", rc.Seq, rc.Epoch, old.Epoch)
+	rc := lose(t, j, "lobby", "x1", journal.Position{Epoch: old.Epoch, Seq: 9, ID: newID()})
+	if rc.Seq != 6 || rc.Epoch == old.Epoch || rc.Epoch == "" {
+		t.Fatalf("got seq %d of epoch %q, want 6 of an epoch other than %q", rc.Seq, rc.Epoch, old.Epoch)
 	}
-	wantFresh(t, j, "lobby", rc.Epoch, 1)
-	// The nonces of the old epoch went with its entries.
-	if again := mustAppend(t, j, message("lobby", "ann", "n1", "resent")); again.Repeat || again.Seq != 2 {
-		t.Errorf("nonce of the old epoch: got %+v, want a new entry with seq 2", again)
+	wantLog(t, j, "lobby", rc.Epoch, 6)
+	e, es := readAll(t, j, "lobby", 4, 100)
+	if e != rc.Epoch || es[0].ID != old.ID {
+		t.Errorf("got entry %s at seq 5 of epoch %q, want %s of %q", es[0].ID, e, old.ID, rc.Epoch)
 	}
-	if _, ok, err := j.Lookup(within(t), "lobby", "ann", "n2"); ok || err != nil {
-		t.Errorf("lookup of a nonce of the old epoch: got ok %v, error %v, want neither", ok, err)
-	}
-	wantFresh(t, j, "lobby", rc.Epoch, 2)
 	if top := mustInfo(t, j, "lobby2").Top; top.Seq != 2 {
 		t.Errorf("the other room: got top %d, want 2", top.Seq)
 	}
@@ -93,10 +90,10 @@ func knownForeign(t *testing.T, s Store) {
 	fill(t, j, "lobby", 5)
 	old := mustInfo(t, j, "lobby").Top
 	rc := lose(t, j, "lobby", "x1", journal.Position{Epoch: "a-foreign-epoch", Seq: 2, ID: newID()})
-	if rc.Seq != 1 || rc.Epoch == old.Epoch || rc.Epoch == "a-foreign-epoch" {
-		t.Fatalf("got seq %d of epoch %q, want 1 of a new epoch", rc.Seq, rc.Epoch)
+	if rc.Seq != 6 || rc.Epoch == old.Epoch || rc.Epoch == "a-foreign-epoch" {
+		t.Fatalf("got seq %d of epoch %q, want 6 of a new epoch", rc.Seq, rc.Epoch)
 	}
-	wantFresh(t, j, "lobby", rc.Epoch, 1)
+	wantLog(t, j, "lobby", rc.Epoch, 6)
 }
 
 func knownLost(t *testing.T, s Store) {
@@ -105,14 +102,14 @@ func knownLost(t *testing.T, s Store) {
 	if rc.Seq != 1 || rc.Epoch == "the-lost-epoch" {
 		t.Fatalf("got seq %d of epoch %q, want 1 of a new epoch", rc.Seq, rc.Epoch)
 	}
-	wantFresh(t, j, "lobby", rc.Epoch, 1)
+	wantLog(t, j, "lobby", rc.Epoch, 1)
 }
 
 func knownShared(t *testing.T, s Store) {
 	j := open(t, s)
 	fill(t, j, "lobby", 5)
 	old := mustInfo(t, j, "lobby").Top
-	known := journal.Position{Epoch: old.Epoch, Seq: 9, ID: newID()}
+	known := journal.Position{Epoch: old.Epoch, Seq: 90, ID: newID()}
 	ctx := within(t)
 	receipts := make([]journal.Receipt, 8)
 	var wg sync.WaitGroup
@@ -134,16 +131,16 @@ func knownShared(t *testing.T, s Store) {
 	}
 	// A caller that is behind by the whole epoch, later: still the same one.
 	known.Seq = 5
-	if rc := lose(t, j, "lobby", "late", known); rc.Epoch != receipts[0].Epoch || rc.Seq != 9 {
-		t.Errorf("late caller: got seq %d of epoch %q, want 9 of %q", rc.Seq, rc.Epoch, receipts[0].Epoch)
+	if rc := lose(t, j, "lobby", "late", known); rc.Epoch != receipts[0].Epoch || rc.Seq != 14 {
+		t.Errorf("late caller: got seq %d of epoch %q, want 14 of %q", rc.Seq, rc.Epoch, receipts[0].Epoch)
 	}
-	wantFresh(t, j, "lobby", receipts[0].Epoch, 9)
+	wantLog(t, j, "lobby", receipts[0].Epoch, 14)
 	// Losing the new epoch as well opens a third.
 	rc := lose(t, j, "lobby", "x9", journal.Position{Epoch: receipts[0].Epoch, Seq: 90, ID: newID()})
-	if rc.Seq != 1 || rc.Epoch == receipts[0].Epoch || rc.Epoch == old.Epoch {
-		t.Errorf("second loss: got seq %d of epoch %q, want 1 of a third epoch", rc.Seq, rc.Epoch)
+	if rc.Seq != 15 || rc.Epoch == receipts[0].Epoch || rc.Epoch == old.Epoch {
+		t.Errorf("second loss: got seq %d of epoch %q, want 15 of a third epoch", rc.Seq, rc.Epoch)
 	}
-	wantFresh(t, j, "lobby", rc.Epoch, 1)
+	wantLog(t, j, "lobby", rc.Epoch, 15)
 }
 
 func epochState(t *testing.T, s Store) {
@@ -161,7 +158,7 @@ func knownRepeat(t *testing.T, s Store) {
 	first := lose(t, j, "lobby", "x1", journal.Position{Epoch: "lost", Seq: 4, ID: newID()})
 	again := lose(t, j, "lobby", "x1", journal.Position{Epoch: "lost", Seq: 4, ID: newID()})
 	wantReceipt(t, "resend with the same lost position", again, first, true)
-	wantFresh(t, j, "lobby", first.Epoch, 1)
+	wantLog(t, j, "lobby", first.Epoch, 1)
 }
 
 func knownCreate(t *testing.T, s Store) {
@@ -169,22 +166,42 @@ func knownCreate(t *testing.T, s Store) {
 	fill(t, j, "lobby", 2)
 	r := message("lobby", "ann", "x1", "")
 	r.Create, r.Known = true, journal.Position{Epoch: "lost", Seq: 4, ID: newID()}
-	rc := mustAppend(t, j, r)
-	wantFresh(t, j, "lobby", rc.Epoch, 1)
+	_, err := j.Append(within(t), r)
+	wantErr(t, "create of a room that kept entries", err, journal.ErrExists)
+	_, es := readAll(t, j, "lobby", 0, 100)
+	wantSeqs(t, "after the refusal", es, 1, 2)
+}
+
+func knownAnswers(t *testing.T, s Store) {
+	j := open(t, s)
+	r := message("lobby", "ann", "said", "said before the loss")
+	first := mustAppend(t, j, r)
+	rc := lose(t, j, "lobby", "x1", journal.Position{Epoch: first.Epoch, Seq: 9, ID: newID()})
+	if rc.Epoch == first.Epoch {
+		t.Fatalf("got epoch %q, want another", rc.Epoch)
+	}
+	first.Epoch = rc.Epoch // the entry is in this one by now
+	wantReceipt(t, "resend of what survived", mustAppend(t, j, r), first, true)
+	got, ok, err := j.Lookup(within(t), "lobby", "ann", "said")
+	if !ok || err != nil {
+		t.Fatalf("lookup of what survived: got %v, %v, want it", ok, err)
+	}
+	wantReceipt(t, "lookup of what survived", got, first, true)
+	wantLog(t, j, "lobby", rc.Epoch, 2)
 }
 
 func epochReopen(t *testing.T, s Store) {
 	j := open(t, s)
 	fill(t, j, "lobby", 30)
 	old := mustInfo(t, j, "lobby").Top
-	rc := lose(t, j, "lobby", "x1", journal.Position{Epoch: old.Epoch, Seq: 31, ID: newID()})
+	rc := lose(t, j, "lobby", "x1", journal.Position{Epoch: old.Epoch, Seq: 41, ID: newID()})
 	if err := j.Close(); err != nil {
 		t.Fatalf("close: %v", err)
 	}
 	j = open(t, s)
-	wantFresh(t, j, "lobby", rc.Epoch, 1)
-	if late := lose(t, j, "lobby", "x2", old); late.Epoch != rc.Epoch || late.Seq != 2 {
-		t.Errorf("late caller after reopen: got seq %d of epoch %q, want 2 of %q", late.Seq, late.Epoch, rc.Epoch)
+	wantLog(t, j, "lobby", rc.Epoch, 31)
+	if late := lose(t, j, "lobby", "x2", old); late.Epoch != rc.Epoch || late.Seq != 32 {
+		t.Errorf("late caller after reopen: got seq %d of epoch %q, want 32 of %q", late.Seq, late.Epoch, rc.Epoch)
 	}
-	wantFresh(t, j, "lobby", rc.Epoch, 2)
+	wantLog(t, j, "lobby", rc.Epoch, 32)
 }

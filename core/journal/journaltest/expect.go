@@ -78,8 +78,8 @@ func expected(t *testing.T, s Store) {
 	_, err = j.Append(within(t), lost)
 	wantErr(t, "another value in a new epoch", err, journal.ErrChanged)
 	lost.Expect = []journal.Change{set("a", "1")}
-	if rc := mustAppend(t, j, lost); rc.Seq != 1 {
-		t.Errorf("in a new epoch: got seq %d, want 1", rc.Seq)
+	if rc := mustAppend(t, j, lost); rc.Seq != 8 {
+		t.Errorf("in a new epoch: got seq %d, want 8", rc.Seq)
 	}
 
 	many := message("lobby", "ann", "many", "hi")

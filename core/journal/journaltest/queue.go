@@ -112,8 +112,8 @@ func heldNonceEpoch(t *testing.T, s Store) {
 	first.Epoch = rc.Epoch
 	wantReceipt(t, "sent by a caller that knows more", rc, first, true)
 	wantHeld(t, j, r, first)
-	if rc := mustAppend(t, j, decided("lobby", *r.Review, chat.Accepted, "mod")); rc.Seq != 1 {
-		t.Errorf("approved: got %+v, want seq 1 of the new epoch", rc)
+	if rc := mustAppend(t, j, decided("lobby", *r.Review, chat.Accepted, "mod")); rc.Seq != 3 || rc.Epoch != first.Epoch {
+		t.Errorf("approved: got %+v, want seq 3 of the new epoch", rc)
 	}
 }
 

@@ -297,19 +297,20 @@ func reviewEpoch(t *testing.T, s Store) {
 	old := mustInfo(t, j, "lobby").Top
 	ok := decided("lobby", *r.Review, chat.Accepted, "mod")
 	ok.Known = journal.Position{Epoch: old.Epoch, Seq: 9, ID: newID()}
-	if rc := mustAppend(t, j, ok); rc.Seq != 1 || rc.Epoch == old.Epoch {
-		t.Errorf("approval of a caller that knows more: got %+v, want seq 1 of a new epoch", rc)
+	if rc := mustAppend(t, j, ok); rc.Seq != 6 || rc.Epoch == old.Epoch {
+		t.Errorf("approval of a caller that knows more: got %+v, want seq 6 of a new epoch", rc)
 	}
+	second := mustInfo(t, j, "lobby").Top
 	late := held("lobby", "ann", "h2", "hmm")
 	late.Known = journal.Position{Epoch: "foreign", Seq: 9, ID: newID()}
-	if rc := mustAppend(t, j, late); rc.Seq != 0 || rc.Epoch == "" {
+	if rc := mustAppend(t, j, late); rc.Seq != 0 || rc.Epoch == "" || rc.Epoch == second.Epoch {
 		t.Errorf("held by a caller that knows more: got %+v, want seq 0 of a new epoch", rc)
 	}
-	if top := mustInfo(t, j, "lobby").Top; top.Seq != 0 || top.ID != "" {
-		t.Errorf("the new epoch: got its top at %+v, want none", top)
+	if top := mustInfo(t, j, "lobby").Top; top.Seq != second.Seq || top.ID != second.ID || top.Epoch == second.Epoch {
+		t.Errorf("the new epoch: got its top at %+v, want that of the one before, %+v", top, second)
 	}
-	if rc := mustAppend(t, j, message("lobby", "ann", "n", "first")); rc.Seq != 1 {
-		t.Errorf("the first entry after a held message: got %+v, want seq 1", rc)
+	if rc := mustAppend(t, j, message("lobby", "ann", "n", "first")); rc.Seq != 7 {
+		t.Errorf("the first entry after a held message: got %+v, want seq 7", rc)
 	}
 	opens, done := mustReviews(t, j, "lobby")
 	wantReview(t, "open", opens, *late.Review)

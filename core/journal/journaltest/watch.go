@@ -227,7 +227,7 @@ func watchEpoch(t *testing.T, s Store) {
 	r := newRecorder()
 	defer watch(t, j, "lobby", r)()
 	rc := lose(t, j, "lobby", "x1", journal.Position{Epoch: "lost", Seq: 8, ID: newID()})
-	es := r.await(t, j, "lobby", rc.Epoch, 1, 1)
+	es := r.await(t, j, "lobby", rc.Epoch, 4, 4)
 	if es[0].ID != rc.ID {
 		t.Errorf("got entry %s of the new epoch, want %s", es[0].ID, rc.ID)
 	}

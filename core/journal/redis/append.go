@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"time"
 
 	"parley/core/chat"
 	"parley/core/journal"
@@ -200,7 +201,7 @@ func (j *Journal) Lookup(ctx context.Context, room chat.RoomID, user chat.UserID
 		return journal.Receipt{}, false, err
 	}
 	prefix := j.roomPrefix(room)
-	reply, err := j.client.Eval(ctx, lookupScript, []string{prefix + "meta", nonceKey(prefix, user, nonce)})
+	reply, err := j.client.Eval(ctx, lookupScript, []string{prefix + "meta", nonceKey(prefix, user, nonce), prefix + "log"})
 	if err != nil || reply == nil {
 		return journal.Receipt{}, false, fail("look up a nonce in "+string(room), err)
 	}
@@ -230,14 +231,11 @@ func nonceKey(prefix string, user chat.UserID, nonce string) string {
 	return prefix + "nonce:" + strconv.Itoa(len(user)) + ":" + string(user) + ":" + nonce
 }
 
-// newEpoch makes a name that no epoch has had.
+// newEpoch makes a name that no epoch has had: when it begins, by this node's
+// clock, in 12 hexadecimal digits, and chance. append.lua compares the former
+// and moves it behind the epochs it knows of, so that clocks need not agree.
 func newEpoch() string {
-	const digits = "0123456789abcdef"
-	var b [16]byte
-	for i, x := 0, rand.Uint64(); i < len(b); i, x = i+1, x>>4 {
-		b[i] = digits[x&15]
-	}
-	return string(b[:])
+	return fmt.Sprintf("%012x.%08x", uint64(time.Now().UnixMilli())&(1<<48-1), rand.Uint32())
 }
 
 // knownEpoch is the caller's epoch, or a name no epoch has if the script

@@ -26,24 +26,41 @@
 -- The answer kept for a nonce is "epoch seq answer", for the window. That of an
 -- open review is "* 0 answer": it holds in every epoch, and until the decision.
 
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'top', 'id', 'past')
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'top', 'id', 'past', 'fence')
 local epoch, top, topid, past = meta[1] or '', tonumber(meta[2] or '0'), meta[3] or '', meta[4] or ''
 
 local act = ARGV[5]
 local decides = act == 'approve' or act == 'reject'
 local told = KEYS[4] and redis.call('GET', KEYS[4])
 local waits, posted = false, false
+-- The id of a record follows the version and its own length: see record.go. An
+-- answer begins with the length.
+local function recordid(record) return string.sub(record, 3, 2 + (string.byte(record, 2) or 0)) end
+local function held(seq) return redis.call('XRANGE', KEYS[1], '0-' .. seq, '0-' .. seq)[1] end
 if told and string.sub(told, 1, 2) == '* ' then
   waits = string.sub(told, 3)
--- An answer of an epoch that was lost speaks of an entry that is gone.
-elseif told and epoch ~= '' and string.sub(told, 1, #epoch + 1) == epoch .. ' ' then
-  if not decides then
-    return '1 ' .. told
+elseif told and epoch ~= '' then
+  local tepoch, tseq, answer = string.match(told, '^(%S+) (%d+) (.*)$')
+  local good = tepoch == epoch
+  if not good and tseq == '0' then
+    -- Of an epoch that was left, but about no entry: the decision is known still.
+    good = string.find(' ' .. past .. ' ', ' ' .. tepoch .. ' ', 1, true)
+  elseif not good then
+    -- It holds if the entry is among what survived.
+    local e = held(tseq)
+    good = e and recordid(e[2][2]) == string.sub(answer, 2, 1 + string.byte(answer, 1))
+  end
+  if good and not decides then
+    return '1 ' .. epoch .. ' ' .. tseq .. ' ' .. answer
   end
   -- What decides a review replaces the answer its author has, unless that is
   -- an entry: it must not be stored twice.
-  posted = string.sub(told, #epoch + 2, #epoch + 3) ~= '0 ' and told
+  posted = good and tseq ~= '0' and tseq .. ' ' .. answer
 end
+
+-- When an epoch began, as hexadecimal digits of one length, where its name
+-- says so.
+local function born(name) return string.match(name, '^(%x%x%x%x%x%x%x%x%x%x%x%x)%.') end
 
 -- Has this store lost something that the caller has seen?
 local kepoch, kseq, kid = ARGV[6], tonumber(ARGV[7]), ARGV[8]
@@ -51,16 +68,17 @@ local lost = false
 if kseq > 0 then
   if kepoch ~= epoch then
     -- Callers that lost an epoch together meet again in the one that followed.
-    lost = not string.find(' ' .. past .. ' ', ' ' .. kepoch .. ' ', 1, true)
+    -- One that began before the present one is over too, though the list may
+    -- not name it: who began the present one had not heard of it.
+    local known, now = born(kepoch), born(epoch)
+    lost = not string.find(' ' .. past .. ' ', ' ' .. kepoch .. ' ', 1, true) and not (known and now and known < now)
   elseif kseq > top then
     lost = true
   elseif kid ~= '' and kseq == top then
     lost = kid ~= topid
   elseif kid ~= '' then
-    local at = '0-' .. ARGV[7]
-    local held = redis.call('XRANGE', KEYS[1], at, at)[1]
-    -- The id follows the version and its own length: see record.go.
-    lost = held ~= nil and string.sub(held[2][2], 3, 2 + string.byte(held[2][2], 2)) ~= kid
+    local e = held(ARGV[7])
+    lost = e and recordid(e[2][2]) ~= kid
   end
 end
 
@@ -68,8 +86,20 @@ if act == 'open' and not lost then
   return '0 ' .. (epoch ~= '' and epoch or '-') .. ' 0'
 end
 
-local fresh = lost or epoch == ''
-if act == 'create' and top > 0 and not fresh then
+-- A server that has taken another's place says whose. It may have missed the
+-- end of what that one acknowledged, and whoever asks now need not know that
+-- end: the first append to a room after it begins a new epoch in any case, so
+-- that no seq of the old one is given twice. All zeros: it never took a place.
+-- A user without the right to ask does without.
+local fence, info = meta[5] or '', redis.pcall('INFO', 'replication')
+local place = type(info) == 'string' and string.match(info, 'master_replid2:(%x+)') or ''
+local fresh = lost or epoch == '' or string.find(place, '[^0]') and place ~= fence
+if epoch == '' then -- whatever is in the log without it has survived
+  local last = redis.call('XREVRANGE', KEYS[1], '0-18446744073709551615', '-', 'COUNT', 1)[1]
+  top, topid = 0, ''
+  if last then top, topid = tonumber(string.sub(last[1], 3)), recordid(last[2][2]) end
+end
+if act == 'create' and top > 0 then
   return '2'
 end
 if decides and redis.call('HEXISTS', KEYS[5], ARGV[2]) == 0 then
@@ -100,15 +130,16 @@ if fresh then
   if epoch ~= '' then names[#names + 1] = epoch end
   if kseq > 0 and kepoch ~= epoch then names[#names + 1] = kepoch end
   while #names > 16 do table.remove(names, 1) end
-  local old = epoch
-  epoch, top, past = ARGV[9], 0, table.concat(names, ' ')
-  redis.call('HSET', KEYS[2], 'epoch', epoch, 'past', past, 'top', '0', 'id', '')
-  if redis.call('EXISTS', KEYS[1]) == 1 then
-    -- Set what is left of the old epoch aside, for an operator to look at.
-    local aside = KEYS[1] .. ':' .. old
-    redis.call('RENAME', KEYS[1], aside)
-    redis.call('EXPIRE', aside, 604800) -- a week
+  -- It begins later than each of them, whatever the clocks say.
+  local at = born(ARGV[9])
+  for _, name in ipairs(names) do
+    local was = born(name)
+    if was and was >= at then at = string.format('%012x', tonumber(was, 16) + 1) end
   end
+  epoch, past = at .. string.sub(ARGV[9], 13), table.concat(names, ' ')
+  -- What survived of the old epoch stays where it is, and the new one goes on
+  -- behind it.
+  redis.call('HSET', KEYS[2], 'epoch', epoch, 'past', past, 'top', string.format('%.0f', top), 'id', topid, 'fence', place)
 end
 
 if act == 'open' then
@@ -118,7 +149,6 @@ end
 if waits and not decides then
   return '1 ' .. epoch .. ' ' .. waits
 end
-posted = not fresh and posted
 
 local seq = '0'
 if act ~= 'hold' and act ~= 'reject' and not posted then
@@ -161,6 +191,6 @@ if rest == 18 then -- after the entry, so that whoever hears of an approval has 
   redis.call(ARGV[12], ARGV[11], epoch .. ' 0 ' .. ARGV[14])
 end
 if posted and act == 'approve' then
-  return '1 ' .. posted
+  return '1 ' .. epoch .. ' ' .. posted
 end
 return '0 ' .. done

@@ -11,11 +11,12 @@
 // A room's keys share a hash tag:
 //
 //	PREFIX:{ROOM}:log           stream; entry N has id 0-N and one field "e" (see record.go)
-//	PREFIX:{ROOM}:meta          hash: epoch, top (seq), id (of the top entry), past (epochs that were lost)
+//	PREFIX:{ROOM}:meta          hash: epoch, top (seq), id (of the top entry), past (epochs that were left),
+//	                            fence (whose place the server had taken when the epoch began)
 //	PREFIX:{ROOM}:state         hash: the fold of all changes
 //	PREFIX:{ROOM}:nonce:L:U:N   "epoch seq answer" for the nonce N of the user U, whose name has L bytes;
 //	                            "* 0 answer", which does not expire, while a message with it waits
-//	PREFIX:{ROOM}:log:EPOCH     what was left of an epoch that lost entries, for a week
+//	PREFIX:{ROOM}:log:EPOCH     what a restore took the place of, for a week
 //	PREFIX:{ROOM}:log:copy      the log as it is written anew by Erase, and log:copying who does so
 //	PREFIX:{ROOM}:import:TOKEN  a log on its way in, for an hour at most
 //	PREFIX:{ROOM}:reviews       hash: messages that wait for a moderator, by id (see review.go)
@@ -33,7 +34,10 @@
 // Durability is Redis's: with appendfsync always an acknowledged entry
 // survives a power cut, with everysec the last second may not. Either way a
 // lost tail does not hide: an append carries the highest position its node has
-// seen, and a store that does not hold that position opens a new epoch.
+// seen, and a store that does not hold that position opens a new epoch, and so
+// does the first append to a room on a server that has taken another's place.
+// What survived of the old epoch stays, and the new one goes on behind it
+// (docs/decisions/0022).
 //
 // Rooms and names reach the keys as they are; core/chat's ValidRoom keeps
 // braces out of a room's name, so the journal refuses other names.

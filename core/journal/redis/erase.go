@@ -36,7 +36,7 @@ const (
 // Erase implements journal.Journal. A stream keeps the bytes of an entry that
 // was deleted until all around it are, so the stream is written anew, in steps
 // between which appends go on. Erasing needs as much memory again as the room's
-// log, for a moment. What was set aside of the room's lost epochs is deleted.
+// log, for a moment. What a restore has set aside is deleted.
 func (j *Journal) Erase(ctx context.Context, room chat.RoomID, er journal.Erasure) (int, error) {
 	if err := j.begin(); err != nil {
 		return 0, err

@@ -27,7 +27,9 @@ for name in string.gmatch(ARGV[4], '%S+') do left(name) end
 for name in string.gmatch(redis.call('HGET', KEYS[2], 'past') or '', '%S+') do left(name) end
 left(epoch)
 while #past > 16 do table.remove(past, 1) end
-redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'top', ARGV[2], 'id', ARGV[3], 'past', table.concat(past, ' '))
+local info = redis.pcall('INFO', 'replication') -- see append.lua
+local fence = type(info) == 'string' and string.match(info, 'master_replid2:(%x+)') or ''
+redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'top', ARGV[2], 'id', ARGV[3], 'past', table.concat(past, ' '), 'fence', fence)
 
 if redis.call('EXISTS', KEYS[1]) == 1 then
   if epoch ~= '' and epoch ~= ARGV[1] then

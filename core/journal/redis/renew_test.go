@@ -11,9 +11,11 @@ import (
 // TestRenewBeginsAnEpochOnlyWhereSomethingIsLost asks with what a node knows,
 // before and after the store has lost entries or everything.
 func TestRenewBeginsAnEpochOnlyWhereSomethingIsLost(t *testing.T) {
+	left := map[string]uint64{"a tail": 2, "everything": 0}
 	for name, lose := range map[string]func(*redistest.Server){
 		"a tail": func(s *redistest.Server) {
 			s.Do("XDEL", "parley:{lobby}:log", "0-3")
+			s.Do("XSETID", "parley:{lobby}:log", "0-2")
 			s.Do("HSET", "parley:{lobby}:meta", "top", "2", "id", "b")
 		},
 		"everything": func(s *redistest.Server) { s.Do("FLUSHALL") },
@@ -47,11 +49,14 @@ func TestRenewBeginsAnEpochOnlyWhereSomethingIsLost(t *testing.T) {
 			}
 			lose(server)
 			first := top()
-			if first.Epoch == "" || first.Epoch == known.Epoch || first.Seq != 0 {
-				t.Errorf("the room stands at %+v, want the beginning of another epoch than %s", first, known.Epoch)
+			if first.Epoch == "" || first.Epoch == known.Epoch || first.Seq != left[name] {
+				t.Errorf("the room stands at %+v, want seq %d of another epoch than %s", first, left[name], known.Epoch)
 			}
 			if again := top(); again != first { // another node that knew the old epoch
 				t.Errorf("asked again, the room stands at %+v, want %+v", again, first)
+			}
+			if rc, err := j.Append(ctx, message("lobby", "d")); err != nil || rc.Epoch != first.Epoch || rc.Seq != first.Seq+1 {
+				t.Errorf("append: got %+v, %v, want seq %d of %s", rc, err, first.Seq+1, first.Epoch)
 			}
 			if rooms, err := j.Rooms(ctx, "", 10); err != nil || len(rooms) != 1 {
 				t.Errorf("got rooms %v, %v, want the one", rooms, err)

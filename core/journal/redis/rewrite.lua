@@ -42,7 +42,7 @@ elseif first then
   redis.call('PERSIST', KEYS[3])
   redis.call('RENAME', KEYS[3], KEYS[1])
 end
--- What was set aside of lost epochs may hold the same text.
+-- What a restore has set aside may hold the same text.
 for name in string.gmatch(redis.call('HGET', KEYS[2], 'past') or '', '%S+') do
   redis.call('DEL', KEYS[1] .. ':' .. name)
 end

@@ -205,7 +205,7 @@ func (l *link) next() (open bool) {
 		l.x.Fail(wire.CloseTooBig, chat.Errorf(chat.CodeFrameTooBig, "the line has more than the %d bytes that are allowed", l.in.limit))
 		return false
 	case errors.Is(err, os.ErrDeadlineExceeded) && !l.x.Greeted():
-		l.x.Fail(wire.CloseHandshake, &chat.Error{Code: chat.CodeUnauthorized, Text: "no hello arrived in time; connect again and say hello first"})
+		l.x.Fail(wire.CloseHandshake, &chat.Error{Code: chat.CodeUnauthorized, Text: "no hello arrived in time; connect again and say hello first", Retry: time.Second})
 		return false
 	case errors.Is(err, syscall.ETIMEDOUT):
 		l.x.KernelGaveUp()

@@ -238,7 +238,7 @@ func TestNoHelloInTime(t *testing.T) {
 	if e := c.sees("error"); e.Code != "unauthorized" {
 		t.Errorf("got %v", e.Raw)
 	}
-	c.closed(4009, false)
+	c.closed(4009, true)
 }
 
 func TestHelloEndsTheWait(t *testing.T) {
@@ -247,7 +247,7 @@ func TestHelloEndsTheWait(t *testing.T) {
 	c.types(`{"type":"hello","guest":"ann"}` + "\n")
 	c.sees("welcome")
 	other.sees("error") // the time is over
-	other.closed(4009, false)
+	other.closed(4009, true)
 	c.types(`{"type":"ping","ts":3}` + "\n")
 	c.sees("pong")
 }

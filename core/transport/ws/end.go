@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -30,7 +31,7 @@ func ended(x *session.Session, err error) {
 	case errors.As(err, &closed):
 		goodbye(x, closed.Code)
 	case errors.As(err, &network) && network.Timeout() && !x.Greeted():
-		x.Fail(wire.CloseHandshake, &chat.Error{Code: chat.CodeUnauthorized, Text: "no hello arrived in time; connect again and say hello first"})
+		x.Fail(wire.CloseHandshake, &chat.Error{Code: chat.CodeUnauthorized, Text: "no hello arrived in time; connect again and say hello first", Retry: time.Second})
 	case network != nil && network.Timeout(): // ETIMEDOUT; after hello there is no deadline of ours
 		x.KernelGaveUp()
 	case network != nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):

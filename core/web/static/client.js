@@ -37,7 +37,7 @@ const TRANSIENT = new Set(["rate_limited", "overloaded", "unavailable"]);
 
 // reconnects says whether a close code asks to reconnect (docs/protocol.md).
 export function reconnects(code) {
-  return code === 1001 || code === 1006 || code === 1011 || code === 1012 || (code >= 4500 && code < 5000);
+  return code === 1001 || code === 1006 || code === 1011 || code === 1012 || code === 4009 || (code >= 4500 && code < 5000);
 }
 
 // backoff is a random wait in ms before attempt n in a row (n from 0).
