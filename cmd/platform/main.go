@@ -68,7 +68,8 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(runCommand(), checkCommand(), doctorCommand(), tokenCommand(), benchCommand(), versionCommand(), diagCommand(), nodesCommand(), pluginCommand(), trialCommand(), explainCommand(), whyCommand(), policyCommand(), policyTrialCommand(), releaseCommand(), readyCommand(), mirrorCommand())
+	c.AddCommand(runCommand(), checkCommand(), doctorCommand(), tokenCommand(), benchCommand(), versionCommand(), diagCommand(), nodesCommand(), pluginCommand(), trialCommand(), explainCommand(), whyCommand(), eraseCommand(), backupCommand(), restoreCommand(), migrateCommand(), policyCommand(), policyTrialCommand(), releaseCommand(), readyCommand())
+	c.AddCommand(mirrorCommand())
 	c.AddCommand(experimentsCommands()...)
 	c.SetVersionTemplate("{{.Version}}\n")
 	helpful(c)

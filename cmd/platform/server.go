@@ -26,6 +26,7 @@ import (
 	"parley/core/metrics"
 	"parley/core/moderation"
 	"parley/core/presence"
+	redispresence "parley/core/presence/redis"
 	"parley/core/redis"
 	"parley/core/room"
 	"parley/core/session"
@@ -78,6 +79,7 @@ type server struct {
 	stage    *moderation.Stage
 	hub      *room.Hub
 	presence *presence.Tracker
+	here     *redispresence.Link // nil without other nodes
 	wheel    *liveness.Wheel
 	sessions *session.Server
 	certs    *certs.Keeper // nil without TLS
@@ -198,7 +200,11 @@ func (s *server) openChat(context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.hub, s.wheel, s.presence = hub, wheel, presence.New()
+	people, err := s.openPresence()
+	if err != nil {
+		return err
+	}
+	s.hub, s.wheel = hub, wheel
 	s.sessions, err = session.New(session.Config{
 		FrameBytes: int(l.FrameBytes), TextBytes: int(l.TextBytes),
 		Connections: l.Connections, ConnectionsPerIP: l.ConnectionsPerIP, ConnectionsPerUser: l.ConnectionsPerUser,
@@ -207,7 +213,7 @@ func (s *server) openChat(context.Context) error {
 		ReconnectJitter: s.cfg.Shutdown.ReconnectJitter, Heartbeat: s.cfg.Liveness.Ping, StoreTimeout: storeTimeout, ReviewAge: l.ReviewAge,
 	}, session.Deps{
 		Hub: hub, Journal: s.journal, Gate: s.policy, Stage: s.stage, Signals: moderation.NewTracker(trackedSpeakers),
-		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, Log: s.log,
+		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, People: people, Spread: s.spread(), Log: s.log,
 	})
 	return err
 }
@@ -413,7 +419,7 @@ func (s *server) openAdmin(context.Context) error {
 	}
 	s.adminHTTP = s.httpServer(admin.New(admin.Deps{
 		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Plugins: s.catalog, Log: s.log, Ready: s.notReady,
-		Decide: s.sessions, Why: s.sessions, Evidence: records, Replay: s.stage, Decisions: s.decides, Policy: policyAdmin{s.policy}, Pin: pinning, Notes: s.policy.Notes,
+		Decide: s.sessions, Why: s.sessions, Erase: s.sessions, Version: versionText(), Evidence: records, Replay: s.stage, Decisions: s.decides, Policy: policyAdmin{s.policy}, Pin: pinning, Notes: s.notes,
 		Status: map[string]func() any{
 			"status":        func() any { return s.status() },
 			"diag/tcp":      func() any { return s.sessions.WorstPaths() },
@@ -437,6 +443,15 @@ func (s *server) notReady(ctx context.Context) (why []string) {
 		why = append(why, behind)
 	}
 	return why
+}
+
+// notes are what operators should know of a node that serves.
+func (s *server) notes() []string {
+	notes := s.policy.Notes()
+	if err := s.catalog.Folder(); err != nil {
+		notes = append(notes, err.Error())
+	}
+	return notes
 }
 
 func ignoreClosed(err error) error {

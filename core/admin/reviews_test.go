@@ -49,6 +49,7 @@ func TestPrivatePaths(t *testing.T) {
 	for _, r := range []request{
 		{method: "GET", path: "/v1/reviews?room=lobby"}, {method: "POST", path: "/v1/reviews/x", body: "{}"},
 		{method: "GET", path: "/v1/evidence"}, {method: "GET", path: "/v1/explain/x"}, {method: "GET", path: "/v1/why?room=lobby&user=ann"}, {method: "DELETE", path: "/v1/evidence/x"},
+		{method: "POST", path: "/v1/erase", body: "{}"}, {method: "GET", path: "/v1/backup"}, {method: "POST", path: "/v1/restore", body: "x"},
 	} {
 		r.open = true
 		n.refused(r, 401, "unauthorized", "token")

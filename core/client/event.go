@@ -24,12 +24,14 @@ func decode(frame []byte) (any, error) {
 	}
 	var ev any
 	switch t {
-	case wire.Type(journal.KindMessage), wire.Type(journal.KindSettings), wire.Type(journal.KindRole), wire.Type(journal.KindBan), wire.Type(journal.KindKick):
+	case wire.Type(journal.KindMessage), wire.Type(journal.KindSettings), wire.Type(journal.KindRole), wire.Type(journal.KindBan), wire.Type(journal.KindKick), wire.Type(journal.KindErase):
 		ev = new(wire.EntryEvent)
 	case wire.Ack:
 		ev = new(wire.AckEvent)
 	case wire.Presence:
 		ev = new(wire.PresenceEvent)
+	case wire.Typing:
+		ev = new(wire.TypingEvent)
 	case wire.Ping, wire.Pong:
 		ev = new(wire.PingEvent)
 	case wire.Joined:

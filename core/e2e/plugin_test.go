@@ -39,7 +39,7 @@ type pluginStatus struct {
 }
 
 func pluginOf(n *node, name string) pluginStatus {
-	n.t.Helper()
+	n.T.Helper()
 	for _, p := range status[struct{ Plugins []pluginStatus }](n, "/v1/plugins").Plugins {
 		if p.Name == name {
 			return p
@@ -67,8 +67,8 @@ func TestAPluginJudgesAndIsReplacedWhileItRuns(t *testing.T) {
 	n := startNode(t, unlimited(settings{"plugins.dir": dir}))
 	await(t, "the plugin is active", func() bool { return pluginOf(n, "wordlist").State == "active" })
 
-	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
-	bob := visit(t, client.Options{URL: n.tcpURL(), Guest: "bob"})
+	ann := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"})
+	bob := visit(t, client.Options{URL: n.TCPURL(), Guest: "bob"})
 	bob.enters("lobby")
 	masked := func() {
 		t.Helper()
@@ -116,7 +116,7 @@ func TestAPluginJudgesAndIsReplacedWhileItRuns(t *testing.T) {
 	if ack, _ := ann.says("lobby", "well darn it"); ack.Outcome != chat.Accepted {
 		t.Errorf("without the plugin: got outcome %q", ack.Outcome)
 	}
-	n.stop()
+	n.Stop()
 }
 
 // constantModule is a whole guest that gives every message the same verdict:
@@ -171,4 +171,23 @@ func signed(x int64) []byte {
 		}
 		out = append(out, b|0x80)
 	}
+}
+
+// TestAFolderOfPluginsThatIsNotThere: the node serves, and says on the page that
+// operators look at that nothing judges; once the folder is there, it does not.
+func TestAFolderOfPluginsThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "plugins")
+	n := startNode(t, settings{"plugins.dir": dir})
+	if code, body := n.Get("/readyz"); code != 200 || !strings.Contains(body, "no plugin judges until it can be read") {
+		t.Errorf("/readyz: got %d %s, want ready, with a note", code, body)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the note is gone", func() bool {
+		_, body := n.Get("/readyz")
+		return !strings.Contains(body, "notes")
+	})
+	n.Stop()
 }

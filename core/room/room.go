@@ -42,6 +42,10 @@ type Room struct {
 	used   atomic.Int64  // Unix ms of the last use, for the sweep
 	st     atomic.Pointer[state.Room]
 
+	// withheld is the newest ephemeral frame that somebody is not sent, by its
+	// number, as ephHead is.
+	withheld atomic.Uint64
+
 	cutting atomic.Int32 // len(cuts)
 	telling atomic.Bool  // len(untold) > 0
 
@@ -52,18 +56,25 @@ type Room struct {
 	// generation grows whenever the log was replaced under the same name;
 	// members of an older one are sent a reset.
 	generation uint32
+	missed     bool // unborn, and somebody came who knew it by an epoch
 	evicted    bool
 	grown      uint64 // bytes ever pushed
 	pending    map[uint64]early
 	filling    bool                  // a backfill is under way
 	doubted    bool                  // and must look again when done
-	eph        []wire.Frame          // the newest, up to ephHead
+	eph        []ephemeral           // the newest, up to ephHead
 	ephHead    uint64                // how many there have ever been
 	ephAt      time.Time             // when a pass was last asked for them at once
 	spoke      map[chat.UserID]int64 // Unix ms of each user's last message
 	cuts       map[chat.UserID]cut   // where people were put out lately
 	untold     []Change              // not yet handed to Hub.onChange
 	teller     bool                  // somebody is handing them on
+}
+
+// ephemeral is a frame without a place in the log.
+type ephemeral struct {
+	frame  wire.Frame
+	except chat.UserID // who is not sent it; "" for nobody
 }
 
 // early is an entry that arrived ahead of its turn.
@@ -170,10 +181,16 @@ func (r *Room) acceptLocked(epoch string, e *journal.Entry) (fill bool) {
 // unbornLocked reports whether the log has never had an entry.
 func (r *Room) unbornLocked() bool { return r.ring.head == 0 && r.epoch == "" }
 
-// bornLocked gives an unborn room its first epoch.
+// bornLocked gives an unborn room its first epoch. Whoever knew it by another,
+// which the store has lost, was told that it has none, and is reset to it.
 func (r *Room) bornLocked(epoch string) {
-	if r.unbornLocked() {
-		r.epoch = epoch
+	if !r.unbornLocked() || epoch == "" {
+		return
+	}
+	r.epoch = epoch
+	if r.missed {
+		r.missed = false
+		r.generation++
 	}
 }
 
@@ -203,8 +220,11 @@ func (r *Room) putLocked(e *journal.Entry) {
 	f := wire.EncodeEntry(r.id, e)
 	r.grown += uint64(f.Len())
 	r.ring.push(slot{frame: f, id: e.ID, end: r.grown})
-	if e.Kind == journal.KindMessage {
+	switch e.Kind {
+	case journal.KindMessage:
 		r.rememberLocked(e.From, e.Time)
+	case journal.KindErase:
+		r.ring.erase(e.Erases)
 	}
 }
 
@@ -273,17 +293,21 @@ func (r *Room) Review(ctx context.Context, e journal.Entry, v *journal.Review) (
 	return r.append(ctx, journal.Request{Room: r.id, Entry: e, Known: r.Position(), Review: v})
 }
 
-// Announce sends an ephemeral frame to the members that keep up: at once, or
-// within ephemeralPace where others have just been sent.
-func (r *Room) Announce(f wire.Frame) {
+// Announce sends an ephemeral frame to the members that keep up, but not to the
+// connections of except: at once, or within ephemeralPace where others have
+// just been sent.
+func (r *Room) Announce(f wire.Frame, except chat.UserID) {
 	now := time.Now()
 	r.mu.Lock()
 	r.expireEphemeralLocked(now)
 	if len(r.eph) == ephemeralSlots {
 		r.eph = append(r.eph[:0], r.eph[1:]...)
 	}
-	r.eph = append(r.eph, f)
+	r.eph = append(r.eph, ephemeral{f, except})
 	r.ephHead++
+	if except != "" {
+		r.withheld.Store(r.ephHead)
+	}
 	quiet := now.Sub(r.ephAt) >= ephemeralPace
 	if quiet {
 		r.ephAt = now

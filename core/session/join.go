@@ -76,10 +76,14 @@ func (x *Session) follow(ctx context.Context, c *wire.Command, since *journal.Po
 			present.Leave(c.Room, x.who.User)
 		}
 		*here = true
-		return wire.Encode(wire.JoinedEvent{
+		ev := wire.JoinedEvent{
 			Type: wire.Joined, ID: c.ID, Room: c.Room, Epoch: info.Position.Epoch, Seq: info.Position.Seq, LastID: info.Position.ID,
 			Recovered: info.Recovered, Title: set.Title, Mode: string(set.Mode), SlowModeS: set.SlowModeS, Role: string(role), Count: count,
-		}), nil
+		}
+		if set.Visibility == state.Private {
+			ev.Visibility = string(state.Private)
+		}
+		return wire.Encode(ev), nil
 	})
 	if err == nil && !a.stands(x, m.Room()) {
 		x.reask(m)
@@ -166,10 +170,14 @@ func (s *Server) CreateRoom(ctx context.Context, r *room.Room, set state.Setting
 func (x *Session) leave(_ context.Context, c *wire.Command) error {
 	m := x.peer.Member(c.Room)
 	if m == nil {
-		return chat.Errorf(chat.CodeNotMember, "this connection has not joined room %s", c.Room)
+		return notMember(c.Room)
 	}
 	x.quit(c.Room, m)
 	return x.peer.Reply(wire.Encode(wire.LeftEvent{Type: wire.Left, ID: c.ID, Room: c.Room}))
+}
+
+func notMember(id chat.RoomID) error {
+	return chat.Errorf(chat.CodeNotMember, "this connection has not joined room %s", id)
 }
 
 func (x *Session) quit(id chat.RoomID, m *room.Member) {
@@ -192,7 +200,7 @@ func (x *Session) members(ctx context.Context, c *wire.Command) error {
 	if d := x.srv.d.Gate.Decide(ctx, x.about(gate.MembersRead, r, time.Now())); !d.Allow {
 		return denied(d)
 	}
-	count, users := x.srv.d.Presence.Members(c.Room)
+	count, users := x.srv.d.Presence.Members(ctx, c.Room)
 	return x.peer.Reply(wire.Encode(wire.MembersEvent{Type: wire.Members, ID: c.ID, Room: c.Room, Count: count, Users: users}))
 }
 

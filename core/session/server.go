@@ -47,9 +47,10 @@ type Authenticator interface {
 	// Token verifies a token.
 	Token(token string) (chat.Identity, error)
 	// Guest gives the wished name, or another where wish is empty, to this
-	// connection until release is called. secret resumes an earlier name.
-	// evict is called when a token user claims the name.
-	Guest(wish, secret string, evict func()) (name chat.UserID, resume string, release func(), err error)
+	// connection until release is called, with whether the guest was told how to
+	// resume the name. secret resumes an earlier one. evict is called when a
+	// token user claims the name.
+	Guest(wish, secret string, evict func()) (name chat.UserID, resume string, release func(told bool), err error)
 	// Known reports whether a token was ever verified for the name, so that no
 	// guest can have it.
 	Known(chat.UserID) bool
@@ -86,7 +87,26 @@ type Deps struct {
 	Presence *presence.Tracker
 	Wheel    *liveness.Wheel
 	Evidence Evidence // nil keeps none
+	Spread   Spread   // nil where the store is this node's own
+	People   People   // nil where there is no other node
 	Log      *slog.Logger
+}
+
+// People tells the nodes of each other's users (package presence/redis).
+type People interface {
+	// Online and Offline hear whose first connection to this node has come,
+	// with a token or without, and whose last has ended, in that order and
+	// under the server's lock: they must not block.
+	Online(u chat.UserID, account bool)
+	Offline(chat.UserID)
+	// Known reports whether a token has named the user at any of the nodes, as
+	// far as can be found out before ctx ends.
+	Known(context.Context, chat.UserID) bool
+}
+
+// known reports whether a token has ever named the user, here or elsewhere.
+func (s *Server) known(ctx context.Context, u chat.UserID) bool {
+	return s.d.Auth.Known(u) || s.d.People != nil && s.d.People.Known(ctx, u)
 }
 
 // Evidence keeps what plugins saw and said (package evidence). It does not
@@ -95,6 +115,8 @@ type Evidence interface {
 	Judged()
 	Keep(evidence.Record)
 	Note(evidence.Note)
+	// Erase is the exception: it waits for the store.
+	Erase(evidence.Selection) (int, error)
 }
 
 // Server holds the sessions of one node.
@@ -168,10 +190,11 @@ func New(cfg Config, d Deps) (*Server, error) {
 }
 
 // Run does what sessions do not do by themselves, until ctx ends: it expires
-// held messages and asks about everybody again when the policy has changed.
+// held messages, erases evidence about what other nodes have erased and asks about everybody again when the policy has changed.
 func (s *Server) Run(ctx context.Context) error {
 	var own sync.WaitGroup
 	own.Go(func() { s.expireUntil(ctx) })
+	own.Go(func() { s.followForgotten(ctx) })
 	defer own.Wait()
 	return s.followPolicy(ctx)
 }

@@ -45,7 +45,7 @@ type Session struct {
 	id      string
 	who     chat.Identity // as of hello; see proof for roles and end
 	device  string
-	release func()      // gives a guest's name back
+	release func(bool)  // gives a guest's name back, see Authenticator.Guest
 	expiry  *time.Timer // ends the connection with its token; nil = never
 	goodbye bool        // the client closed first
 
@@ -97,6 +97,7 @@ func init() { // the handlers refer to the table through the stats
 		wire.Appeal:  {afterHello, one, true, true, (*Session).appeal},
 		wire.Refresh: {afterHello, one, true, false, (*Session).refresh},
 		wire.Why:     {afterHello, whyCost, true, true, (*Session).why},
+		wire.Typing:  {afterHello, one, false, false, (*Session).typing},
 
 		wire.Configure: {afterHello, one, true, true, (*Session).configure},
 		wire.SlowMode:  {afterHello, one, true, true, (*Session).slowMode},
@@ -106,6 +107,7 @@ func init() { // the handlers refer to the table through the stats
 		wire.Unban:     {afterHello, one, true, true, (*Session).restrain},
 		wire.Mute:      {afterHello, one, true, true, (*Session).restrain},
 		wire.Unmute:    {afterHello, one, true, true, (*Session).restrain},
+		wire.Erase:     {afterHello, one, true, true, (*Session).erase},
 	}
 }
 
@@ -279,14 +281,12 @@ func (x *Session) End() {
 	s.stats.close(code)
 	s.stats.Ended.Add(1)
 	if x.release != nil {
-		x.release()
+		x.release(x.greeted.Load())
 	}
 	s.mu.Lock()
 	delete(s.open, x)
 	if x.greeted.Load() {
-		if s.users[x.who.User]--; s.users[x.who.User] <= 0 {
-			delete(s.users, x.who.User)
-		}
+		s.forgetUserLocked(x.who.User)
 	}
 	s.mu.Unlock()
 	s.d.Log.Debug("session ended", slog.String("session", x.id), slog.Int("code", int(code)), slog.String("reason", reason))

@@ -62,6 +62,8 @@ var commandShapes = map[wire.Type]shape{
 		fields: []string{"token"}, required: []string{"token"}},
 	wire.Why: {about: "Asks what keeps oneself, or for a moderator another person, from posting. Answered by why.",
 		fields: []string{"room", "text", "user"}, required: []string{"room"}},
+	wire.Typing: {about: "Says that one writes in a room. Nothing answers it but an error.",
+		fields: []string{"room"}, required: []string{"room"}},
 	wire.Configure: {about: "Changes a room's settings; what is absent stays. Answered by ack.",
 		fields: []string{"room", "nonce", "title", "mode", "visibility", "slow_mode_s"}, required: []string{"room"}},
 	wire.SlowMode: {about: "Sets the seconds between two messages of one user. Answered by ack.",
@@ -78,6 +80,8 @@ var commandShapes = map[wire.Type]shape{
 		fields: []string{"room", "nonce", "user", "seconds", "reason"}, required: []string{"room", "user"}},
 	wire.Unmute: {about: "Lifts a mute. Answered by ack.",
 		fields: []string{"room", "nonce", "user", "reason"}, required: []string{"room", "user"}},
+	wire.Erase: {about: "Takes the text of an entry out of the room's log, for good. Answered by ack.",
+		fields: []string{"room", "nonce", "seq", "reason"}, required: []string{"room", "seq"}},
 	wire.Ping: {about: "Asks for a pong.", fields: []string{"ts"}},
 	wire.Pong: {about: "Answers a ping of the server.", fields: []string{"ts"}},
 }
@@ -101,12 +105,13 @@ var eventShapes = []struct {
 	{[]string{"review"}, "Answers review, tells an author of a decision and moderators of a change.", wire.ReviewEvent{}},
 	{[]string{"why"}, "Answers why.", wire.WhyEvent{}},
 	{[]string{"presence"}, "Somebody came or went.", wire.PresenceEvent{}},
+	{[]string{"typing"}, "Somebody writes in a room at the moment.", wire.TypingEvent{}},
 	{[]string{"reset"}, "What follows does not continue what came before.", wire.ResetEvent{}},
 	{[]string{"ping", "pong"}, "A ping of the server, or its answer to one.", wire.PingEvent{}},
 	{[]string{"close"}, "The last line of a TCP connection.", wire.CloseEvent{}},
 }
 
-var entryKinds = []string{"message", "settings", "role", "ban", "kick"}
+var entryKinds = []string{"message", "settings", "role", "ban", "kick", "erase"}
 
 // buildSchema makes the schema of protocol v1. The published one allows
 // members it does not know, as the protocol does; the strict one is for tests,

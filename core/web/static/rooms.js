@@ -6,6 +6,7 @@ import { refused, rejection } from "./client.js";
 // WINDOW bounds the entries kept of a room, and so the size of the page.
 export const WINDOW = 500;
 const PAGE = 50; // entries of one history request
+const WRITING_FOR = 5_000; // ms after which somebody writes no more who has not said so again
 const UNSENT = 100; // of our messages without an entry; failed ones stay until dismissed
 
 export class Room {
@@ -15,6 +16,7 @@ export class Room {
   count = 0;
   title = "";
   mode = "open";
+  visibility = "public";
   slow = 0; // seconds between two messages of one user
   role = ""; // our own in this room
   runs = false; // we may act on people here
@@ -25,6 +27,7 @@ export class Room {
   older = true; // there may be entries before the window
   behind = false; // newer entries were let go: the window is not at the log's end
   loading = null;
+  #typists = new Map(); // who writes -> until when
   queue = null; // the reviews that wait, where we decide about them
   #generation = 0; // answers to history asked for before a reset are dropped
 
@@ -36,7 +39,7 @@ export class Room {
   // entered takes a joined event. What is kept continues without a gap unless
   // the event says fresh.
   entered(e) {
-    Object.assign(this, { joined: true, denied: null, title: e.title ?? "", mode: e.mode, slow: e.slow_mode_s ?? 0, role: e.role ?? "", count: e.count });
+    Object.assign(this, { joined: true, denied: null, title: e.title ?? "", mode: e.mode, visibility: e.visibility ?? "public", slow: e.slow_mode_s ?? 0, role: e.role ?? "", count: e.count });
     if (e.fresh) this.forget();
   }
 
@@ -50,6 +53,8 @@ export class Room {
   take(e) {
     this.#settle(e);
     this.#configure(e.changes);
+    if (e.type === "erase") this.#erase(new Set(e.erases));
+    this.#typists.delete(e.from);
     if (this.behind) return false;
     this.entries.push(e);
     if (this.entries.length > WINDOW) {
@@ -69,12 +74,23 @@ export class Room {
     this.mine.delete(e.nonce);
   }
 
+  // erase forgets what was written in entries that are in the window; those
+  // that are read later come without it.
+  #erase(seqs) {
+    for (const e of this.entries) {
+      if (!seqs.has(e.seq)) continue;
+      if (e.mine) this.mine.delete(e.mine.nonce);
+      for (const key of ["text", "reasons", "outcome", "mine"]) delete e[key];
+      e.erased = true;
+    }
+  }
+
   #configure(changes = []) {
     for (const c of changes) {
       if (c.key === "role/" + this.client.user) this.role = c.value ?? "";
       if (c.key !== "settings") continue;
       const s = c.value ?? {};
-      Object.assign(this, { title: s.title ?? "", mode: s.mode ?? "open", slow: s.slow_mode_s ?? 0 });
+      Object.assign(this, { title: s.title ?? "", mode: s.mode ?? "open", visibility: s.visibility ?? "public", slow: s.slow_mode_s ?? 0 });
     }
   }
 
@@ -170,5 +186,16 @@ export class Room {
     if (e.event === "count") this.members = null;
     else if (e.event === "join") this.members?.add(e.user);
     else this.members?.delete(e.user);
+    if (e.event === "leave") this.#typists.delete(e.user);
+  }
+
+  // typing takes a typing event; writing is who writes now, the first first.
+  typing(e, now = Date.now()) {
+    if (e.user !== this.client.user) this.#typists.set(e.user, now + WRITING_FOR);
+  }
+
+  writing(now = Date.now()) {
+    for (const [user, until] of this.#typists) if (until <= now) this.#typists.delete(user);
+    return [...this.#typists.keys()];
   }
 }

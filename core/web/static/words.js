@@ -74,6 +74,11 @@ export function sources(reasons) {
   return [...new Set(reasons.map((r) => [r.source?.replace(/^plugin:/, "plugin "), r.code].filter(Boolean).join(" · ")))].join(", ");
 }
 
+// behind is what an operator finds a refusal by: the rule, and the decision's name.
+export function behind(e) {
+  return [sources(e.reasons ?? []), e.decision ? "decision " + e.decision : ""].filter(Boolean).join(", ");
+}
+
 // why is the reasons for a redaction in one sentence each.
 export function why(reasons) {
   const said = (reasons ?? []).map((r) => sentence(r.text || plain(r.code))).filter(Boolean);
@@ -104,6 +109,12 @@ export function putOut(e) {
   if (e.code === "kicked") return `${e.by ?? "A moderator"} put you out of this room: ${sentence(e.text)}`;
   if (e.code === "banned") return `${e.by ?? "A moderator"} banned you from this room: ${sentence(e.text)}${until}`;
   return explain(e).text;
+}
+
+// typists says who writes.
+export function typists(names) {
+  if (names.length > 2) return "Several people are typing";
+  return names.length ? `${names.join(" and ")} ${names.length === 1 ? "is" : "are"} typing` : "";
 }
 
 export function modeNote(room) {
