@@ -81,6 +81,7 @@ type Carried struct {
 	record string // "" where it is damaged
 	origin string // "epoch seq", "" in the log where it was first stored
 	stamp  string // "ms id" of its changes, "" without changes or from before there were stamps
+	erases []mark // for KindErase, where what it erases was first stored
 }
 
 // Parcel reads what follows a position that Carried or Accept has answered. If
@@ -102,6 +103,9 @@ func (j *Journal) Parcel(ctx context.Context, room chat.RoomID, after journal.Po
 		return nil, fail(what, err)
 	}
 	p, err := readParcel(reply, after)
+	if err == nil {
+		err = j.markErased(ctx, room, p)
+	}
 	return p, fail(what, err)
 }
 
@@ -194,10 +198,14 @@ func (j *Journal) Accept(ctx context.Context, room chat.RoomID, p *Parcel) (at j
 	keys := []string{prefix + "log", prefix + "meta", prefix + "state", prefix + "mirror", prefix + "mirror:ids"}
 	epoch := ""
 	for range acceptTries {
-		args := make([]any, 0, 8+5*len(p.Entries))
+		es, of, err := j.erased(ctx, room, p)
+		if err != nil {
+			return at, stored, fail(what, err)
+		}
+		args := make([]any, 0, 9+5*len(es))
 		args = append(args, p.Epoch, p.Top, p.After, string(p.lost), epoch,
-			j.cfg.MaxEntries, j.watches.channel(room), j.client.PublishCommand())
-		if args, err = j.appendCarried(ctx, room, args, p.Entries); err != nil {
+			j.cfg.MaxEntries, j.watches.channel(room), j.client.PublishCommand(), of)
+		if args, err = j.appendCarried(ctx, room, args, es); err != nil {
 			return at, stored, fail(what, err)
 		}
 		reply, err := j.client.Eval(ctx, mirrorScript, keys, args...)
@@ -221,7 +229,7 @@ func (j *Journal) Accept(ctx context.Context, room chat.RoomID, p *Parcel) (at j
 			epoch = newEpoch()
 		case "ids":
 			err = j.collectIDs(ctx, keys[0], keys[4])
-		case "stamps": // decided anew
+		case "stamps", "epoch": // decided anew
 		case "same":
 			return at, stored, fmt.Errorf("%s: %w", what, ErrSameLog)
 		default:

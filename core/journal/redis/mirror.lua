@@ -19,23 +19,25 @@
 -- ARGV 1 epoch of the source's log, 2 its top, 3 the seq behind which the
 --      entries were read, 4 id of the position if the source has lost it, 5 a
 --      name for a new epoch, "" if the room is not listed yet, 6 entries to keep
---      ("0" for all), 7 channel, 8 the command that publishes; then for each
+--      ("0" for all), 7 channel, 8 the command that publishes, 9 the epoch this
+--      log must have, "" for any; then for each
 --      entry: seq, record ("" for one to pass over), origin "epoch seq" ("" for
 --      the source itself), stamp, how many keys it changes, and for each of them:
 --      key, "=" .. value or "" to delete, its stamp here, its stamp hereafter
 --      ("" leaves value and stamp)
 -- Reply "word seq stored id": the position in the source's log by now, and how
 --       many were stored. The word is "at", or why it went no further: "list"
---       the room first, make the "ids", the "stamps" are others, both logs are the
---       "same".
+--       the room first, make the "ids", the "stamps" or the "epoch" are others, both
+--       logs are the "same".
 
 local source, sourcetop = ARGV[1], tonumber(ARGV[2])
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'top', 'id')
 local epoch, top, topid = meta[1] or '', tonumber(meta[2] or '0'), meta[3] or ''
 local stamps = KEYS[3] .. ':stamps'
-local head = 9
+local head = 10
 
 if epoch ~= '' and epoch == source then return 'same 0 0 ' end
+if ARGV[9] ~= '' and ARGV[9] ~= epoch then return 'epoch 0 0 ' end
 if epoch == '' then
   if #ARGV < head then return 'at 0 0 ' end
   if ARGV[5] == '' then return 'list 0 0 ' end

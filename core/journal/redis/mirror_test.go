@@ -426,3 +426,71 @@ func TestMirrorOfACluster(t *testing.T) {
 		t.Errorf("got %+v, %v", tops, err)
 	}
 }
+
+// TestErasuresAreCarried erases at one site what both hold.
+func TestErasuresAreCarried(t *testing.T) {
+	a, b, c := newSite(t), newSite(t), newSite(t)
+	all := post(t, b, "lobby", "b", 7) // so that seqs differ
+	all = append(all, post(t, a, "lobby", "a", 300)...)
+	for range 2 {
+		settleAll(t, "lobby", a, b)
+		settleAll(t, "lobby", b, c)
+	}
+	erase := func(s site, name string, at ...uint64) {
+		t.Helper()
+		if _, err := s.Erase(within(t), "lobby", journal.Erasure{Epoch: epochOf(t, s), Seqs: at}); err != nil {
+			t.Fatal(err)
+		}
+		r := message("lobby", name)
+		r.Entry.Kind, r.Entry.Erases = journal.KindErase, at
+		all = append(all, mustAppend(t, s, r).ID)
+	}
+	erase(a, "e1", 1, 300, 302) // two of a's own, one of b's
+	later := mustAppend(t, a, message("lobby", "later"))
+	all = append(all, later.ID)
+	erase(a, "e2", later.Seq) // both go in one parcel
+	for range 3 {
+		settleAll(t, "lobby", a, b)
+		settleAll(t, "lobby", b, c)
+	}
+	wantSame(t, "lobby", all, a, b, c)
+	want := erasedIDs(t, a)
+	if len(want) != 4 {
+		t.Errorf("got %q erased, want four", want)
+	}
+	for i, s := range []site{b, c} {
+		if got := erasedIDs(t, s); !slices.Equal(got, want) {
+			t.Errorf("site %d: got %q erased, want %q", i+1, got, want)
+		}
+		if keys := holding(s.server, "text of later"); len(keys) > 0 {
+			t.Errorf("site %d: the text is still in %q", i+1, keys)
+		}
+		forgotten, err := s.Forgotten(within(t), 0, 0, 100)
+		if err != nil || len(forgotten) != 4 {
+			t.Errorf("site %d: got %d listed for the nodes' evidence, %v, want 4", i+1, len(forgotten), err)
+		}
+	}
+	// The marks outlive the rewriting of the log: nothing is carried again.
+	settleAll(t, "lobby", a, b, c)
+	wantSame(t, "lobby", all, a, b, c)
+}
+
+// erasedIDs lists what is erased at a site; what its erasures name must be that.
+func erasedIDs(t *testing.T, s site) (all []chat.MessageID) {
+	t.Helper()
+	_, es, err := s.Read(within(t), "lobby", 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range es {
+		if e.Outcome == chat.Erased {
+			all = append(all, e.ID)
+		}
+		for _, seq := range e.Erases {
+			if es[seq-1].Outcome != chat.Erased {
+				t.Errorf("entry %d says that %d is erased, which is not", e.Seq, seq)
+			}
+		}
+	}
+	return slices.Sorted(slices.Values(all))
+}
