@@ -300,7 +300,7 @@ func (w *way) compareSome(ctx context.Context, some []*track) error {
 	}
 	for i, t := range some {
 		at := t.at.Load()
-		begun := t.there != there[i].Epoch
+		begun := t.there != there[i].Epoch || there[i].Epoch == "" && here[i].Seq > 0
 		if begun {
 			t.there = there[i].Epoch
 			t.unsure.Store(true)
