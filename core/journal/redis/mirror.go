@@ -162,11 +162,15 @@ func readParcel(reply any, after journal.Position) (*Parcel, error) {
 	return p, nil
 }
 
-// validMarks reports whether mirror.lua can read what stands beside a record.
+// validMarks reports whether mirror.lua can read the id, and what stands beside
+// the record: another deployment has written it.
 func validMarks(c *Carried) bool {
+	if n := len(c.ID); n == 0 || n > journal.MaxID || c.ID == passedOver || c.ID == "*" {
+		return false
+	}
 	if c.origin != "" {
 		epoch, digits, _ := strings.Cut(c.origin, " ")
-		if _, err := strconv.ParseUint(digits, 10, 53); err != nil || epoch == "" || len(epoch) > maxEpochBytes {
+		if _, err := strconv.ParseUint(digits, 10, 53); err != nil || epoch == "" || knownEpoch(epoch) != epoch {
 			return false
 		}
 	}
