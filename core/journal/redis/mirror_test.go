@@ -107,6 +107,8 @@ func TestCarriedOnce(t *testing.T) {
 	all := post(t, a, "lobby", "a", 600)
 	all = append(all, post(t, b, "lobby", "b", 10)...)
 	heard := follow(t, b, "lobby")
+	heard.awaitDoubt(t, 0) // from now on it hears
+	heard.await(t, "", nil)
 	var carriers sync.WaitGroup
 	for range 4 {
 		carriers.Go(func() {
@@ -161,9 +163,99 @@ func TestRingOfSites(t *testing.T) {
 				carry(t, sites[from], sites[to], "lobby")
 			}
 		}
+		for _, s := range sites { // as after an hour: the marks must do
+			s.forgetIDs()
+		}
 	}
 	settleAll(t, "lobby", sites...)
 	wantSame(t, "lobby", all, sites...)
+}
+
+func (s site) forgetIDs() { s.server.Do("DEL", "parley:{lobby}:mirror:ids") }
+
+// TestOldMessagesByAnotherSite: a restored site's messages come under their new
+// epoch by a site that had lost them to one that has them.
+func TestOldMessagesByAnotherSite(t *testing.T) {
+	a, b, c := newSite(t), newSite(t), newSite(t)
+	all := post(t, a, "lobby", "a", 20)
+	settleAll(t, "lobby", a, b, c)
+	a.server.Do("FLUSHALL")
+	b.server.Do("FLUSHALL")
+	all = append(all, post(t, b, "lobby", "b", 2)...)
+	carry(t, b, c, "lobby")
+	c.forgetIDs()
+	for i := range 20 {
+		mustAppend(t, a, message("lobby", fmt.Sprint("a", i)))
+	}
+	carry(t, a, b, "lobby")
+	carry(t, b, c, "lobby")
+	wantSame(t, "lobby", all, b, c)
+}
+
+// TestNothingIsLeftOut offers a batch to a site that lacks what is before it.
+func TestNothingIsLeftOut(t *testing.T) {
+	a, b := newSite(t), newSite(t)
+	all := post(t, a, "lobby", "a", 20)
+	p, err := a.Parcel(within(t), "lobby", journal.Position{Epoch: epochOf(t, a), Seq: 10, ID: all[9]})
+	if err != nil || len(p.Entries) != 10 {
+		t.Fatalf("got %d entries, %v, want 10", len(p.Entries), err)
+	}
+	post(t, b, "lobby", "b", 1)
+	at, stored, err := b.Accept(within(t), "lobby", p)
+	if err != nil || stored != 0 || at.Seq != 0 {
+		t.Errorf("got %d stored and position %d, %v, want none and 0", stored, at.Seq, err)
+	}
+}
+
+// TestChangesMadeWhileCarried has nodes change what is being carried.
+func TestChangesMadeWhileCarried(t *testing.T) {
+	a, b := newSite(t), newSite(t)
+	mustAppend(t, a, change("lobby", "a", "settings", "a"))
+	mustAppend(t, b, change("lobby", "b", "settings", "b"))
+	done := make(chan struct{})
+	var talking, carrying sync.WaitGroup
+	for i, s := range []site{a, b} {
+		talking.Go(func() {
+			for n := range 300 {
+				name := fmt.Sprint("s", i, "n", n)
+				if _, err := s.Append(within(t), change("lobby", name, "settings", name)); err != nil {
+					t.Errorf("append: %v", err)
+				}
+			}
+		})
+		carrying.Go(func() {
+			for over := false; !over; {
+				select {
+				case <-done:
+					over = true
+				default:
+				}
+				if i == 0 {
+					carry(t, a, b, "lobby")
+				} else {
+					carry(t, b, a, "lobby")
+				}
+			}
+		})
+	}
+	talking.Wait()
+	close(done)
+	carrying.Wait()
+	settleAll(t, "lobby", a, b)
+	want, err := a.Info(within(t), "lobby")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantState(t, string(want.State["settings"]), a, b)
+	for i, s := range []site{a, b} {
+		_, es, err := s.ReadBefore(within(t), "lobby", 0, 1)
+		if err != nil || len(es) != 1 || es[0].Seq != 602 {
+			t.Fatalf("site %d: got %+v, %v, want entry 602", i, es, err)
+		}
+		if got := string(es[0].Changes[0].Value); got != string(want.State["settings"]) {
+			t.Errorf("site %d: the last entry says %q, the state %q", i, got, want.State["settings"])
+		}
+	}
 }
 
 // TestChainOfSites has no way between the ends.
@@ -226,6 +318,7 @@ func TestSourceLosesItsTail(t *testing.T) {
 	a.server.Do("HSET", "parley:{lobby}:meta", "top", "40", "id", string(all[39]))
 	a.server.Do("XSETID", "parley:{lobby}:log", "0-40")
 	all = append(all, post(t, a, "lobby", "anew", 5)...)
+	b.forgetIDs()
 	carry(t, a, b, "lobby")
 	all = append(all, post(t, a, "lobby", "more", 20)...)
 	carry(t, a, b, "lobby")
