@@ -169,6 +169,12 @@ func TestRingOfSites(t *testing.T) {
 	}
 	settleAll(t, "lobby", sites...)
 	wantSame(t, "lobby", all, sites...)
+	for i, s := range sites { // all know one another by now
+		s.forgetIDs()
+		all = append(all, post(t, s, "lobby", fmt.Sprint("s", i, "last"), 20)...)
+	}
+	settleAll(t, "lobby", sites...)
+	wantSame(t, "lobby", all, sites...)
 }
 
 func (s site) forgetIDs() { s.server.Do("DEL", "parley:{lobby}:mirror:ids") }
