@@ -13,7 +13,7 @@ BENCHED  := ./core/wire ./core/moderation ./core/journal/codec ./core/journal/di
 PKGS     ?= $(BENCHED)
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-cluster build plugins test check chaos vet fmt-check lint bench bench-compare experiments fuzz image setup clean
+.PHONY: help run run-cluster build plugins test check chaos mirror-test vet fmt-check lint bench bench-compare experiments fuzz image setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: setup ## everything, as CI runs it
 check: fmt-check vet lint ## format, vet, staticcheck, import rules, tests without the browser
 	$(GO) test -race -shuffle=on -timeout 15m $$($(GO) list ./... | grep -v /browsertest)
 	cd deploy/check && $(GO) test -count=1 ./...
+
+mirror-test: ## carry a million messages between two regions over links that stand still, and print error rate and lag
+	PARLEY_MIRROR=long $(GO) test ./core/mirror -run TestTwoRegions -count=1 -timeout 80m -v
 
 chaos: ## break a cluster in every way docs/delivery.md speaks of, at length, and print the counts
 	PARLEY_CHAOS=long $(GO) test ./core/chaos -count=1 -timeout 80m -v

@@ -53,6 +53,7 @@ var rank = map[string]int{
 	"core/cluster": 2, "core/cluster/objects": 2,
 	"core/doctor": 2, "core/config": 3, "core/archive": 3, "core/presence": 3, "core/presence/redis": 4, "core/room": 3, "core/journal/disk": 3, "core/journal/redis": 3, "core/checker": 3, "core/client": 3, "core/evidence": 3, "core/evidence/disk": 4,
 	"core/session": 4, "core/web": 4, "core/admin": 5,
+	"core/mirror":           4,
 	"core/transport/intake": 1, "core/transport/proxy": 1, "core/transport/stream": 4, "core/transport": 5,
 	"plugins": 4, "plugins/internal": 2, "plugins/wasmbin": 2, "plugins/meter": 3, "plugins/plugintest": 5, "plugins/share": 5,
 	"policy/decisionlog": 3, "policy": 4, "policy/preview": 5, "policy/rego": 5, "policy/gitsync/signers": 1, "policy/webhook": 1, "policy/gitsync": 5, "policy/folder": 5, "policy/source": 6, "policy/starter": 6,

@@ -153,10 +153,20 @@ end
 local seq = '0'
 if act ~= 'hold' and act ~= 'reject' and not posted then
   seq = string.format('%.0f', top + 1)
+  local fields = { 'e', ARGV[1] }
+  if changes < #ARGV then -- a stamp later than those of what it changes, for mirror.lua
+    local now, stamps = redis.call('TIME'), KEYS[3] .. ':stamps'
+    local at = now[1] * 1000 + math.floor(now[2] / 1000)
+    for i = changes, #ARGV, 2 do
+      at = math.max(at, 1 + string.match(redis.call('HGET', stamps, ARGV[i]) or '0', '^%d+'))
+    end
+    fields[3], fields[4] = 'v', string.format('%.0f ', at) .. ARGV[2]
+    for i = changes, #ARGV, 2 do redis.call('HSET', stamps, ARGV[i], fields[4]) end
+  end
   if ARGV[10] == '0' then
-    redis.call('XADD', KEYS[1], '0-' .. seq, 'e', ARGV[1])
+    redis.call('XADD', KEYS[1], '0-' .. seq, unpack(fields))
   else
-    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[10], '0-' .. seq, 'e', ARGV[1])
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[10], '0-' .. seq, unpack(fields))
   end
   redis.call('HSET', KEYS[2], 'top', seq, 'id', ARGV[2])
 end

@@ -10,10 +10,14 @@
 //
 // A room's keys share a hash tag:
 //
-//	PREFIX:{ROOM}:log           stream; entry N has id 0-N and one field "e" (see record.go)
+//	PREFIX:{ROOM}:log           stream; entry N has id 0-N and a field "e" (see record.go);
+//	                            "o" beside it says where it was first stored, "v" when it changed the state, for mirrors
 //	PREFIX:{ROOM}:meta          hash: epoch, top (seq), id (of the top entry), past (epochs that were left),
 //	                            fence (whose place the server had taken when the epoch began)
 //	PREFIX:{ROOM}:state         hash: the fold of all changes
+//	PREFIX:{ROOM}:state:stamps  hash: when each key was changed last (see stamps.go)
+//	PREFIX:{ROOM}:mirror        hash: how far other deployments' logs were taken (see mirror.lua)
+//	PREFIX:{ROOM}:mirror:ids    set: all ids of the log, for an hour at a time
 //	PREFIX:{ROOM}:nonce:L:U:N   "epoch seq answer" for the nonce N of the user U, whose name has L bytes;
 //	                            "* 0 answer", which does not expire, while a message with it waits
 //	PREFIX:{ROOM}:log:EPOCH     what a restore took the place of, for a week

@@ -44,7 +44,7 @@ if ARGV[6] ~= '0' then
   redis.call('RENAME', KEYS[4], KEYS[1])
 end
 for i = 8, #KEYS do redis.call('DEL', KEYS[i]) end
-redis.call('DEL', KEYS[3], KEYS[5], KEYS[6], KEYS[7])
+redis.call('DEL', KEYS[3], KEYS[3] .. ':stamps', KEYS[5], KEYS[6], KEYS[7])
 local at = 10
 for _ = 1, tonumber(ARGV[7]) do
   redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 1])

@@ -28,7 +28,7 @@ local last = from
 for _, e in ipairs(got) do
   last = e[1]
   local record = instead[last] or e[2][2]
-  if record ~= '' then redis.call('XADD', KEYS[3], last, 'e', record) end
+  if record ~= '' then redis.call('XADD', KEYS[3], last, 'e', record, unpack(e[2], 3)) end
 end
 if #got == count then
   redis.call('PEXPIRE', KEYS[3], ARGV[5])

@@ -97,7 +97,7 @@ func firstTime(reply any) (at int64, ok bool) {
 		return math.MaxInt64, true
 	}
 	if entry, _ := list[0].([]any); len(entry) == 2 {
-		if fields, _ := entry[1].([]any); len(fields) == 2 {
+		if fields, _ := entry[1].([]any); len(fields) >= 2 {
 			if rec, _ := fields[1].(string); rec != "" {
 				e, err := decodeEntry(rec, 0)
 				return e.Time, err == nil

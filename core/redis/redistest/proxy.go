@@ -1,7 +1,6 @@
 package redistest
 
 import (
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -19,6 +18,7 @@ type Proxy struct {
 	mu     sync.Mutex
 	closed bool
 	pairs  map[*pair]struct{}
+	held   chan struct{} // closed by Release; nil while nothing is held
 }
 
 // pair is one client's connection and the one it stands for.
@@ -41,6 +41,7 @@ func StartProxy(t testing.TB, addr string) *Proxy {
 		p.closed = true
 		p.mu.Unlock()
 		l.Close()
+		p.Release()
 		p.Cut()
 		p.work.Wait()
 	})
@@ -80,6 +81,38 @@ func (p *Proxy) Cut() {
 	}
 }
 
+// Hold keeps back, from now on until Release, whatever is sent in either
+// direction, on new connections too; it arrives then, however late, unless its
+// sender has closed the connection. That is what a network does that is away
+// for a while.
+func (p *Proxy) Hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held == nil {
+		p.held = make(chan struct{})
+	}
+}
+
+// Release ends Hold.
+func (p *Proxy) Release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held != nil {
+		close(p.held)
+		p.held = nil
+	}
+}
+
+// pass waits while the proxy holds things back.
+func (p *Proxy) pass() {
+	p.mu.Lock()
+	held := p.held
+	p.mu.Unlock()
+	if held != nil {
+		<-held
+	}
+}
+
 func (p *Proxy) accept() {
 	for {
 		client, err := p.l.Accept()
@@ -107,25 +140,31 @@ func (p *Proxy) accept() {
 func (p *Proxy) carry(x *pair) {
 	var up sync.WaitGroup
 	up.Go(func() {
-		_, _ = io.Copy(x.server, x.client)
+		p.copy(x.server, x.client, func() bool { return true })
 		x.server.Close()
 	})
-	buf := make([]byte, 16<<10)
-	for {
-		n, err := x.server.Read(buf)
-		if n > 0 && !x.silent.Load() {
-			if _, err := x.client.Write(buf[:n]); err != nil {
-				break
-			}
-		}
-		if err != nil {
-			break
-		}
-	}
+	p.copy(x.client, x.server, func() bool { return !x.silent.Load() })
 	x.client.Close()
 	x.server.Close()
 	up.Wait()
 	p.mu.Lock()
 	delete(p.pairs, x)
 	p.mu.Unlock()
+}
+
+// copy copies one way, what may pass, until either end closes.
+func (p *Proxy) copy(to, from net.Conn, may func() bool) {
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 && may() {
+			p.pass()
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
 }
