@@ -21,7 +21,7 @@ func TestPromotionIsAFence(t *testing.T) {
 	replica := redistest.StartReplica(t, primary, redistest.Options{})
 	j := node(t, quick(primary.URL()), journalredis.Defaults())
 	kept := mustAppend(t, j, message("lobby", "kept"))
-	primary.Do("WAIT", "1", "5000")
+	until(t, "the replica to have it", func() bool { return replica.Do("XLEN", "parley:{lobby}:log") == "1" })
 	replica.Pause()
 	primary.Do("CLIENT", "KILL", "TYPE", "replica") // or the kernel keeps the entry for it
 	lost := mustAppend(t, j, message("lobby", "lost"))
