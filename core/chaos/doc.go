@@ -6,7 +6,7 @@
 // Each test is a kind of fault. In its short form, which is part of `make
 // test`, the fault happens once or twice; with PARLEY_CHAOS=long, which is
 // `make chaos`, up to 50 times. At the end the counts of all kinds are printed,
-// and written to the file that PARLEY_CHAOS_COUNTS names.
+// and written to the file that CHAOS_COUNTS names.
 //
 // There is nothing to import here. The tests need the Go toolchain and
 // redis-server on the PATH.

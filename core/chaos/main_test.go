@@ -103,7 +103,7 @@ func (c *tallies) print() error {
 		return err
 	}
 	fmt.Print(text.String())
-	if file := os.Getenv("PARLEY_CHAOS_COUNTS"); file != "" {
+	if file := os.Getenv("CHAOS_COUNTS"); file != "" {
 		return os.WriteFile(file, []byte(text.String()), 0o644)
 	}
 	return nil

@@ -140,7 +140,7 @@ func TestKilled(t *testing.T) {
 				left = append(left, start(t, server.URL(), fmt.Sprint("n", i), nil))
 			}
 			dies := start(t, proxy.URL(), "dies", nil)
-			for _, n := range left {
+			for _, n := range append(left, dies) {
 				n.await(t, "all nodes", sees(others+1))
 			}
 			proxy.Halt() // to the others it is as if killed
