@@ -132,6 +132,9 @@ func (s *server) run(ctx context.Context, ready func()) error {
 
 	g.start(inner, "rooms", s.hub.Run)
 	g.start(inner, "presence", s.presence.Run)
+	if s.here != nil {
+		g.start(inner, "presence on other nodes", s.here.Run)
+	}
 	g.start(inner, "heartbeat", s.wheel.Run)
 	g.start(inner, "names", s.identities.run)
 	g.start(ctx, "plugins", s.catalog.Run) // they judge on without it; a trial must not hold up the shutdown

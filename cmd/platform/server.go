@@ -26,6 +26,7 @@ import (
 	"parley/core/metrics"
 	"parley/core/moderation"
 	"parley/core/presence"
+	redispresence "parley/core/presence/redis"
 	"parley/core/redis"
 	"parley/core/room"
 	"parley/core/session"
@@ -78,6 +79,7 @@ type server struct {
 	stage    *moderation.Stage
 	hub      *room.Hub
 	presence *presence.Tracker
+	here     *redispresence.Link // nil without other nodes
 	wheel    *liveness.Wheel
 	sessions *session.Server
 	certs    *certs.Keeper // nil without TLS
@@ -198,7 +200,11 @@ func (s *server) openChat(context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.hub, s.wheel, s.presence = hub, wheel, presence.New()
+	people, err := s.openPresence()
+	if err != nil {
+		return err
+	}
+	s.hub, s.wheel = hub, wheel
 	s.sessions, err = session.New(session.Config{
 		FrameBytes: int(l.FrameBytes), TextBytes: int(l.TextBytes),
 		Connections: l.Connections, ConnectionsPerIP: l.ConnectionsPerIP, ConnectionsPerUser: l.ConnectionsPerUser,
@@ -207,7 +213,7 @@ func (s *server) openChat(context.Context) error {
 		ReconnectJitter: s.cfg.Shutdown.ReconnectJitter, Heartbeat: s.cfg.Liveness.Ping, StoreTimeout: storeTimeout, ReviewAge: l.ReviewAge,
 	}, session.Deps{
 		Hub: hub, Journal: s.journal, Gate: s.policy, Stage: s.stage, Signals: moderation.NewTracker(trackedSpeakers),
-		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, Log: s.log,
+		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, People: people, Log: s.log,
 	})
 	return err
 }

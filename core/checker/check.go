@@ -22,10 +22,12 @@ type Run struct {
 	// Trimmed says that retention may have dropped the oldest entries, so
 	// nothing below the first one of the history is missed.
 	Trimmed bool
-	// LossyStore says that the store may forget acknowledged entries when it
-	// opens a new epoch (Redis without appendfsync always). What was
-	// acknowledged in an earlier epoch is then not missed.
-	LossyStore bool
+	// Losses is how often the store may have forgotten the newest entries
+	// (Redis that came back empty, a replica promoted without its tail). Each
+	// time a room may begin one new generation, which is an epoch; what the
+	// earlier ones lost is counted instead of missed, if everyone concerned was
+	// told. 0: nothing may be lost.
+	Losses int
 	// Keep is how many violations of each fault are reported in words; all
 	// are counted. 0 = 5.
 	Keep int
@@ -111,6 +113,7 @@ type room struct {
 	posted   map[posting]uint64
 	messages map[author]*message
 	settled  []settled
+	born     map[string]int64 // when each epoch was first heard of, on the clock of who heard it
 }
 
 // settled is a client's word that it stood at the end.
@@ -126,6 +129,7 @@ func (c *checker) room(id chat.RoomID) *room {
 			id: id, held: make(map[uint64]chat.MessageID), heldID: make(map[chat.MessageID]uint64),
 			at: make(map[place]sighting), seqOf: make(map[chat.MessageID]place),
 			posted: make(map[posting]uint64), messages: make(map[author]*message),
+			born: make(map[string]int64),
 		}
 		c.rooms[id] = r
 	}
@@ -206,6 +210,7 @@ func (c *checker) close(r *room) {
 	for p, s := range r.at {
 		c.kept(r, p, s, "got", first)
 	}
+	c.generations(r)
 	for _, s := range r.settled {
 		c.stands(r, s, top)
 	}
@@ -261,8 +266,8 @@ const maxHoleScan = 1 << 20
 // kept checks that an entry somebody saw or was promised is in the history.
 func (c *checker) kept(r *room, p place, s sighting, verb string, first uint64) {
 	old := p.epoch != r.final.Epoch
-	if r.held[p.seq] == s.id || (c.run.Trimmed && p.seq < first) || (c.run.LossyStore && old) {
-		return
+	if r.held[p.seq] == s.id || (c.run.Trimmed && p.seq < first) || (c.run.Losses > 0 && old) {
+		return // what an earlier generation lost is judged by generations
 	}
 	if _, elsewhere := r.heldID[s.id]; elsewhere && !old {
 		return // one id at two seqs: found by see
@@ -274,26 +279,30 @@ func (c *checker) kept(r *room, p place, s sighting, verb string, first uint64) 
 // messages judges how sends ended and whether order kept up with real time.
 func (c *checker) messages(r *room) {
 	type span struct {
-		client, nonce string
-		seq           uint64
-		sent, acked   int64
+		client, nonce, epoch string
+		seq                  uint64
+		sent, acked          int64
 	}
-	spans := make(map[[2]string][]span) // by epoch and clock
+	spans := make(map[string][]span) // by clock
 	for who, m := range r.messages {
 		c.ended(r, who, m)
 		if m.acked >= 0 {
-			key := [2]string{m.ack.Epoch, m.clock}
-			spans[key] = append(spans[key], span{m.client, who.nonce, m.ack.Seq, m.sent, m.acked})
+			spans[m.clock] = append(spans[m.clock], span{m.client, who.nonce, m.ack.Epoch, m.ack.Seq, m.sent, m.acked})
 		}
 	}
-	for key, ss := range spans {
-		slices.SortFunc(ss, func(a, b span) int { return cmp.Compare(a.seq, b.seq) })
+	for _, ss := range spans {
+		slices.SortFunc(ss, func(a, b span) int {
+			if a.epoch != b.epoch {
+				return r.older(a.epoch, b.epoch)
+			}
+			return cmp.Compare(a.seq, b.seq)
+		})
 		// Going down from the top: no later entry may have been acknowledged
 		// before this one was sent.
 		for i, early := len(ss)-2, len(ss)-1; i >= 0; i-- {
 			if a, b := ss[early], ss[i]; a.acked < b.sent {
-				c.find(Violation{Fault: Inverted, Client: b.client, Room: r.id, Epoch: key[0], Seq: b.seq, Nonce: b.nonce},
-					"%s sent nonce %q to room %s after %s had the ack of nonce %q, yet it got seq %d below %d (epoch %s)", b.client, b.nonce, r.id, a.client, a.nonce, b.seq, a.seq, key[0])
+				c.find(Violation{Fault: Inverted, Client: b.client, Room: r.id, Epoch: b.epoch, Seq: b.seq, Nonce: b.nonce},
+					"%s sent nonce %q to room %s after %s had the ack of nonce %q, yet it got seq %d of epoch %s, before seq %d of epoch %s", b.client, b.nonce, r.id, a.client, a.nonce, b.seq, b.epoch, a.seq, a.epoch)
 			}
 			if ss[i].acked < ss[early].acked {
 				early = i

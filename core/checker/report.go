@@ -38,6 +38,9 @@ const (
 	RefusedPosted Fault = "refused_posted"
 	// Stray: an entry arrived of a room the connection had not joined.
 	Stray Fault = "stray"
+	// Splintered: a room had more generations than the store has lost tails, or
+	// an epoch that had ended came back.
+	Splintered Fault = "splintered"
 	// Incomplete: a log says that it is not whole, so nothing is proven.
 	Incomplete Fault = "incomplete"
 )
@@ -66,6 +69,9 @@ type Report struct {
 	Delivered                int // entries that arrived
 	Joins, Recovered, Resets int
 	Entries                  int           // in the final history
+	Generations              int           // epochs, over all rooms
+	LostAcked, LostSeen      int           // messages acknowledged in, and entries delivered of, an earlier generation that the history does not hold
+	Announced                int           // times a client was told that a room has another epoch
 	Found                    map[Fault]int // breaches of each fault; empty when clean
 	Violations               []Violation   // the first Run.Keep of each fault
 }
@@ -76,8 +82,11 @@ func (r *Report) OK() bool { return len(r.Found) == 0 }
 // String is the counts on one line and each kept violation on its own.
 func (r *Report) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d clients, %d rooms: %d messages sent and %d resent, %d acked (%d as repeats), %d refused, %d unknown; %d entries delivered, %d in history; %d joins (%d recovered), %d resets",
-		r.Clients, r.Rooms, r.Sends, r.Resends, r.Acked, r.Repeats, r.Refused, r.Unknown, r.Delivered, r.Entries, r.Joins, r.Recovered, r.Resets)
+	fmt.Fprintf(&b, "%d clients, %d rooms: %d messages sent and %d resent, %d acked (%d as repeats), %d refused, %d unknown; %d entries delivered, %d in history; %d joins (%d recovered), %d resets; %d generations",
+		r.Clients, r.Rooms, r.Sends, r.Resends, r.Acked, r.Repeats, r.Refused, r.Unknown, r.Delivered, r.Entries, r.Joins, r.Recovered, r.Resets, r.Generations)
+	if r.LostSeen > 0 || r.LostAcked > 0 {
+		fmt.Fprintf(&b, ", %d entries lost with theirs (%d acked), %d announcements", r.LostSeen, r.LostAcked, r.Announced)
+	}
 	if r.OK() {
 		return b.String() + "; no violation"
 	}

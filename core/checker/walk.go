@@ -11,8 +11,9 @@ type segment struct {
 	open    bool // joined on the present connection
 	known   bool // top is meaningful
 	epoch   string
-	top     uint64 // the highest seq so far, or the position it began at
-	missing []span // skipped on the way, rising
+	top     uint64          // the highest seq so far, or the position it began at
+	missing []span          // skipped on the way, rising
+	ended   map[string]bool // epochs that this client has left behind
 }
 
 // span is a run of seqs, both ends included.
@@ -75,7 +76,7 @@ func (w *walker) record(r *Record) {
 		w.report.Resets++
 		s := w.segment(r.Room)
 		w.end(r.Room, s)
-		*s = segment{open: true, known: true, epoch: r.Epoch, top: r.Seq}
+		w.begin(r, s)
 	case Left:
 		w.end(r.Room, w.segment(r.Room))
 		delete(w.segments, r.Room)
@@ -95,15 +96,33 @@ func (w *walker) joined(r *Record) {
 	s := w.segment(r.Room)
 	w.end(r.Room, s)
 	if !r.Recovered {
-		*s = segment{open: true, known: true, epoch: r.Epoch, top: r.Seq}
+		w.begin(r, s)
 		return
 	}
 	w.report.Recovered++
+	w.room(r.Room).hear(r.Epoch, r.At)
 	if s.known && s.epoch != r.Epoch {
 		w.find(Violation{Fault: SilentEpoch, Client: w.log.Client, Room: r.Room, Epoch: r.Epoch, Seq: s.top},
 			"%s resumed room %s from seq %d of epoch %s and was told that it goes on, in epoch %s", w.log.Client, r.Room, s.top, s.epoch, r.Epoch)
 	}
 	s.open, s.epoch = true, r.Epoch
+}
+
+// begin opens a segment at the position that the server named.
+func (w *walker) begin(r *Record, s *segment) {
+	w.room(r.Room).hear(r.Epoch, r.At)
+	if s.known && s.epoch != r.Epoch {
+		w.report.Announced++
+		if s.ended == nil {
+			s.ended = make(map[string]bool)
+		}
+		s.ended[s.epoch] = true
+		if s.ended[r.Epoch] {
+			w.find(Violation{Fault: Splintered, Client: w.log.Client, Room: r.Room, Epoch: r.Epoch, Seq: r.Seq},
+				"%s was taken from epoch %s of room %s back to epoch %s, which had ended for it", w.log.Client, s.epoch, r.Room, r.Epoch)
+		}
+	}
+	*s = segment{open: true, known: true, epoch: r.Epoch, top: r.Seq, ended: s.ended}
 }
 
 func (w *walker) entry(r *Record) {
@@ -226,6 +245,7 @@ func (w *walker) ack(room *room, m *message, r *Record) {
 			"%s had nonce %q of room %s held as %s and then acknowledged with id %s", w.log.Client, r.Nonce, r.Room, m.held, r.ID)
 	}
 	m.acked, m.ack = r.At, *r
+	room.hear(r.Epoch, r.At)
 	w.see(room, place{r.Epoch, r.Seq}, sighting{id: r.ID, nonce: r.Nonce, from: w.user, client: w.log.Client})
 	if r.Repeat {
 		return // the answer of an earlier epoch, rightly

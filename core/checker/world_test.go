@@ -16,6 +16,7 @@ type world struct {
 	now     int64
 	rooms   []*worldRoom
 	clients []*worldClient
+	losses  int
 }
 
 type worldRoom struct {
@@ -43,7 +44,7 @@ type op struct {
 }
 
 // newWorld runs for some hundred steps and ends with everyone settled.
-func newWorld(seed uint64, epochs bool) (*world, Run) {
+func newWorld(seed uint64, losses bool) (*world, Run) {
 	w := &world{Rand: rand.New(rand.NewPCG(seed, 1))}
 	for i := range 1 + w.IntN(2) {
 		w.rooms = append(w.rooms, &worldRoom{id: chat.RoomID(fmt.Sprintf("room%d", i)), epoch: "e0"})
@@ -57,10 +58,10 @@ func newWorld(seed uint64, epochs bool) (*world, Run) {
 		w.connect(c)
 	}
 	for range 400 {
-		w.step(epochs)
+		w.step(losses)
 	}
 	w.finish()
-	run := Run{}
+	run := Run{Losses: w.losses}
 	for _, c := range w.clients {
 		run.Logs = append(run.Logs, c.log)
 	}
@@ -76,7 +77,7 @@ func (w *world) write(c *worldClient, r Record) {
 	c.log.addLocked(r)
 }
 
-func (w *world) step(epochs bool) {
+func (w *world) step(losses bool) {
 	c := w.clients[w.IntN(len(w.clients))]
 	room := w.IntN(len(w.rooms))
 	switch p := w.IntN(100); {
@@ -90,8 +91,8 @@ func (w *world) step(epochs bool) {
 		w.deliver(c, room)
 	case p < 96:
 		w.connect(c)
-	case p < 97 && epochs:
-		w.rooms[room].epoch += "x"
+	case p < 97 && losses:
+		w.lose(room)
 	case p < 98:
 		if c.joined[room] {
 			w.write(c, Record{Kind: Left, Room: w.rooms[room].id})
@@ -99,6 +100,22 @@ func (w *world) step(epochs bool) {
 		}
 	default:
 		w.join(c, room)
+	}
+}
+
+// lose begins another generation without the newest entries of the one before.
+func (w *world) lose(i int) {
+	w.losses++
+	r := w.rooms[i]
+	r.epoch += "x"
+	kept := len(r.entries) - w.IntN(min(6, len(r.entries)+1))
+	r.entries = slices.Clone(r.entries[:kept])
+	for _, c := range w.clients {
+		for _, o := range c.ops {
+			if o.room == i && o.appended != nil && o.appended.Seq > uint64(kept) {
+				o.appended = nil // gone, so the resend posts it
+			}
+		}
 	}
 }
 

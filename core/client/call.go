@@ -251,6 +251,12 @@ func (c *Conn) Members(ctx context.Context, room chat.RoomID) (*wire.MembersEven
 	return ask[wire.MembersEvent](ctx, c, wire.Command{Type: wire.Members, Room: room})
 }
 
+// Typing says that the user writes in a room that was joined. Nothing answers it
+// but an error, which Options.OnEvent sees.
+func (c *Conn) Typing(room chat.RoomID) error {
+	return c.command(&wire.Command{Type: wire.Typing, Room: room})
+}
+
 // Reviews asks for the messages that wait for a moderator: all of the room for
 // one, and otherwise the client's own.
 func (c *Conn) Reviews(ctx context.Context, room chat.RoomID) (*wire.ReviewsEvent, error) {

@@ -30,6 +30,8 @@ func decode(frame []byte) (any, error) {
 		ev = new(wire.AckEvent)
 	case wire.Presence:
 		ev = new(wire.PresenceEvent)
+	case wire.Typing:
+		ev = new(wire.TypingEvent)
 	case wire.Ping, wire.Pong:
 		ev = new(wire.PingEvent)
 	case wire.Joined:

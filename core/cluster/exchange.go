@@ -63,6 +63,7 @@ func (r *Registry) accept(ctx context.Context, got answer, own Node, told bool) 
 	if before == nil {
 		before = &View{}
 	}
+	r.await(&next, before, time.Now())
 	next.Joined, next.Gone = differ(before.Nodes, next.Nodes)
 	r.view.Store(&next)
 	select {
@@ -88,6 +89,39 @@ func (r *Registry) accept(ctx context.Context, got answer, own Node, told bool) 
 	}
 	if told || next.Rewrite || got.removed > 0 {
 		r.tell(ctx)
+	}
+}
+
+// awaits is a node that is given time to come back, and how long.
+type awaits struct {
+	node  Node
+	until time.Time
+}
+
+// await keeps nodes in the view that the table does not hold because it was
+// lost: it has no record of this node either, so whoever else was there may not
+// have come back to it yet. They get a whole lease to do so.
+func (r *Registry) await(next, before *View, now time.Time) {
+	if next.Rewrite {
+		for _, n := range before.Nodes {
+			if n.ID == r.self || next.Has(n.ID) {
+				continue
+			}
+			if r.awaited == nil {
+				r.awaited = make(map[NodeID]awaits)
+			}
+			r.awaited[n.ID] = awaits{n, now.Add(r.cfg.Lease)}
+		}
+	}
+	for id, a := range r.awaited {
+		i, back := slices.BinarySearchFunc(next.Nodes, id, byID)
+		left := a.until.Sub(now)
+		if back || left <= 0 {
+			delete(r.awaited, id)
+			continue
+		}
+		a.node.Lease = left
+		next.Nodes = slices.Insert(next.Nodes, i, a.node)
 	}
 }
 

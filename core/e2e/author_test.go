@@ -57,8 +57,8 @@ func TestFromNothingToALiveVerdict(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	folder := filepath.Join(data, "plugins")
 	n := startNode(t, unlimited(settings{"plugins.dir": folder, "data_dir": data}))
-	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
-	bob := visit(t, client.Options{URL: n.tcpURL(), Guest: "bob"})
+	ann := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"})
+	bob := visit(t, client.Options{URL: n.TCPURL(), Guest: "bob"})
 	bob.enters("lobby")
 	for _, lang := range project.Languages() {
 		t.Run(lang, func(t *testing.T) {
@@ -69,7 +69,7 @@ func TestFromNothingToALiveVerdict(t *testing.T) {
 			made := time.Since(began)
 			a.plugin("build", name)
 			builtIn := time.Since(began) - made
-			a.plugin("install", filepath.Join(name, name+".wasm"), "--data-dir", data, "--admin", n.admin, "--wait", "60s")
+			a.plugin("install", filepath.Join(name, name+".wasm"), "--data-dir", data, "--admin", n.Admin, "--wait", "60s")
 			ack, nonce := ann.says("lobby", "see this #offer today")
 			took := time.Since(began)
 			if ack.Outcome != chat.Redacted || len(ack.Reasons) != 1 || ack.Reasons[0].Source != "plugin:"+name {
@@ -83,7 +83,7 @@ func TestFromNothingToALiveVerdict(t *testing.T) {
 			if out := a.plugin("test", name); !strings.Contains(out, "4 of 4 vectors pass") {
 				t.Errorf("its own test:\n%s", out)
 			}
-			if out := a.plugin("list", "--admin", n.admin); !strings.Contains(out, name) || !strings.Contains(out, "active") {
+			if out := a.plugin("list", "--admin", n.Admin); !strings.Contains(out, name) || !strings.Contains(out, "active") {
 				t.Errorf("plugin list:\n%s", out)
 			}
 			if lang == string(project.Go) {
@@ -96,7 +96,7 @@ func TestFromNothingToALiveVerdict(t *testing.T) {
 			await(t, "the plugin is gone", func() bool { return pluginOf(n, name).Name == "" })
 		})
 	}
-	n.stop()
+	n.Stop()
 }
 
 // change replaces text in a file of the author's.
@@ -131,11 +131,11 @@ func TestABacktestShowsWhatANewVersionChanges(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
 	n := startNode(t, unlimited(settings{"plugins.dir": filepath.Join(data, "plugins"), "data_dir": data, "evidence.keep": "all"}))
-	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	ann := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"})
 	a := newAuthor(t)
 	a.plugin("new", "--lang", "c", "no-tags")
 	a.plugin("build", "no-tags")
-	a.plugin("install", "no-tags/no-tags.wasm", "--data-dir", data, "--admin", n.admin, "--wait", "60s")
+	a.plugin("install", "no-tags/no-tags.wasm", "--data-dir", data, "--admin", n.Admin, "--wait", "60s")
 	for _, text := range []string{"good morning", "#one two", "really #good! isn't it", "a fine day"} {
 		ann.says("lobby", text)
 	}
@@ -155,7 +155,7 @@ func TestABacktestShowsWhatANewVersionChanges(t *testing.T) {
 	backtest := func(args ...string) (out []byte, code int) {
 		t.Helper()
 		cmd := exec.CommandContext(within(t), built.platform, append([]string{"plugin", "backtest", "no-tags/no-tags.wasm", "--against", "no-tags",
-			"--data-dir", data, "--admin", n.admin, "--room", "lobby", "--exit-code"}, args...)...)
+			"--data-dir", data, "--admin", n.Admin, "--room", "lobby", "--exit-code"}, args...)...)
 		cmd.Dir, cmd.Env = a.dir, a.env
 		out, err := cmd.Output()
 		var ended *exec.ExitError
@@ -181,7 +181,7 @@ func TestABacktestShowsWhatANewVersionChanges(t *testing.T) {
 		t.Errorf("something changed, and the exit code is %d", code)
 	}
 	a.says(string(out), "4 messages, 1 changed", "really *****! isn't it", "decisions/s", "fuel below")
-	n.stop()
+	n.Stop()
 }
 
 // TestAVersionIsRolledOutFromTheCommandLine takes a second version through
@@ -190,7 +190,7 @@ func TestAVersionIsRolledOutFromTheCommandLine(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
 	n := startNode(t, unlimited(settings{"plugins.dir": filepath.Join(data, "plugins"), "data_dir": data}))
-	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	ann := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"})
 	reason := func() string {
 		t.Helper()
 		ack, _ := ann.says("lobby", "see this #offer today")
@@ -200,7 +200,7 @@ func TestAVersionIsRolledOutFromTheCommandLine(t *testing.T) {
 		return ack.Reasons[0].Text
 	}
 	a := newAuthor(t)
-	server := []string{"--data-dir", data, "--admin", n.admin}
+	server := []string{"--data-dir", data, "--admin", n.Admin}
 	install := func() {
 		t.Helper()
 		a.plugin("build", "no-tags")
@@ -234,5 +234,5 @@ func TestAVersionIsRolledOutFromTheCommandLine(t *testing.T) {
 	if got := reason(); got != second {
 		t.Errorf("after the rollback ann is told %q, want %q", got, second)
 	}
-	n.stop()
+	n.Stop()
 }

@@ -249,8 +249,8 @@ func TestBadInput(t *testing.T) {
 		"limits.commands_per_second": burst, "limits.commands_burst": burst, "limits.handshake_timeout": "2s",
 		"limits.accepts_per_second": 0,
 	})
-	one := visit(t, client.Options{URL: n.wsURL(), Guest: "bystander"})
-	two := visit(t, client.Options{URL: n.tcpURL(), Guest: "passer-by"})
+	one := visit(t, client.Options{URL: n.WSURL(), Guest: "bystander"})
+	two := visit(t, client.Options{URL: n.TCPURL(), Guest: "passer-by"})
 	one.enters("lobby")
 	two.enters("lobby")
 	for _, tt := range abuses {
@@ -259,16 +259,16 @@ func TestBadInput(t *testing.T) {
 				continue
 			}
 			t.Run(tt.name+" over "+transport, func(t *testing.T) {
-				url := n.wsURL()
+				url := n.WSURL()
 				if transport == "tcp" {
-					url = n.tcpURL()
+					url = n.TCPURL()
 				}
-				before := n.metric(tt.counter)
+				before := n.Metric(tt.counter)
 				tt.do(abuse(t, n, url, tt.greeted))
 				if t.Failed() {
 					return // what was not answered need not be counted
 				}
-				await(t, tt.counter+" rises", func() bool { return n.metric(tt.counter) > before })
+				await(t, tt.counter+" rises", func() bool { return n.Metric(tt.counter) > before })
 				_, nonce := one.says("lobby", "still here")
 				two.hears(nonce)
 				_, nonce = two.says("lobby", "me too")
@@ -287,7 +287,7 @@ func TestBadInput(t *testing.T) {
 			t.Fatalf("a bystander saw seqs %v, want no hole", got)
 		}
 	}
-	n.stop()
+	n.Stop()
 }
 
 // TestAStrangeOriginIsRefused checks the handshake, which no frame follows.
@@ -302,12 +302,12 @@ func TestAStrangeOriginIsRefused(t *testing.T) {
 		{"null", false},
 		{"https://chat.example.org.evil.example", false},
 		{"https://chat.example.org", true},
-		{"http://" + n.http, true}, // its own host
+		{"http://" + n.HTTP, true}, // its own host
 		{"", true},                 // no browser
 	}
 	for _, tt := range tests {
-		before := n.metric("parley_refused_origins_total")
-		v, err := tryVisit(t, client.Options{URL: n.wsURL(), Origin: tt.origin})
+		before := n.Metric("parley_refused_origins_total")
+		v, err := tryVisit(t, client.Options{URL: n.WSURL(), Origin: tt.origin})
 		if tt.ok {
 			if err != nil {
 				t.Errorf("origin %q: %v", tt.origin, err)
@@ -320,11 +320,11 @@ func TestAStrangeOriginIsRefused(t *testing.T) {
 		if !errors.As(err, &shake) || shake.Status != http.StatusForbidden {
 			t.Errorf("origin %q: got %v, want status 403", tt.origin, err)
 		}
-		if got := n.metric("parley_refused_origins_total"); got != before+1 {
+		if got := n.Metric("parley_refused_origins_total"); got != before+1 {
 			t.Errorf("origin %q: parley_refused_origins_total went from %v to %v", tt.origin, before, got)
 		}
 	}
-	n.stop()
+	n.Stop()
 }
 
 // TestTooManyConnectionsAreRefused fills the limits of one address and one user.
@@ -332,7 +332,7 @@ func TestTooManyConnectionsAreRefused(t *testing.T) {
 	t.Parallel()
 	t.Run("of a user", func(t *testing.T) {
 		n := startNode(t, settings{"limits.connections_per_user": 2})
-		opt := client.Options{URL: n.tcpURL(), Token: token(t, n.data()+"/jwt.key", "ann")}
+		opt := client.Options{URL: n.TCPURL(), Token: token(t, n.Data()+"/jwt.key", "ann")}
 		one, two := visit(t, opt), visit(t, opt)
 		_, err := tryVisit(t, opt)
 		if said := refusal(t, err); said.Code != chat.CodeTooManyConns {
@@ -346,28 +346,28 @@ func TestTooManyConnectionsAreRefused(t *testing.T) {
 			v, err := tryVisit(t, opt)
 			return err == nil && v.Close() == nil
 		})
-		n.stop()
+		n.Stop()
 	})
 	t.Run("of an address", func(t *testing.T) {
 		n := startNode(t, settings{"limits.connections_per_ip": 2})
-		one := visit(t, client.Options{URL: n.wsURL()})
-		visit(t, client.Options{URL: n.tcpURL()})
+		one := visit(t, client.Options{URL: n.WSURL()})
+		visit(t, client.Options{URL: n.TCPURL()})
 		for i := range 2 {
-			if _, err := tryVisit(t, client.Options{URL: n.url(i)}); err == nil {
-				t.Errorf("a third connection to %s was served", n.url(i))
+			if _, err := tryVisit(t, client.Options{URL: n.URL(i)}); err == nil {
+				t.Errorf("a third connection to %s was served", n.URL(i))
 			}
 		}
 		if err := one.Ping(within(t)); err != nil {
 			t.Errorf("the first connection: %v", err)
 		}
-		n.stop()
+		n.Stop()
 	})
 }
 
 // expired is a token that the server's own key signed and that has run out.
 func expired(t *testing.T, n *node) string {
 	t.Helper()
-	key, err := auth.LoadKey(n.data() + "/jwt.key")
+	key, err := auth.LoadKey(n.Data() + "/jwt.key")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ func TestABadConfigurationStopsTheStart(t *testing.T) {
 	for _, tt := range tests {
 		for _, command := range []string{"run", "check"} {
 			t.Run(tt.name+" with "+command, func(t *testing.T) {
-				out, code := newNode(t, tt.keys).platform(command)
+				out, code := newNode(t, tt.keys).Platform(command)
 				if code == 0 {
 					t.Errorf("got exit code 0: %s", out)
 				}
@@ -39,9 +39,9 @@ func TestABadConfigurationStopsTheStart(t *testing.T) {
 func TestCheckPassesWhatRuns(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, nil)
-	if out, code := n.platform("check"); code != 0 {
+	if out, code := n.Platform("check"); code != 0 {
 		t.Errorf("check: exit code %d: %s", code, out)
 	}
-	n.start()
-	n.stop()
+	n.Start()
+	n.Stop()
 }

@@ -30,23 +30,23 @@ func TestTwoNodesOneKilled(t *testing.T) {
 		if i%2 == 1 {
 			first, second = b, a
 		}
-		c.add(fmt.Sprintf("client %d", i), client.ResilientOptions{
+		c.Add(fmt.Sprintf("client %d", i), client.ResilientOptions{
 			Options: client.Options{Token: tokens[i]},
-			URLs:    []string{first.url(i / 2), second.url(i / 2)},
+			URLs:    []string{first.URL(i / 2), second.URL(i / 2)},
 		})
 	}
-	c.talk(4, 20*time.Millisecond)
+	c.Talk(4, 20*time.Millisecond)
 	for _, n := range []*node{a, b, a, b, a} {
-		c.more(60)
-		n.kill()
-		c.more(60)
-		n.start()
+		c.More(60)
+		n.Kill()
+		c.More(60)
+		n.Start()
 	}
-	c.more(60)
-	rep := c.settle(client.Options{URL: a.wsURL(), Token: tokens[0]})
+	c.More(60)
+	rep := c.Settle(client.Options{URL: a.WSURL(), Token: tokens[0]})
 	if rep.Resets > 0 || rep.Refused > 0 || rep.Unknown > 0 {
 		t.Errorf("got %d resets, %d refused and %d unknown, want none: Redis lost nothing and everyone kept asking", rep.Resets, rep.Refused, rep.Unknown)
 	}
-	a.stop()
-	b.stop()
+	a.Stop()
+	b.Stop()
 }

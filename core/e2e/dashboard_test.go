@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"parley/core/client"
+	"parley/core/e2e/rig"
+	"parley/core/redis/redistest"
 	"parley/sdk/abi"
 )
 
@@ -34,14 +36,14 @@ func scrape(t *testing.T, nodes ...*node) *prometheus {
 	p := &prometheus{t: t, addr: freePorts(t, 1)[0]}
 	var targets []string
 	for _, n := range nodes {
-		targets = append(targets, strconv.Quote(n.admin))
+		targets = append(targets, strconv.Quote(n.Admin))
 	}
 	config := fmt.Sprintf("global:\n  scrape_interval: 500ms\n  scrape_timeout: 500ms\nscrape_configs:\n- job_name: parley\n  static_configs:\n  - targets: [%s]\n", strings.Join(targets, ", "))
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out := new(tail)
+	out := new(rig.Tail)
 	cmd := exec.Command("prometheus", "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+p.addr, "--log.level=warn")
 	cmd.Stdout, cmd.Stderr = lines{out}, lines{out}
 	if err := cmd.Start(); err != nil {
@@ -64,10 +66,10 @@ func scrape(t *testing.T, nodes ...*node) *prometheus {
 }
 
 // lines adds what is written to a tail.
-type lines struct{ *tail }
+type lines struct{ *rig.Tail }
 
 func (l lines) Write(b []byte) (int, error) {
-	l.add(strings.TrimRight(string(b), "\n"))
+	l.Add(strings.TrimRight(string(b), "\n"))
 	return len(b), nil
 }
 
@@ -168,7 +170,7 @@ func TestTheDashboardShowsSomething(t *testing.T) {
 	queries := queriesOf(t, "parley-plugins.json")
 	dir := t.TempDir()
 	n := startNode(t, unlimited(settings{"plugins.dir": dir}))
-	n.drop(dir, constantModule(abi.Flag, "v1"), map[string]any{"version": "1"})
+	drop(n, dir, constantModule(abi.Flag, "v1"), map[string]any{"version": "1"})
 	module, err := os.ReadFile(built.wordlist)
 	if err != nil {
 		t.Fatal(err)
@@ -178,12 +180,12 @@ func TestTheDashboardShowsSomething(t *testing.T) {
 	await(t, "the plugins are in force", func() bool {
 		return pluginOf(n, "p").State == "active" && pluginOf(n, "wordlist").State == "active"
 	})
-	n.drop(dir, constantModule(abi.Allow, ""), map[string]any{"version": "2",
+	drop(n, dir, constantModule(abi.Allow, ""), map[string]any{"version": "2",
 		"rollout": map[string]any{"stage": "canary", "percent": 100, "guards": map[string]any{"disagreement": 0}}})
 	await(t, "v2 is on trial", func() bool { return pluginOf(n, "p").Candidate != nil && pluginOf(n, "p").Candidate.Version == "2" })
 
 	prom := scrape(t, n)
-	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	ann := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"})
 	ann.enters("lobby")
 	for name, expr := range queries {
 		await(t, name+": "+expr, func() bool {
@@ -192,7 +194,7 @@ func TestTheDashboardShowsSomething(t *testing.T) {
 			return prom.query(expr) > 0
 		})
 	}
-	n.stop()
+	n.Stop()
 }
 
 // TestThePolicyDashboardShowsSomething does the same with the policy's, over
@@ -201,9 +203,10 @@ func TestThePolicyDashboardShowsSomething(t *testing.T) {
 	t.Parallel()
 	r := newRepo(t)
 	r.commit(map[string]string{"parley.rego": openRules})
-	n := startNode(t, unlimited(settings{"policy.git.url": r.dir, "policy.git.interval": "1s"}))
+	store := redistest.Start(t, redistest.Options{})
+	n := startNode(t, unlimited(settings{"policy.git.url": r.dir, "policy.git.interval": "1s", "redis.url": store.URL()}))
 	prom := scrape(t, n)
-	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	ann := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"})
 	ann.enters("lobby")
 	ann.says("lobby", "a fine day")
 	now := r.commit(map[string]string{"parley.rego": quietRules})
@@ -217,5 +220,5 @@ func TestThePolicyDashboardShowsSomething(t *testing.T) {
 			return prom.query(expr) > 0
 		})
 	}
-	n.stop()
+	n.Stop()
 }

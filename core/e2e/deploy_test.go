@@ -16,6 +16,7 @@ import (
 
 	"parley/core/chat"
 	"parley/core/client"
+	"parley/core/e2e/rig"
 	"parley/core/redis/redistest"
 )
 
@@ -26,13 +27,13 @@ func haproxy(t *testing.T, nodes []*node) (web, tcp string) {
 	at := freePorts(t, 2)
 	env := append(os.Environ(), "HTTP_BIND="+at[0], "TCP_BIND="+at[1])
 	for i, n := range nodes {
-		host, port, _ := net.SplitHostPort(n.http)
-		_, line, _ := net.SplitHostPort(n.tcp)
-		_, admin, _ := net.SplitHostPort(n.admin)
+		host, port, _ := net.SplitHostPort(n.HTTP)
+		_, line, _ := net.SplitHostPort(n.TCP)
+		_, admin, _ := net.SplitHostPort(n.Admin)
 		env = append(env, fmt.Sprintf("NODE%d=%s", i+1, host), fmt.Sprintf("HTTP_PORT%d=%s", i+1, port),
 			fmt.Sprintf("TCP_PORT%d=%s", i+1, line), fmt.Sprintf("ADMIN_PORT%d=%s", i+1, admin))
 	}
-	out := new(tail)
+	out := new(rig.Tail)
 	program, err := exec.LookPath("haproxy")
 	if err != nil {
 		program = "/usr/sbin/haproxy" // not on everybody's PATH
@@ -86,32 +87,32 @@ func TestThreeNodesBehindAProxy(t *testing.T) {
 		if i%2 == 1 {
 			url = "tcp://" + plain
 		}
-		c.add(fmt.Sprintf("client %d", i), client.ResilientOptions{Options: client.Options{Token: tok}, URLs: []string{url}})
+		c.Add(fmt.Sprintf("client %d", i), client.ResilientOptions{Options: client.Options{Token: tok}, URLs: []string{url}})
 	}
-	c.talk(4, 20*time.Millisecond)
-	c.more(60)
+	c.Talk(4, 20*time.Millisecond)
+	c.More(60)
 	var spread int
 	for _, n := range nodes {
-		if n.metric("parley_connections") > 0 {
+		if n.Metric("parley_connections") > 0 {
 			spread++
 		}
 	}
 	if spread < 2 {
 		t.Errorf("the proxy put everybody on %d of 3 nodes", spread)
 	}
-	nodes[0].kill()
-	c.more(60)
-	nodes[1].stop()
-	c.more(60)
-	nodes[0].start()
-	nodes[1].start()
-	c.more(60)
-	rep := c.settle(client.Options{URL: nodes[2].wsURL(), Token: tokens[0]})
+	nodes[0].Kill()
+	c.More(60)
+	nodes[1].Stop()
+	c.More(60)
+	nodes[0].Start()
+	nodes[1].Start()
+	c.More(60)
+	rep := c.Settle(client.Options{URL: nodes[2].WSURL(), Token: tokens[0]})
 	if rep.Resets > 0 || rep.Unknown > 0 || rep.Refused > 0 {
 		t.Errorf("got %d resets, %d unknown, %d refused, want none", rep.Resets, rep.Unknown, rep.Refused)
 	}
 	for _, n := range nodes {
-		n.stop()
+		n.Stop()
 	}
 }
 
@@ -139,11 +140,11 @@ func TestAReleaseOnTrialIsTakenBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	guard := func(d string) (string, int) {
-		return stable.bare("release", "watch", "--prometheus", "http://"+prom.addr, "--canary", fmt.Sprintf("instance=%q", canary.admin),
-			"--stable", fmt.Sprintf("instance=%q", stable.admin), "--window", "5s", "--every", "500ms", "--least", "20", "--for", d,
+		return stable.Bare("release", "watch", "--prometheus", "http://"+prom.addr, "--canary", fmt.Sprintf("instance=%q", canary.Admin),
+			"--stable", fmt.Sprintf("instance=%q", stable.Admin), "--window", "5s", "--every", "500ms", "--least", "20", "--for", d,
 			"--patch", api.URL+"/scale="+patch)
 	}
-	ann, bob := visit(t, client.Options{URL: stable.wsURL(), Guest: "ann"}), visit(t, client.Options{URL: canary.wsURL(), Guest: "bob"})
+	ann, bob := visit(t, client.Options{URL: stable.WSURL(), Guest: "ann"}), visit(t, client.Options{URL: canary.WSURL(), Guest: "bob"})
 	ann.enters("lobby")
 	bob.enters("lobby")
 	talk := func() (end func()) {
@@ -182,12 +183,12 @@ func TestAReleaseOnTrialIsTakenBack(t *testing.T) {
 	if len(got) != 1 || got[0] != `PATCH /scale {"spec":{"replicas":0}}` {
 		t.Errorf("got requests %v", got)
 	}
-	if out, code := canary.bare("ready", "--admin", canary.admin); code != 1 || !strings.Contains(out, "the store cannot take messages") {
+	if out, code := canary.Bare("ready", "--admin", canary.Admin); code != 1 || !strings.Contains(out, "the store cannot take messages") {
 		t.Errorf("ready at the canary: exit code %d: %s", code, out)
 	}
-	if out, code := stable.bare("ready", "--admin", stable.admin); code != 0 || out != "ready" {
+	if out, code := stable.Bare("ready", "--admin", stable.Admin); code != 0 || out != "ready" {
 		t.Errorf("ready at the stable node: exit code %d: %s", code, out)
 	}
-	stable.stop()
-	canary.stop()
+	stable.Stop()
+	canary.Stop()
 }

@@ -7,6 +7,7 @@
 // test and the server each need more than 5,000 open files, and of 200 swaps of
 // the policy under load 2,000.
 //
-// There is nothing to import here. The tests need the Go toolchain, git,
+// There is nothing to import here; what starts nodes and clients is package rig.
+// The tests need the Go toolchain, git,
 // redis-server and strace on the PATH, and say which one is missing.
 package e2e

@@ -1,13 +1,10 @@
 package e2e
 
 import (
-	"context"
 	"errors"
 	"sync"
 	"testing"
-	"time"
 
-	"parley/core/auth"
 	"parley/core/chat"
 	"parley/core/client"
 	"parley/core/wire"
@@ -138,20 +135,6 @@ func (v *visitor) closed() *client.CloseError {
 	return ce
 }
 
-// token signs a development token with a node's own key.
-func token(t *testing.T, keyFile string, user chat.UserID, roles ...string) string {
-	t.Helper()
-	key, err := auth.LoadOrCreateKey(keyFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := auth.Sign(key, auth.Claims{User: user, Roles: roles, TTL: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
-
 // refusal is the *chat.Error in err.
 func refusal(t *testing.T, err error) *chat.Error {
 	t.Helper()
@@ -160,20 +143,4 @@ func refusal(t *testing.T, err error) *chat.Error {
 		t.Fatalf("got %v, want the server's refusal", err)
 	}
 	return said
-}
-
-// keep runs a Resilient until the test ends and returns how to stop it.
-func keep(t *testing.T, r *client.Resilient) (stop func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := r.Run(ctx); err != nil {
-			t.Errorf("a client gave up: %v", err)
-		}
-	})
-	var once sync.Once
-	stop = func() { once.Do(func() { cancel(); wg.Wait() }) }
-	t.Cleanup(stop)
-	return stop
 }

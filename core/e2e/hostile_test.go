@@ -98,18 +98,18 @@ func hostiles(r *repo) []hostile {
 
 // refused waits until a commit is refused for what h says, while good decides.
 func (h hostile) refused(n *node, commit, good string) {
-	n.t.Helper()
+	n.T.Helper()
 	var refused *policy.Refusal
-	await(n.t, h.name+" is refused", func() bool {
+	await(n.T, h.name+" is refused", func() bool {
 		refused = status[policyStatus](n, "/v1/policy/status").Refused
 		return refused != nil && strings.Contains(refused.Revision, commit)
 	})
 	got, wants := refused.Problems.Error(), strings.Split(h.want, "\n")
 	if !slices.ContainsFunc(wants, func(want string) bool { return strings.Contains(got, want) }) {
-		n.t.Errorf("%s: got %q, want %q", h.name, got, h.want)
+		n.T.Errorf("%s: got %q, want %q", h.name, got, h.want)
 	}
 	if got := status[policyStatus](n, "/v1/policy/status").Revision; !strings.Contains(got, good) {
-		n.t.Errorf("%s: got %s live, want the last good one, %s", h.name, got, good)
+		n.T.Errorf("%s: got %s live, want the last good one, %s", h.name, got, good)
 	}
 }
 
@@ -120,7 +120,7 @@ func TestHostileCommits(t *testing.T) {
 	r := newRepo(t)
 	good := r.commit(map[string]string{"parley.rego": openRules})
 	n := startNode(t, unlimited(settings{"policy.git.url": r.dir, "policy.git.interval": "1s", "policy.guard.keep": []string{"role:admin moderate.review"}}))
-	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	ann := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"})
 	ann.says("lobby", "hello")
 	all := hostiles(r)
 	for _, h := range all {
@@ -128,13 +128,13 @@ func TestHostileCommits(t *testing.T) {
 		ann.says("lobby", "after "+h.name)
 		r.reset(good)
 	}
-	if code, body := n.get("/readyz"); code != 200 || !strings.Contains(body, "the newest policy was refused") {
+	if code, body := n.Get("/readyz"); code != 200 || !strings.Contains(body, "the newest policy was refused") {
 		t.Errorf("readyz: got %d %s, want ready, with a note", code, body)
 	}
-	if got := n.metric("parley_policy_refused_total"); got < float64(len(all)) {
+	if got := n.Metric("parley_policy_refused_total"); got < float64(len(all)) {
 		t.Errorf("parley_policy_refused_total: got %v, want at least %d", got, len(all))
 	}
-	n.stop()
+	n.Stop()
 }
 
 // TestADecisionIsFoundByItsId follows a refusal from the person to the rule,
@@ -144,7 +144,7 @@ func TestADecisionIsFoundByItsId(t *testing.T) {
 	r := newRepo(t)
 	r.commit(map[string]string{"parley.rego": quietRules})
 	n := startNode(t, unlimited(settings{"policy.git.url": r.dir, "policy.git.interval": "1s", "policy.guard.max_changed": 1}))
-	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	ann := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"})
 	_, err := ann.Send(within(t), "lobby", client.NewNonce(), "hello?")
 	said := refusal(t, err)
 	if said.Code != chat.CodeDenied || len(said.Decision) != 16 {
@@ -152,7 +152,7 @@ func TestADecisionIsFoundByItsId(t *testing.T) {
 	}
 	ask := func(args ...string) string {
 		t.Helper()
-		out, code := n.bare(append(args, "--admin", n.admin, "--data-dir", n.data())...)
+		out, code := n.Bare(append(args, "--admin", n.Admin, "--data-dir", n.Data())...)
 		if code != 0 {
 			t.Errorf("platform %v: got exit code %d: %s", args, code, out)
 		}
@@ -187,14 +187,14 @@ func TestADecisionIsFoundByItsId(t *testing.T) {
 	has(ask("policy", "audit", "--since", "1h"), "ACCEPTED git:"+now+" by Olga", "LIVE git:"+now, "with the same answer")
 
 	// What was recorded outlives the process and says what a change would do.
-	n.stop()
-	log := filepath.Join(n.data(), "policy-log")
-	out, code := n.bare("policy", "diff", "HEAD~1", "HEAD", "--repo", r.dir, "--replay", log)
+	n.Stop()
+	log := filepath.Join(n.Data(), "policy-log")
+	out, code := n.Bare("policy", "diff", "HEAD~1", "HEAD", "--repo", r.dir, "--replay", log)
 	if code != 2 {
 		t.Errorf("diff: got exit code %d, want 2", code)
 	}
 	has(out, "allowed before, refused now", "parley.rego:5 parley.decision")
-	n.start()
+	n.Start()
 	has(ask("policy", "log", "--id", said.Decision), "The lobby is quiet after eight.")
-	n.stop()
+	n.Stop()
 }

@@ -41,18 +41,18 @@ func TestHalfOpenConnectionsAreCut(t *testing.T) {
 	}
 	const upgrade = "GET /v1/ws HTTP/1.1\r\nHost: localhost\r\n"
 	kinds := []halfOpen{
-		{name: "TLS, silent", addr: n.http},
-		{name: "TLS, trickling", addr: n.http, drips: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"},
-		{name: "HTTP, silent", addr: n.http, begin: shake},
-		{name: "HTTP, trickling", addr: n.http, begin: shake, drips: upgrade},
-		{name: "TCP, silent", addr: n.tcp},
-		{name: "TCP, trickling", addr: n.tcp, drips: `{"type":"hello","guest":"ann"`},
+		{name: "TLS, silent", addr: n.HTTP},
+		{name: "TLS, trickling", addr: n.HTTP, drips: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"},
+		{name: "HTTP, silent", addr: n.HTTP, begin: shake},
+		{name: "HTTP, trickling", addr: n.HTTP, begin: shake, drips: upgrade},
+		{name: "TCP, silent", addr: n.TCP},
+		{name: "TCP, trickling", addr: n.TCP, drips: `{"type":"hello","guest":"ann"`},
 	}
 	come := func(i int) time.Duration {
 		began := time.Now()
-		opt := client.Options{URL: "wss://" + n.http + "/v1/ws", TLS: authority.Client()}
+		opt := client.Options{URL: "wss://" + n.HTTP + "/v1/ws", TLS: authority.Client()}
 		if i%2 == 1 {
-			opt = client.Options{URL: n.tcpURL()}
+			opt = client.Options{URL: n.TCPURL()}
 		}
 		v := visit(t, opt)
 		v.enters("lobby")
@@ -105,7 +105,7 @@ func TestHalfOpenConnectionsAreCut(t *testing.T) {
 		}
 	}
 	stop()
-	cut := n.metric(`parley_connections_cut_total{listener="http",reason="handshake_timeout"}`) + n.metric(`parley_closes_total{code="4009"}`)
+	cut := n.Metric(`parley_connections_cut_total{listener="http",reason="handshake_timeout"}`) + n.Metric(`parley_closes_total{code="4009"}`)
 	if cut < total*9/10 { // net/http's own deadlines may be first
 		t.Errorf("got %v connections counted as cut for being late, want about %d", cut, total)
 	}
@@ -121,7 +121,7 @@ func TestHalfOpenConnectionsAreCut(t *testing.T) {
 	if got, want := p99(meanwhile), 2*p99(alone)+busyMachine/2; got > want {
 		t.Errorf("p99 of connecting: got %v beside the half-open, want %v", got, want)
 	}
-	n.stop()
+	n.Stop()
 }
 
 const (
@@ -185,7 +185,7 @@ func TestTheProxyProtocolNamesTheClient(t *testing.T) {
 		"proxy.trusted": []string{"127.0.0.0/8"}, "proxy.http": "protocol", "proxy.tcp": "protocol",
 	})
 	const one, two = "PROXY TCP4 203.0.113.1 127.0.0.1 5000 80\r\n", "PROXY TCP6 2001:db8::2 ::1 5000 80\r\n"
-	wss, tcps := "wss://"+n.http+"/v1/ws", "tls://"+n.tcp
+	wss, tcps := "wss://"+n.HTTP+"/v1/ws", "tls://"+n.TCP
 	dial := func(url, header string) (*visitor, error) {
 		return tryVisit(t, client.Options{URL: url, TLS: authority.Client(), NetDial: through(header)})
 	}
@@ -214,7 +214,7 @@ func TestTheProxyProtocolNamesTheClient(t *testing.T) {
 	// of itself counts for nothing.
 	const three = "PROXY TCP4 127.0.0.9 127.0.0.1 5000 80\r\n"
 	for i, want := range []string{"101", "503"} {
-		raw, err := through(three)(t.Context(), "tcp", n.http)
+		raw, err := through(three)(t.Context(), "tcp", n.HTTP)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -224,7 +224,7 @@ func TestTheProxyProtocolNamesTheClient(t *testing.T) {
 		cfg.ServerName = "127.0.0.1"
 		c := tls.Client(raw, cfg)
 		fmt.Fprintf(c, "GET /v1/ws HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
-			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Forwarded-For: 198.51.100.%d\r\n\r\n", n.http, i)
+			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Forwarded-For: 198.51.100.%d\r\n\r\n", n.HTTP, i)
 		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 "+want) {
 			t.Errorf("connection %d of a client with a forged X-Forwarded-For: got %q, %v, want %s", i+1, line, err, want)
 		}
@@ -233,9 +233,9 @@ func TestTheProxyProtocolNamesTheClient(t *testing.T) {
 		t.Error("a connection without a header was served")
 	}
 	await(t, "the missing header is counted", func() bool {
-		return n.metric(`parley_connections_cut_total{listener="http",reason="proxy_header"}`) > 0
+		return n.Metric(`parley_connections_cut_total{listener="http",reason="proxy_header"}`) > 0
 	})
-	n.stop()
+	n.Stop()
 }
 
 // TestAStormIsLetInByTurns sends more clients at once than limits.accepts_per_second
@@ -245,12 +245,12 @@ func TestAStormIsLetInByTurns(t *testing.T) {
 	t.Parallel()
 	const clients = 120
 	n := startNode(t, settings{"limits.accepts_per_second": 30, "limits.commands_per_second": 0})
-	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	ann := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"})
 	ann.enters("lobby")
 	var in atomic.Int64
 	for i := range clients {
 		r, err := client.NewResilient(client.ResilientOptions{
-			Options: client.Options{URL: n.url(i), Timeout: patience}, OnConnect: func(*wire.WelcomeEvent) { in.Add(1) },
+			Options: client.Options{URL: n.URL(i), Timeout: patience}, OnConnect: func(*wire.WelcomeEvent) { in.Add(1) },
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -261,10 +261,10 @@ func TestAStormIsLetInByTurns(t *testing.T) {
 		ann.says("lobby", "do come in")
 		return in.Load() == clients
 	})
-	refused := n.metric(`parley_errors_total{code="overloaded"}`)
+	refused := n.Metric(`parley_errors_total{code="overloaded"}`)
 	if refused == 0 || refused > 3*clients {
 		t.Errorf("got %v refusals for %d clients, want some, and few more than one each", refused, clients)
 	}
 	t.Logf("%d clients were refused %v times", clients, refused)
-	n.stop()
+	n.Stop()
 }

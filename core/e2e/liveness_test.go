@@ -18,7 +18,7 @@ import (
 // deaths adds up the connections a node took for dead.
 func deaths(n *node) (sum float64) {
 	for _, evidence := range []string{"path_dead", "path_stalled", "frozen", "no_pong", "keepalive", "kernel_timeout"} {
-		sum += n.metric(`parley_dead_connections_total{evidence="` + evidence + `"}`)
+		sum += n.Metric(`parley_dead_connections_total{evidence="` + evidence + `"}`)
 	}
 	return sum
 }
@@ -33,7 +33,7 @@ func TestFrozenProgramIsFoundAndNamed(t *testing.T) {
 
 func frozenProgram(t *testing.T, extra settings) {
 	n := startNode(t, extra)
-	c, err := net.Dial("tcp", n.tcp)
+	c, err := net.Dial("tcp", n.TCP)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,18 +66,18 @@ func frozenProgram(t *testing.T, extra settings) {
 	hear("ping")
 	say(fmt.Sprintf(`{"type":"pong","ts":%d}`, ev.TS))
 
-	out, err := exec.CommandContext(within(t), built.platform, "diag", "tcp", "--admin", n.admin).CombinedOutput()
+	out, err := exec.CommandContext(within(t), built.platform, "diag", "tcp", "--admin", n.Admin).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "bot/9.1") || !strings.Contains(string(out), "1 connections looked at") {
 		t.Errorf("platform diag tcp: got %v and\n%s\nwant the client's version", err, out)
 	}
 	hear("close") // the second ping is unanswered too
-	if n.metric(`parley_dead_connections_total{evidence="frozen"}`) != 1 || deaths(n) != 1 {
+	if n.Metric(`parley_dead_connections_total{evidence="frozen"}`) != 1 || deaths(n) != 1 {
 		t.Error("the metrics do not say frozen")
 	}
-	if !n.out.has("evidence=frozen") || !n.out.has("device=bot/9.1") {
+	if !n.Out.Has("evidence=frozen") || !n.Out.Has("device=bot/9.1") {
 		t.Error("the log does not name the evidence and the client")
 	}
-	if n.metric("parley_heartbeat_rtt_seconds_count") != 1 {
+	if n.Metric("parley_heartbeat_rtt_seconds_count") != 1 {
 		t.Error("the round trip was not counted")
 	}
 }
@@ -90,7 +90,7 @@ func TestStarvedNodeClosesNobody(t *testing.T) {
 	var dialing sync.WaitGroup
 	for i := range conns {
 		dialing.Go(func() {
-			c, err := client.Dial(within(t), client.Options{URL: n.url(i)})
+			c, err := client.Dial(within(t), client.Options{URL: n.URL(i)})
 			if err != nil {
 				t.Error(err)
 				return
@@ -107,17 +107,17 @@ func TestStarvedNodeClosesNobody(t *testing.T) {
 	}
 	asked := func(more float64) {
 		t.Helper()
-		pings := n.metric("parley_pings_total")
-		await(t, "everyone is asked", func() bool { return n.metric("parley_pings_total") >= pings+more })
+		pings := n.Metric("parley_pings_total")
+		await(t, "everyone is asked", func() bool { return n.Metric("parley_pings_total") >= pings+more })
 	}
 	asked(clients)
 	for range 2 {
-		n.signal(syscall.SIGSTOP)
+		n.Signal(syscall.SIGSTOP)
 		time.Sleep(6 * time.Second) // the length of the stall is the test
-		n.signal(syscall.SIGCONT)
+		n.Signal(syscall.SIGCONT)
 		asked(2 * clients)
 	}
-	if got := n.metric("parley_connections"); got != clients || deaths(n) != 0 || n.metric("parley_heartbeats_late_total") == 0 {
-		t.Errorf("got %v connections, %v taken for dead, %v times late, want all %d, none, some", got, deaths(n), n.metric("parley_heartbeats_late_total"), clients)
+	if got := n.Metric("parley_connections"); got != clients || deaths(n) != 0 || n.Metric("parley_heartbeats_late_total") == 0 {
+		t.Errorf("got %v connections, %v taken for dead, %v times late, want all %d, none, some", got, deaths(n), n.Metric("parley_heartbeats_late_total"), clients)
 	}
 }

@@ -1,70 +1,50 @@
 package e2e
 
 import (
-	"context"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
-	"go.uber.org/goleak"
+	"parley/core/e2e/rig"
 )
 
 // built is what TestMain builds once for all tests.
 var built struct {
-	dir      string
 	platform string // the server's binary
 	wordlist string // wordlist.wasm
 }
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
+	os.Exit(rig.Main(m, func(dir string) error {
+		built.platform = rig.Platform()
+		built.wordlist = filepath.Join(dir, "wordlist.wasm")
+		return rig.GoBuild([]string{"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0"},
+			"-trimpath", "-ldflags=-s -w", "-buildmode=c-shared", "-o", built.wordlist, "parley/examples/plugins/wordlist")
+	}))
 }
 
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "parley-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	built.dir = dir
-	built.platform = filepath.Join(dir, "platform")
-	built.wordlist = filepath.Join(dir, "wordlist.wasm")
-	if err := build(); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e:", err)
-		return 1
-	}
-	code := m.Run()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, "e2e:", err)
-			return 1
-		}
-	}
-	return code
-}
+// The words these tests use for what the rig has.
+type (
+	node     = rig.Node
+	settings = rig.Settings
+	crowd    = rig.Crowd
+)
 
-// build makes the binary and the plugin the way the Makefile does. The binary
-// is a plain one: a data race in the server is the business of its packages'
-// tests, and the race detector would slow the load tests down tenfold.
-func build() error {
-	if err := goBuild([]string{"CGO_ENABLED=0"}, "-trimpath", "-o", built.platform, "parley/cmd/platform"); err != nil {
-		return err
-	}
-	return goBuild([]string{"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0"},
-		"-trimpath", "-ldflags=-s -w", "-buildmode=c-shared", "-o", built.wordlist, "parley/examples/plugins/wordlist")
-}
+var (
+	newNode   = rig.New
+	startNode = rig.Start
+	freePorts = rig.FreePorts
+	newCrowd  = rig.NewCrowd
+	unlimited = rig.Unlimited
+	token     = rig.Token
+	keep      = rig.Keep
+	await     = rig.Await
+	within    = rig.Within
+)
 
-func goBuild(env []string, args ...string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute) // a cold build cache on a slow machine
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", append([]string{"build"}, args...)...)
-	cmd.Env = append(os.Environ(), env...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build %v: %w\n%s", args, err, out)
-	}
-	return nil
+const patience = rig.Patience
+
+func status[T any](n *node, path string) T {
+	n.T.Helper()
+	return rig.Status[T](n, path)
 }

@@ -25,11 +25,11 @@ func TestABanReachesTheOtherNode(t *testing.T) {
 		tokens[u] = token(t, key, u)
 	}
 	a, b := startNode(t, shared), startNode(t, shared)
-	mia := visit(t, client.Options{URL: a.wsURL(), Token: tokens["mia"]})
+	mia := visit(t, client.Options{URL: a.WSURL(), Token: tokens["mia"]})
 	mia.enters("court") // which makes it hers
-	here := visit(t, client.Options{URL: a.tcpURL(), Token: tokens["bob"]})
-	there := visit(t, client.Options{URL: b.wsURL(), Token: tokens["bob"]})
-	guest := visit(t, client.Options{URL: b.tcpURL(), Guest: "gus"})
+	here := visit(t, client.Options{URL: a.TCPURL(), Token: tokens["bob"]})
+	there := visit(t, client.Options{URL: b.WSURL(), Token: tokens["bob"]})
+	guest := visit(t, client.Options{URL: b.TCPURL(), Guest: "gus"})
 	for _, v := range []*visitor{here, there, guest} {
 		v.enters("court")
 	}
@@ -73,8 +73,8 @@ func TestABanReachesTheOtherNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "bob may come back at the other node", func() bool { _, err := there.Join(within(t), "court", nil); return err == nil })
-	a.stop()
-	b.stop()
+	a.Stop()
+	b.Stop()
 }
 
 func second[T any](_ T, err error) error { return err }
@@ -112,12 +112,12 @@ func TestAChangedPolicyPutsPeopleOut(t *testing.T) {
 	n := startNode(t, unlimited(settings{"policy.dir": dir}))
 	var guests []*visitor
 	for i := range 20 {
-		g := visit(t, client.Options{URL: n.url(i)})
+		g := visit(t, client.Options{URL: n.URL(i)})
 		g.enters("lobby")
 		g.enters("kitchen")
 		guests = append(guests, g)
 	}
-	mia := visit(t, client.Options{URL: n.wsURL(), Token: token(t, filepath.Join(n.data(), "jwt.key"), "mia")})
+	mia := visit(t, client.Options{URL: n.WSURL(), Token: token(t, filepath.Join(n.Data(), "jwt.key"), "mia")})
 	mia.enters("lobby")
 	write("closed.rego", `package parley
 
@@ -147,10 +147,10 @@ refusal contains {"code": "closed", "text": "The lobby is closed to guests."} if
 	if err != nil || m.Count != 1 {
 		t.Errorf("in the lobby: got %+v, %v, want mia alone", m, err)
 	}
-	if got := n.metric("parley_put_out_total"); got != 20 {
+	if got := n.Metric("parley_put_out_total"); got != 20 {
 		t.Errorf("parley_put_out_total: got %v, want 20", got)
 	}
-	n.stop()
+	n.Stop()
 }
 
 // TestAPolicyThatCannotDecide refuses, but for the actions that the operator
@@ -168,7 +168,7 @@ refusal contains {"code": "odd", "text": "Odd."} if {
 }
 `)
 	n := startNode(t, settings{"policy.dir": dir, "policy.allow_on_error": []string{"members.read"}})
-	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	ann := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"})
 	ann.enters("odd")
 	if m, err := ann.Members(within(t), "odd"); err != nil || m.Count != 1 {
 		t.Errorf("members: got %+v, %v, want them in spite of the error", m, err)
@@ -177,20 +177,20 @@ refusal contains {"code": "odd", "text": "Odd."} if {
 	if said := refusal(t, err); said.Code != chat.CodePolicyError {
 		t.Errorf("history: got %+v, want policy_error", said)
 	}
-	if !n.out.has("POLICY COULD NOT DECIDE, LET THROUGH") {
+	if !n.Out.Has("POLICY COULD NOT DECIDE, LET THROUGH") {
 		t.Error("the log does not say what was let through")
 	}
-	if through, failed := n.metric("parley_policy_let_through_total"), n.metric("parley_policy_failures_total"); through != 1 || failed != 2 {
+	if through, failed := n.Metric("parley_policy_let_through_total"), n.Metric("parley_policy_failures_total"); through != 1 || failed != 2 {
 		t.Errorf("got %v let through of %v failures, want 1 of 2", through, failed)
 	}
-	n.stop()
+	n.Stop()
 }
 
 // TestATokenIsRefreshedInPlace, and ends the connection where it is not.
 func TestATokenIsRefreshedInPlace(t *testing.T) {
 	t.Parallel()
 	n := startNode(t, nil)
-	key, err := auth.LoadOrCreateKey(filepath.Join(n.data(), "jwt.key"))
+	key, err := auth.LoadOrCreateKey(filepath.Join(n.Data(), "jwt.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func TestATokenIsRefreshedInPlace(t *testing.T) {
 		}
 		return text
 	}
-	v := visit(t, client.Options{URL: n.wsURL(), Token: sign("mia", time.Minute)})
+	v := visit(t, client.Options{URL: n.WSURL(), Token: sign("mia", time.Minute)})
 	v.enters("lobby")
 	if at := time.Until(time.UnixMilli(v.Welcome().ExpiresTS)); at <= 0 || at > time.Minute {
 		t.Errorf("the welcome says that the token ends in %v, want within a minute", at)
@@ -218,5 +218,5 @@ func TestATokenIsRefreshedInPlace(t *testing.T) {
 		t.Errorf("another user's token: got %v", err)
 	}
 	v.says("lobby", "still here")
-	n.stop()
+	n.Stop()
 }

@@ -21,21 +21,21 @@ func TestGuestsOnTwoNodes(t *testing.T) {
 	a, b := startNode(t, keys), startNode(t, keys)
 	await(t, "both nodes know the guests' key", func() bool {
 		for _, n := range []*node{a, b} {
-			if n.out.has("guests can come back at this node alone") {
+			if n.Out.Has("guests can come back at this node alone") {
 				return false
 			}
 		}
 		return true
 	})
-	ann := visit(t, client.Options{URL: a.wsURL(), Guest: "ann"})
+	ann := visit(t, client.Options{URL: a.WSURL(), Guest: "ann"})
 	ann.enters("lobby")
 	ann.says("lobby", "hello from a")
-	if _, err := tryVisit(t, client.Options{URL: b.wsURL(), Guest: "ann"}); err == nil || !strings.Contains(err.Error(), "name_taken") {
+	if _, err := tryVisit(t, client.Options{URL: b.WSURL(), Guest: "ann"}); err == nil || !strings.Contains(err.Error(), "name_taken") {
 		t.Errorf("another ann at the other node: got %v, want name_taken", err)
 	}
 	secret := ann.Welcome().Secret
-	a.kill()
-	again := visit(t, client.Options{URL: b.tcpURL(), Guest: "ann", Secret: secret})
+	a.Kill()
+	again := visit(t, client.Options{URL: b.TCPURL(), Guest: "ann", Secret: secret})
 	if w := again.Welcome(); w.User != "ann" || w.Secret != secret {
 		t.Errorf("ann came back as %s", w.User)
 	}
@@ -43,11 +43,11 @@ func TestGuestsOnTwoNodes(t *testing.T) {
 	again.says("lobby", "hello from b")
 
 	// A registered user takes the name from a guest of any node.
-	a.start()
-	visit(t, client.Options{URL: a.wsURL(), Token: olga})
-	if _, err := tryVisit(t, client.Options{URL: b.wsURL(), Guest: "olga"}); err == nil || !strings.Contains(err.Error(), "registered user") {
+	a.Start()
+	visit(t, client.Options{URL: a.WSURL(), Token: olga})
+	if _, err := tryVisit(t, client.Options{URL: b.WSURL(), Guest: "olga"}); err == nil || !strings.Contains(err.Error(), "registered user") {
 		t.Errorf("a guest named like a registered user: got %v", err)
 	}
-	a.stop()
-	b.stop()
+	a.Stop()
+	b.Stop()
 }

@@ -63,41 +63,41 @@ func TestThreeNodesOnePolicy(t *testing.T) {
 
 	// A merge, and a call at one node.
 	second := "git:" + r.commit(map[string]string{"parley.rego": quietRules})
-	if got := hook(t, http.DefaultClient, "http://"+a.http+"/v1/hooks/policy", `{"ref":"refs/heads/main"}`, hookSecret); got != http.StatusAccepted {
+	if got := hook(t, http.DefaultClient, "http://"+a.HTTP+"/v1/hooks/policy", `{"ref":"refs/heads/main"}`, hookSecret); got != http.StatusAccepted {
 		t.Fatalf("got status %d, want 202", got)
 	}
-	out, code := b.bare("policy", "status", "--admin", b.admin, "--data-dir", b.data(), "--wait", second)
+	out, code := b.Bare("policy", "status", "--admin", b.Admin, "--data-dir", b.Data(), "--wait", second)
 	if code != 0 || !regexp.MustCompile(`^live on 3/3 in \d+ ms$`).MatchString(out) {
 		t.Errorf("policy status --wait: got %d, %q", code, out)
 	}
 	agree(t, second, a, b, c)
-	await(t, "node a says so in its log", func() bool { return a.out.has("live=3/3") })
+	await(t, "node a says so in its log", func() bool { return a.Out.Has("live=3/3") })
 
 	// What people see.
-	out, code = c.bare("nodes", "--admin", c.admin)
+	out, code = c.Bare("nodes", "--admin", c.Admin)
 	for _, want := range []string{"hooked", "cut-off", "also-hooked*", second[:16], "LEASE"} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("platform nodes: got %d, without %q:\n%s", code, want, out)
 		}
 	}
-	if out, code = c.bare("policy", "status", "--admin", c.admin); code != 0 || strings.Count(out, "on head") != 3 || !strings.Contains(out, "live on 3/3") {
+	if out, code = c.Bare("policy", "status", "--admin", c.Admin); code != 0 || strings.Count(out, "on head") != 3 || !strings.Contains(out, "live on 3/3") {
 		t.Errorf("policy status: got %d:\n%s", code, out)
 	}
 	for series, want := range map[string]float64{"parley_cluster_nodes": 3, "parley_cluster_policy_skew": 0, "parley_cluster_plugin_skew": 0, "parley_cluster_cannot_converge": 0} {
-		if got := b.metric(series); got != want {
+		if got := b.Metric(series); got != want {
 			t.Errorf("%s: got %v, want %v", series, got, want)
 		}
 	}
 
 	// An operator pins at one node.
-	if out, code := c.bare("policy", "pin", first, "--admin", c.admin, "--data-dir", c.data(), "--reason", "lock-out"); code != 0 {
+	if out, code := c.Bare("policy", "pin", first, "--admin", c.Admin, "--data-dir", c.Data(), "--reason", "lock-out"); code != 0 {
 		t.Fatalf("policy pin: got %d: %s", code, out)
 	}
 	agree(t, first, a, b, c)
 	if p := status[nodesStatus](b, "/v1/policy/status").Git.Pin; p == nil || "git:"+p.Revision != first {
 		t.Errorf("the node without a repository: got pin %+v", p)
 	}
-	if out, code := c.bare("policy", "unpin", "--admin", c.admin, "--data-dir", c.data()); code != 0 {
+	if out, code := c.Bare("policy", "unpin", "--admin", c.Admin, "--data-dir", c.Data()); code != 0 {
 		t.Fatalf("policy unpin: got %d: %s", code, out)
 	}
 	agree(t, second, a, b, c)
@@ -113,7 +113,7 @@ func TestThreeNodesOnePolicy(t *testing.T) {
 	store.Do("HSET", "parley:{objects}:heads", "policy", "77\n"+fake+"\n"+value)
 	for _, n := range []*node{a, b, c} {
 		await(t, "the object is refused", func() bool { return status[nodesStatus](n, "/v1/policy/status").CannotConverge != nil })
-		code, body := n.get("/readyz")
+		code, body := n.Get("/readyz")
 		if code != http.StatusOK || !strings.Contains(body, "cannot converge: node ") || !strings.Contains(body, alien) || !strings.Contains(body, "not what its name says") {
 			t.Errorf("/readyz: got %d: %s", code, body)
 		}
@@ -123,15 +123,15 @@ func TestThreeNodesOnePolicy(t *testing.T) {
 	}
 	// The next merge takes its place.
 	third := "git:" + r.commit(map[string]string{"parley.rego": openRules})
-	hook(t, http.DefaultClient, "http://"+c.http+"/v1/hooks/policy", "{}", hookSecret)
+	hook(t, http.DefaultClient, "http://"+c.HTTP+"/v1/hooks/policy", "{}", hookSecret)
 	agree(t, third, a, b, c)
 
 	// Who is killed is gone for the others; who stops, at once.
-	c.kill()
-	await(t, "the killed node is gone", func() bool { return b.metric("parley_cluster_nodes") == 2 })
-	a.stop()
-	await(t, "the stopped node is gone", func() bool { return b.metric("parley_cluster_nodes") == 1 })
-	b.stop()
+	c.Kill()
+	await(t, "the killed node is gone", func() bool { return b.Metric("parley_cluster_nodes") == 2 })
+	a.Stop()
+	await(t, "the stopped node is gone", func() bool { return b.Metric("parley_cluster_nodes") == 1 })
+	b.Stop()
 }
 
 // TestNodesWithoutACluster shows the one node there is.
@@ -140,19 +140,19 @@ func TestNodesWithoutACluster(t *testing.T) {
 	r := newRepo(t)
 	first := r.commit(map[string]string{"parley.rego": openRules})
 	n := startNode(t, settings{"policy.git.url": r.dir, "cluster.node_name": "alone"})
-	out, code := n.bare("nodes", "--admin", n.admin)
+	out, code := n.Bare("nodes", "--admin", n.Admin)
 	if code != 0 || !strings.Contains(out, "alone*") || !strings.Contains(out, first[:12]) || strings.Count(out, "\n") != 1 {
 		t.Errorf("platform nodes: got %d:\n%s", code, out)
 	}
-	out, code = n.bare("policy", "status", "--admin", n.admin, "--wait", first)
+	out, code = n.Bare("policy", "status", "--admin", n.Admin, "--wait", first)
 	if code != 0 || !regexp.MustCompile(`^live on 1/1 in \d+ ms$`).MatchString(out) {
 		t.Errorf("policy status --wait: got %d, %q", code, out)
 	}
-	out, code = n.bare("policy", "status", "--admin", n.admin, "--wait", strings.Repeat("a", 40), "--wait-timeout", "200ms")
+	out, code = n.Bare("policy", "status", "--admin", n.Admin, "--wait", strings.Repeat("a", 40), "--wait-timeout", "200ms")
 	if code == 0 || !strings.Contains(out, "0 of 1 nodes decide by") {
 		t.Errorf("policy status --wait for what never comes: got %d, %q", code, out)
 	}
-	n.stop()
+	n.Stop()
 }
 
 // TestANodeThatIsLeftBehind has a guard that refuses what the others take: it says
@@ -177,19 +177,19 @@ func TestANodeThatIsLeftBehind(t *testing.T) {
 		return status[nodesStatus](a, "/v1/policy/status").Revision == second && status[nodesStatus](b, "/v1/policy/status").Revision == second
 	})
 	await(t, "the third says that it is left behind", func() bool {
-		code, body := c.get("/readyz")
+		code, body := c.Get("/readyz")
 		return code == http.StatusServiceUnavailable && strings.Contains(body, "cannot converge: node ") && strings.Contains(body, second)
 	})
-	if out, code := a.bare("nodes", "--admin", a.admin); code != 0 || !strings.Contains(out, "cannot converge: it refuses "+second[:16]) {
+	if out, code := a.Bare("nodes", "--admin", a.Admin); code != 0 || !strings.Contains(out, "cannot converge: it refuses "+second[:16]) {
 		t.Errorf("platform nodes: got %d:\n%s", code, out)
 	}
-	if got := a.metric("parley_cluster_policy_skew"); got != 1 {
+	if got := a.Metric("parley_cluster_policy_skew"); got != 1 {
 		t.Errorf("skew: got %v, want 1", got)
 	}
 	// A word at any node lets it pass at all, by name.
-	if out, code := c.bare("policy", "accept", second, "--by", "olga", "--admin", c.admin, "--data-dir", c.data()); code != 0 {
+	if out, code := c.Bare("policy", "accept", second, "--by", "olga", "--admin", c.Admin, "--data-dir", c.Data()); code != 0 {
 		t.Fatalf("policy accept: got %d: %s", code, out)
 	}
 	agree(t, second, a, b, c)
-	await(t, "it is ready again", func() bool { code, _ := c.get("/readyz"); return code == http.StatusOK })
+	await(t, "it is ready again", func() bool { code, _ := c.Get("/readyz"); return code == http.StatusOK })
 }

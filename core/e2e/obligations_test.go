@@ -52,7 +52,7 @@ func TestEachObligationIsObeyed(t *testing.T) {
 	install(t, filepath.Join(mods, "wordlist.wasm"), module)
 	n := startNode(t, unlimited(settings{"policy.dir": rules, "plugins.dir": mods}))
 	await(t, "the plugin is active", func() bool { return pluginOf(n, "wordlist").State == "active" })
-	ann, bob := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"}), visit(t, client.Options{URL: n.tcpURL(), Guest: "bob"})
+	ann, bob := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"}), visit(t, client.Options{URL: n.TCPURL(), Guest: "bob"})
 
 	for _, tc := range []struct {
 		room  chat.RoomID
@@ -120,5 +120,5 @@ func TestEachObligationIsObeyed(t *testing.T) {
 			t.Errorf("%s: joining at the top: got %+v, %v, want it recovered", room, j, err)
 		}
 	}
-	n.stop()
+	n.Stop()
 }

@@ -53,49 +53,48 @@ func TestParkedConnectionsLoseNothing(t *testing.T) {
 	w := &wires{conns: make([]net.Conn, members)}
 	c := newCrowd(t, "lobby", "kitchen")
 	for i := range members {
-		c.add(fmt.Sprintf("client %d", i), client.ResilientOptions{
-			Options: client.Options{URL: n.url(i), Guest: fmt.Sprintf("guest%d", i), NetDial: w.dial(i)},
+		c.Add(fmt.Sprintf("client %d", i), client.ResilientOptions{
+			Options: client.Options{URL: n.URL(i), Guest: fmt.Sprintf("guest%d", i), NetDial: w.dial(i)},
 		})
 	}
 	everyoneRests := func(count float64) {
 		t.Helper()
 		await(t, "every connection is parked", func() bool {
-			return n.metric("parley_connections") == count && n.metric("parley_parked_connections") == count
+			return n.Metric("parley_connections") == count && n.Metric("parley_parked_connections") == count
 		})
 	}
 	everyoneRests(members)
-	c.talk(talkers, 30*time.Millisecond)
+	c.Talk(talkers, 30*time.Millisecond)
 	for range cuts {
-		c.more(100)
+		c.More(100)
 		w.cut(rand.IntN(members))
 	}
-	c.more(100)
+	c.More(100)
 	aSleeperComesBack(t, n)
 
-	n.signal(syscall.SIGTERM)
-	if code := n.ended(); code != 0 {
+	n.Signal(syscall.SIGTERM)
+	if code := n.Ended(); code != 0 {
 		t.Errorf("exit code: got %d, want 0", code)
 	}
-	n.start()
-	c.more(500)
-	c.hush()
-	c.talking.Wait()
+	n.Start()
+	c.More(500)
+	c.Hush()
 	everyoneRests(members)
-	rep := c.settle(client.Options{URL: n.wsURL(), Guest: "judge"})
+	rep := c.Settle(client.Options{URL: n.WSURL(), Guest: "judge"})
 	if rep.Resets > 0 || rep.Refused > 0 || rep.Unknown > 0 {
 		t.Errorf("got %d resets, %d refused and %d unknown, want none", rep.Resets, rep.Refused, rep.Unknown)
 	}
-	n.stop()
+	n.Stop()
 }
 
 // aSleeperComesBack has a reader stall until it is closed as a slow consumer,
 // and resume.
 func aSleeperComesBack(t *testing.T, n *node) {
 	t.Helper()
-	s := stallWith(t, "sleeper", client.Options{URL: n.tcpURL(), NetDial: dialSmall}, gallery)
-	speaker := visit(t, client.Options{URL: n.wsURL(), Guest: "speaker"})
+	s := stallWith(t, "sleeper", client.Options{URL: n.TCPURL(), NetDial: dialSmall}, gallery)
+	speaker := visit(t, client.Options{URL: n.WSURL(), Guest: "speaker"})
 	flood(t, speaker, gallery, 2400, strings.Repeat("psst! ", 50)) // the ring's 1,024 entries are below the bound on lag
-	await(t, "the stalled reader is closed as a slow consumer", func() bool { return n.metric("parley_slow_consumers_total") > 0 })
+	await(t, "the stalled reader is closed as a slow consumer", func() bool { return n.Metric("parley_slow_consumers_total") > 0 })
 	s.wake()
 	epoch, entries, err := speaker.HistoryAll(within(t), gallery)
 	if err != nil {

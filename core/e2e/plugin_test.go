@@ -39,7 +39,7 @@ type pluginStatus struct {
 }
 
 func pluginOf(n *node, name string) pluginStatus {
-	n.t.Helper()
+	n.T.Helper()
 	for _, p := range status[struct{ Plugins []pluginStatus }](n, "/v1/plugins").Plugins {
 		if p.Name == name {
 			return p
@@ -67,8 +67,8 @@ func TestAPluginJudgesAndIsReplacedWhileItRuns(t *testing.T) {
 	n := startNode(t, unlimited(settings{"plugins.dir": dir}))
 	await(t, "the plugin is active", func() bool { return pluginOf(n, "wordlist").State == "active" })
 
-	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
-	bob := visit(t, client.Options{URL: n.tcpURL(), Guest: "bob"})
+	ann := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"})
+	bob := visit(t, client.Options{URL: n.TCPURL(), Guest: "bob"})
 	bob.enters("lobby")
 	masked := func() {
 		t.Helper()
@@ -116,7 +116,7 @@ func TestAPluginJudgesAndIsReplacedWhileItRuns(t *testing.T) {
 	if ack, _ := ann.says("lobby", "well darn it"); ack.Outcome != chat.Accepted {
 		t.Errorf("without the plugin: got outcome %q", ack.Outcome)
 	}
-	n.stop()
+	n.Stop()
 }
 
 // constantModule is a whole guest that gives every message the same verdict:

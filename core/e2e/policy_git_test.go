@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"parley/core/e2e/rig"
 	"parley/core/transport/transporttest"
 )
 
@@ -83,7 +84,7 @@ func TestAWebhookMakesACommitLive(t *testing.T) {
 		url   func(*node) string
 		call  *http.Client
 	}{
-		{"on the HTTP listener", nil, func(n *node) string { return "http://" + n.http }, http.DefaultClient},
+		{"on the HTTP listener", nil, func(n *node) string { return "http://" + n.HTTP }, http.DefaultClient},
 		{"on its own, with TLS", settings{"policy.git.webhook.listen": own, "tls.cert_file": cert, "tls.key_file": key},
 			func(*node) string { return "https://" + own }, tlsClient},
 	} {
@@ -108,9 +109,9 @@ func TestAWebhookMakesACommitLive(t *testing.T) {
 				`parley_policy_live_seconds_count{since="webhook"}`: 1, `parley_policy_live_seconds_count{since="commit"}`: 1,
 				`parley_policy_git_polls_total{result="taken"}`: 2, `parley_policy_fallback{to="default"}`: 0, `parley_policy_pinned`: 0,
 			} {
-				await(t, fmt.Sprintf("%s is %v", name, want), func() bool { return n.metric(name) == want }) // counted behind the swap
+				await(t, fmt.Sprintf("%s is %v", name, want), func() bool { return n.Metric(name) == want }) // counted behind the swap
 			}
-			n.stop()
+			n.Stop()
 		})
 	}
 }
@@ -126,8 +127,8 @@ func TestAPinHolds(t *testing.T) {
 	live := func() gitStatus { return status[gitStatus](n, "/v1/policy/status") }
 	run := func(args ...string) (string, int) {
 		t.Helper()
-		cmd := exec.CommandContext(within(t), built.platform, append(append([]string{"policy"}, args...), "--admin", n.admin, "--data-dir", n.data())...)
-		cmd.Env = cleanEnv()
+		cmd := exec.CommandContext(within(t), built.platform, append(append([]string{"policy"}, args...), "--admin", n.Admin, "--data-dir", n.Data())...)
+		cmd.Env = rig.CleanEnv()
 		out, _ := cmd.CombinedOutput() // the code says how it ended
 		return string(out), cmd.ProcessState.ExitCode()
 	}
@@ -137,13 +138,13 @@ func TestAPinHolds(t *testing.T) {
 	if st := live(); st.Git.Commit != first || st.Git.Pin == nil || st.Git.Pin.Reason != "the lobby must talk" {
 		t.Errorf("pinned: got %+v", st)
 	}
-	n.kill()
-	n.start()
+	n.Kill()
+	n.Start()
 	await(t, "the repository has answered", func() bool { return live().Git.Head == second })
 	if st := live(); st.Git.Commit != first || st.Git.Pin == nil {
 		t.Errorf("after a restart: got %+v, want the pin", st)
 	}
-	if got := n.metric("parley_policy_pinned"); got != 1 {
+	if got := n.Metric("parley_policy_pinned"); got != 1 {
 		t.Errorf("parley_policy_pinned: got %v, want 1", got)
 	}
 	if out, code := run("unpin"); code != 0 || !strings.Contains(out, "main is followed again") {
@@ -154,7 +155,7 @@ func TestAPinHolds(t *testing.T) {
 	r.git("commit", "--quiet", "--amend", "--allow-empty", "--message=rewritten")
 	rewritten := r.git("rev-parse", "HEAD")
 	await(t, "the rewritten history is refused", func() bool { ref := live().Refused; return ref != nil && ref.Revision == "git:"+rewritten })
-	if _, body := n.get("/readyz"); !strings.Contains(body, "the newest policy was refused") {
+	if _, body := n.Get("/readyz"); !strings.Contains(body, "the newest policy was refused") {
 		t.Errorf("/readyz: got %s, want a note", body)
 	}
 	if out, code := run("pin", "git:"+rewritten); code != 0 {
@@ -168,7 +169,7 @@ func TestAPinHolds(t *testing.T) {
 			t.Errorf("pin %s: got code 0\n%s", wrong, out)
 		}
 	}
-	n.stop()
+	n.Stop()
 }
 
 // TestAStartWithoutARepositorySaysSo starts on an empty disk while the
@@ -177,13 +178,13 @@ func TestAStartWithoutARepositorySaysSo(t *testing.T) {
 	t.Parallel()
 	away := filepath.Join(t.TempDir(), "later")
 	n := startNode(t, settings{"policy.git.url": away, "policy.git.interval": "1s"})
-	if _, body := n.get("/readyz"); !strings.Contains(body, "the built-in policy decides") {
+	if _, body := n.Get("/readyz"); !strings.Contains(body, "the built-in policy decides") {
 		t.Errorf("/readyz: got %s, want a note", body)
 	}
-	if got := n.metric(`parley_policy_fallback{to="default"}`); got != 1 {
+	if got := n.Metric(`parley_policy_fallback{to="default"}`); got != 1 {
 		t.Errorf("parley_policy_fallback: got %v, want 1", got)
 	}
-	if !n.out.has("THE BUILT-IN POLICY DECIDES") {
+	if !n.Out.Has("THE BUILT-IN POLICY DECIDES") {
 		t.Error("the log says nothing of it")
 	}
 	r := newRepo(t)
@@ -192,11 +193,11 @@ func TestAStartWithoutARepositorySaysSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "the repository decides", func() bool { return status[gitStatus](n, "/v1/policy/status").Git.Commit == commit })
-	if _, body := n.get("/readyz"); strings.Contains(body, "notes") {
+	if _, body := n.Get("/readyz"); strings.Contains(body, "notes") {
 		t.Errorf("/readyz: got %s, want no note any more", body)
 	}
-	if got := n.metric(`parley_policy_fallback{to="default"}`); got != 0 {
+	if got := n.Metric(`parley_policy_fallback{to="default"}`); got != 0 {
 		t.Errorf("parley_policy_fallback: got %v, want 0", got)
 	}
-	n.stop()
+	n.Stop()
 }

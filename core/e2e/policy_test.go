@@ -110,7 +110,7 @@ func TestACommitChangesARuleInARunningServer(t *testing.T) {
 	if got := live(); !strings.Contains(got.Revision, was[:7]) {
 		t.Fatalf("revision: got %q, want that of commit %s", got.Revision, was)
 	}
-	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	ann := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"})
 	ann.says("lobby", "hello")
 
 	now := r.commit(map[string]string{"rules/parley.rego": quietRules, "rules/parley_test.rego": quietTests})
@@ -159,25 +159,25 @@ func TestACommitChangesARuleInARunningServer(t *testing.T) {
 	now = r.commit(map[string]string{"rules/parley.rego": openRules, "rules/parley_test.rego": "package parley_test\n"})
 	await(t, "the repair is live", func() bool { return strings.Contains(live().Revision, now[:7]) })
 	ann.says("lobby", "good morning")
-	if got := n.metric("parley_policy_refused_total"); got < 2 {
+	if got := n.Metric("parley_policy_refused_total"); got < 2 {
 		t.Errorf("parley_policy_refused_total: got %v, want at least 2", got)
 	}
 
 	// Without the repository the last good rules are still there. They are
 	// written behind the swap, so that a full disk holds up no rule.
 	await(t, "the repair is on disk", func() bool {
-		kept, err := os.ReadFile(filepath.Join(n.data(), "policy", "policy-last-good.json"))
+		kept, err := os.ReadFile(filepath.Join(n.Data(), "policy", "policy-last-good.json"))
 		return err == nil && strings.Contains(string(kept), now)
 	})
-	n.kill()
+	n.Kill()
 	if err := os.RemoveAll(r.dir); err != nil {
 		t.Fatal(err)
 	}
-	n.start()
+	n.Start()
 	if got := live(); !strings.Contains(got.Revision, now[:7]) {
 		t.Errorf("after a restart without the repository: got revision %q, want the last good one, %s", got.Revision, now)
 	}
-	n.stop()
+	n.Stop()
 }
 
 // TestAFolderOfRulesIsFollowed does the same with policy.dir.
@@ -192,7 +192,7 @@ func TestAFolderOfRulesIsFollowed(t *testing.T) {
 	}
 	write(openRules)
 	n := startNode(t, unlimited(settings{"policy.dir": dir}))
-	ann := visit(t, client.Options{URL: n.tcpURL(), Guest: "ann"})
+	ann := visit(t, client.Options{URL: n.TCPURL(), Guest: "ann"})
 	ann.says("lobby", "hello")
 	write(quietRules)
 	await(t, "the new rule refuses", func() bool {
@@ -208,5 +208,5 @@ func TestAFolderOfRulesIsFollowed(t *testing.T) {
 	if said := refusal(t, err); said.Code != chat.CodeDenied {
 		t.Errorf("under broken rules: got %+v, want the old ones to decide", said)
 	}
-	n.stop()
+	n.Stop()
 }

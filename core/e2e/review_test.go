@@ -41,16 +41,16 @@ func verdictPlugins(t *testing.T) (dir string) {
 
 // waiting is the queue as the admin API shows it.
 func waiting(n *node, room string) []wire.ReviewItem {
-	n.t.Helper()
+	n.T.Helper()
 	return status[struct{ Open []wire.ReviewItem }](n, "/v1/reviews?room="+room).Open
 }
 
 // decide decides a review through the admin API.
-func (n *node) decide(room, id, action, reason string) (code int, answer wire.ReviewEvent) {
-	n.t.Helper()
-	code, body := n.ask(http.MethodPost, "/v1/reviews/"+id, map[string]string{"room": room, "action": action, "reason": reason})
+func decide(n *node, room, id, action, reason string) (code int, answer wire.ReviewEvent) {
+	n.T.Helper()
+	code, body := n.Ask(http.MethodPost, "/v1/reviews/"+id, map[string]string{"room": room, "action": action, "reason": reason})
 	if err := json.Unmarshal([]byte(body), &answer); err != nil && code == http.StatusOK {
-		n.t.Fatalf("decide %s: %v in %s", id, err, body)
+		n.T.Fatalf("decide %s: %v in %s", id, err, body)
 	}
 	return code, answer
 }
@@ -65,7 +65,7 @@ func TestHeldMessages(t *testing.T) {
 	await(t, "the plugins are active", func() bool {
 		return pluginOf(n, "careful").State == "active" && pluginOf(n, "strict").State == "active"
 	})
-	ann := visit(t, client.Options{URL: n.wsURL(), Token: token(t, key, "ann")})
+	ann := visit(t, client.Options{URL: n.WSURL(), Token: token(t, key, "ann")})
 	log := checker.NewLog("ann")
 	log.Observe(ann.Welcome())
 	send := func(v *visitor, nonce, text string) *wire.AckEvent {
@@ -83,10 +83,10 @@ func TestHeldMessages(t *testing.T) {
 		t.Fatalf("got %+v, want it held by the plugin", held)
 	}
 	second := send(ann, "n2", "and this")
-	n.kill()
-	n.start()
-	ann = visit(t, client.Options{URL: n.wsURL(), Token: token(t, key, "ann")})
-	bob := visit(t, client.Options{URL: n.tcpURL(), Guest: "bob"})
+	n.Kill()
+	n.Start()
+	ann = visit(t, client.Options{URL: n.WSURL(), Token: token(t, key, "ann")})
+	bob := visit(t, client.Options{URL: n.TCPURL(), Guest: "bob"})
 	ann.enters("careful")
 	bob.enters("careful")
 	log.Observe(ann.Welcome())
@@ -97,7 +97,7 @@ func TestHeldMessages(t *testing.T) {
 	if len(open) != 2 || open[0].ReviewID != held.ReviewID || open[0].Text != "is this all right" || open[0].From != "ann" || open[0].Record == "" {
 		t.Fatalf("after a kill: got %+v, want both messages in the queue", open)
 	}
-	code, done := n.decide("careful", string(held.ReviewID), wire.Approve, "")
+	code, done := decide(n, "careful", string(held.ReviewID), wire.Approve, "")
 	if code != http.StatusOK || done.Outcome != chat.Accepted || done.By != "admin" || done.Seq == 0 {
 		t.Fatalf("approve: got %d %+v", code, done)
 	}
@@ -107,11 +107,11 @@ func TestHeldMessages(t *testing.T) {
 		}
 	}
 	first(ann, "that it was approved", func(e *wire.ReviewEvent) bool { return e.ReviewID == held.ReviewID && e.Outcome == chat.Accepted })
-	if code, _ := n.decide("careful", string(held.ReviewID), wire.Reject, "too late"); code != http.StatusNotFound {
+	if code, _ := decide(n, "careful", string(held.ReviewID), wire.Reject, "too late"); code != http.StatusNotFound {
 		t.Errorf("rejecting what was approved: got status %d, want 404", code)
 	}
 
-	m := visit(t, client.Options{URL: n.wsURL(), Token: mod})
+	m := visit(t, client.Options{URL: n.WSURL(), Token: mod})
 	queue, err := m.Reviews(within(t), "careful")
 	if err != nil || !queue.All || len(queue.Open) != 1 || queue.Open[0].ReviewID != second.ReviewID {
 		t.Fatalf("the moderator's queue: got %+v, %v, want the second message", queue, err)
@@ -142,12 +142,12 @@ func TestHeldMessages(t *testing.T) {
 	if err := rep.Err(); err != nil || rep.Held != 1 || rep.Refused != 1 {
 		t.Errorf("the checker: %v; %d held and %d refused, want 1 each", err, rep.Held, rep.Refused)
 	}
-	if got := n.metric(`parley_reviews_total{event="rejected"}`); got != 1 {
+	if got := n.Metric(`parley_reviews_total{event="rejected"}`); got != 1 {
 		t.Errorf("rejected: the metric says %v, want 1", got)
 	}
 	// Evidence is written in the background: that of before the kill may be lost.
 	explains(t, n, string(send(ann, "n3", "why").ReviewID))
-	n.stop()
+	n.Stop()
 }
 
 // explains asks the node why a message was judged as it was, erases the
@@ -174,7 +174,7 @@ func explains(t *testing.T, n *node, id string) {
 	if !e.Replayed.Equal || e.Replayed.Verdict != "hold" {
 		t.Errorf("explain: got %+v replayed, want the same", e.Replayed)
 	}
-	out, code := n.platform("explain", id)
+	out, code := n.Platform("explain", id)
 	for _, want := range []string{id, "hold", "careful", "Somebody should look at this.", "the same"} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("platform explain: got exit %d, want %q in it:\n%s", code, want, out)
@@ -184,10 +184,10 @@ func explains(t *testing.T, n *node, id string) {
 	if k := len(list.Records); k == 0 || list.Records[k-1].ID != id {
 		t.Errorf("evidence: got %+v, want the last held message last", list.Records)
 	}
-	if code, body := n.ask(http.MethodDelete, "/v1/evidence/"+id, nil); code != http.StatusOK {
+	if code, body := n.Ask(http.MethodDelete, "/v1/evidence/"+id, nil); code != http.StatusOK {
 		t.Errorf("erase: got %d %s", code, body)
 	}
-	if code, _ := n.get("/v1/explain/" + id); code != http.StatusNotFound {
+	if code, _ := n.Get("/v1/explain/" + id); code != http.StatusNotFound {
 		t.Errorf("explain of what was erased: got %d, want 404", code)
 	}
 }
@@ -199,15 +199,15 @@ func TestHeldExpires(t *testing.T) {
 	annToken, modToken := token(t, key, "ann"), token(t, key, "mia", "moderator") // makes the key that the node reads
 	n := startNode(t, settings{"auth.jwt.key_file": key, "plugins.dir": verdictPlugins(t), "limits.review_age": "20s"})
 	await(t, "the plugin is active", func() bool { return pluginOf(n, "careful").State == "active" })
-	ann := visit(t, client.Options{URL: n.wsURL(), Token: annToken})
+	ann := visit(t, client.Options{URL: n.WSURL(), Token: annToken})
 	held, err := ann.Send(within(t), "careful", "n1", "anybody there")
 	if err != nil || held.Outcome != chat.Held {
 		t.Fatalf("got %+v, %v, want it held", held, err)
 	}
-	n.kill()
-	n.start()
-	ann = visit(t, client.Options{URL: n.wsURL(), Token: annToken})
-	mod := visit(t, client.Options{URL: n.tcpURL(), Token: modToken})
+	n.Kill()
+	n.Start()
+	ann = visit(t, client.Options{URL: n.WSURL(), Token: annToken})
+	mod := visit(t, client.Options{URL: n.TCPURL(), Token: modToken})
 	mod.enters("careful")
 	if queue, err := mod.Reviews(within(t), "careful"); err != nil || len(queue.Open) != 1 {
 		t.Fatalf("the queue after a kill: got %+v, %v, want the message", queue, err)
@@ -225,13 +225,13 @@ func TestHeldExpires(t *testing.T) {
 	if err != nil || len(queue.Open) != 0 || len(queue.Decided) != 1 || queue.Decided[0].Text != "" || queue.Decided[0].Outcome != chat.Expired {
 		t.Errorf("the queue: got %+v, %v, want it decided, without its text", queue, err)
 	}
-	if code, _ := n.decide("careful", string(held.ReviewID), wire.Approve, ""); code != http.StatusNotFound {
+	if code, _ := decide(n, "careful", string(held.ReviewID), wire.Approve, ""); code != http.StatusNotFound {
 		t.Errorf("approving what has expired: got status %d, want 404", code)
 	}
-	if got := n.metric(`parley_reviews_total{event="expired"}`); got != 1 {
+	if got := n.Metric(`parley_reviews_total{event="expired"}`); got != 1 {
 		t.Errorf("expired: the metric says %v, want 1", got)
 	}
-	n.stop()
+	n.Stop()
 }
 
 // TestAnAppealIsHeardOnce appeals a denial twice.
@@ -239,7 +239,7 @@ func TestAnAppealIsHeardOnce(t *testing.T) {
 	t.Parallel()
 	n := startNode(t, settings{"plugins.dir": verdictPlugins(t)})
 	await(t, "the plugin is active", func() bool { return pluginOf(n, "strict").State == "active" })
-	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann"})
+	ann := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"})
 	ann.enters("strict")
 	_, err := ann.Send(within(t), "strict", "n1", "like this")
 	said := refusal(t, err)
@@ -257,13 +257,13 @@ func TestAnAppealIsHeardOnce(t *testing.T) {
 	if len(open) != 1 || !open[0].Appeal || open[0].Text != "like this" {
 		t.Fatalf("got %+v, want the appeal in the queue", open)
 	}
-	if code, done := n.decide("strict", string(ack.ReviewID), wire.Approve, ""); code != http.StatusOK || done.Outcome != chat.Accepted {
+	if code, done := decide(n, "strict", string(ack.ReviewID), wire.Approve, ""); code != http.StatusOK || done.Outcome != chat.Accepted {
 		t.Fatalf("approve: got %d %+v", code, done)
 	}
 	if got := ann.hears("n1"); got.Text != "like this" || got.ID != ack.ReviewID {
 		t.Errorf("got %+v, want the appealed message", got)
 	}
-	n.stop()
+	n.Stop()
 }
 
 // TestHeldHereApprovedThere holds messages on one node and decides about them
@@ -278,8 +278,8 @@ func TestHeldHereApprovedThere(t *testing.T) {
 	for _, n := range []*node{a, b} {
 		await(t, "the plugin is active", func() bool { return pluginOf(n, "careful").State == "active" })
 	}
-	ann := visit(t, client.Options{URL: a.wsURL(), Token: annToken})
-	bob := visit(t, client.Options{URL: b.tcpURL(), Token: bobToken})
+	ann := visit(t, client.Options{URL: a.WSURL(), Token: annToken})
+	bob := visit(t, client.Options{URL: b.TCPURL(), Token: bobToken})
 	ann.enters("careful")
 	bob.enters("careful")
 	held, err := ann.Send(within(t), "careful", "n1", "here")
@@ -290,7 +290,7 @@ func TestHeldHereApprovedThere(t *testing.T) {
 	if len(open) != 1 || open[0].ReviewID != held.ReviewID || open[0].Text != "here" {
 		t.Fatalf("on the other node: got %+v, want the message", open)
 	}
-	_, done := b.decide("careful", string(held.ReviewID), wire.Approve, "")
+	_, done := decide(b, "careful", string(held.ReviewID), wire.Approve, "")
 	for name, v := range map[string]*visitor{"ann on a": ann, "bob on b": bob} {
 		if got := v.hears("n1"); got.Seq != done.Seq || got.ID != held.ReviewID || got.From != "ann" {
 			t.Errorf("%s heard %+v, want ann's message at seq %d", name, got, done.Seq)
@@ -307,7 +307,7 @@ func TestHeldHereApprovedThere(t *testing.T) {
 		codes := make(chan int, 2)
 		for n, action := range map[*node]string{a: wire.Approve, b: wire.Reject} {
 			go func() {
-				code, _ := n.ask(http.MethodPost, "/v1/reviews/"+string(held.ReviewID), map[string]string{"room": "careful", "action": action})
+				code, _ := n.Ask(http.MethodPost, "/v1/reviews/"+string(held.ReviewID), map[string]string{"room": "careful", "action": action})
 				codes <- code
 			}()
 		}
@@ -319,6 +319,6 @@ func TestHeldHereApprovedThere(t *testing.T) {
 			t.Errorf("resent: got %+v, %v, want what was decided", again, err)
 		}
 	}
-	a.stop()
-	b.stop()
+	a.Stop()
+	b.Stop()
 }

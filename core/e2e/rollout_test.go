@@ -23,7 +23,7 @@ func gather(t *testing.T, n *node, count int) *people {
 	t.Helper()
 	p := &people{t: t}
 	for i := range count {
-		v := visit(t, client.Options{URL: n.tcpURL(), Guest: fmt.Sprintf("user%d", i)})
+		v := visit(t, client.Options{URL: n.TCPURL(), Guest: fmt.Sprintf("user%d", i)})
 		v.enters("lobby")
 		p.all = append(p.all, v)
 	}
@@ -58,22 +58,22 @@ func count(who []string, name string) (n int) {
 }
 
 // rollout gives an order to the node.
-func (n *node) rollout(plugin string, order map[string]any) {
-	n.t.Helper()
-	if code, body := n.ask(http.MethodPost, "/v1/plugins/"+plugin+"/rollout", order); code != http.StatusOK {
-		n.t.Fatalf("order %v: got status %d: %s", order, code, body)
+func rollout(n *node, plugin string, order map[string]any) {
+	n.T.Helper()
+	if code, body := n.Ask(http.MethodPost, "/v1/plugins/"+plugin+"/rollout", order); code != http.StatusOK {
+		n.T.Fatalf("order %v: got status %d: %s", order, code, body)
 	}
 }
 
 // drop installs a version of plugin p, its manifest first.
-func (n *node) drop(dir string, module []byte, manifest map[string]any) {
-	n.t.Helper()
+func drop(n *node, dir string, module []byte, manifest map[string]any) {
+	n.T.Helper()
 	b, err := json.Marshal(manifest)
 	if err != nil {
-		n.t.Fatal(err)
+		n.T.Fatal(err)
 	}
-	install(n.t, filepath.Join(dir, "p.json"), b)
-	install(n.t, filepath.Join(dir, "p.wasm"), module)
+	install(n.T, filepath.Join(dir, "p.json"), b)
+	install(n.T, filepath.Join(dir, "p.wasm"), module)
 }
 
 // TestAPluginComesIntoForceStepByStep takes one version by shadow and canary
@@ -82,7 +82,7 @@ func TestAPluginComesIntoForceStepByStep(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	n := startNode(t, unlimited(settings{"plugins.dir": dir}))
-	n.drop(dir, constantModule(abi.Deny, "says v1"), map[string]any{"version": "1"})
+	drop(n, dir, constantModule(abi.Deny, "says v1"), map[string]any{"version": "1"})
 	await(t, "v1 is in force", func() bool { return pluginOf(n, "p").State == "active" })
 	const many = 200
 	crowd := gather(t, n, many)
@@ -92,7 +92,7 @@ func TestAPluginComesIntoForceStepByStep(t *testing.T) {
 
 	// v2 lets everything through, which v1 does not: they never agree.
 	tolerant := map[string]any{"disagreement": 0}
-	n.drop(dir, constantModule(abi.Allow, ""), map[string]any{"version": "2", "rollout": map[string]any{"stage": "shadow", "guards": tolerant}})
+	drop(n, dir, constantModule(abi.Allow, ""), map[string]any{"version": "2", "rollout": map[string]any{"stage": "shadow", "guards": tolerant}})
 	onTrial := func(version string) func() bool {
 		return func() bool {
 			p := pluginOf(n, "p")
@@ -107,7 +107,7 @@ func TestAPluginComesIntoForceStepByStep(t *testing.T) {
 		t.Errorf("got %+v with %+v, want every message compared and none agreed on", p, p.Candidate)
 	}
 
-	n.rollout("p", map[string]any{"action": "set", "stage": "canary", "percent": 5, "reason": "looks good"})
+	rollout(n, "p", map[string]any{"action": "set", "stage": "canary", "percent": 5, "reason": "looks good"})
 	first := crowd.ask()
 	if by2 := count(first, ""); by2 == 0 || by2 > many/5 || by2+count(first, "says v1") != many {
 		t.Errorf("at 5 percent: got %d of %d messages decided by v2", by2, many)
@@ -117,7 +117,7 @@ func TestAPluginComesIntoForceStepByStep(t *testing.T) {
 			t.Errorf("user %d was judged by one version and then by the other", i)
 		}
 	}
-	n.rollout("p", map[string]any{"action": "set", "percent": 30})
+	rollout(n, "p", map[string]any{"action": "set", "percent": 30})
 	more := crowd.ask()
 	for i := range more {
 		if first[i] == "" && more[i] != "" {
@@ -127,12 +127,12 @@ func TestAPluginComesIntoForceStepByStep(t *testing.T) {
 	if count(more, "") <= count(first, "") {
 		t.Errorf("at 30 percent: got %d messages decided by v2, at 5 percent %d", count(more, ""), count(first, ""))
 	}
-	n.rollout("p", map[string]any{"action": "promote"})
+	rollout(n, "p", map[string]any{"action": "promote"})
 	if who := crowd.ask(); count(who, "") != many {
 		t.Errorf("with v2 promoted: got %d of %d messages decided by it", count(who, ""), many)
 	}
 
-	n.drop(dir, constantModule(abi.Deny, "says v3"), map[string]any{"version": "3", "rollout": map[string]any{"stage": "canary", "percent": 50}})
+	drop(n, dir, constantModule(abi.Deny, "says v3"), map[string]any{"version": "3", "rollout": map[string]any{"stage": "canary", "percent": 50}})
 	await(t, "v3 is on trial", onTrial("3"))
 	if who := crowd.ask(); count(who, "says v3") != 21 {
 		t.Errorf("v3 denied %d messages before it was taken back, want 21: one more than 20 percent of 100", count(who, "says v3"))
@@ -147,19 +147,19 @@ func TestAPluginComesIntoForceStepByStep(t *testing.T) {
 		}
 	}
 	takenBack()
-	if n.metric(`parley_plugin_rollbacks_total{plugin="p"}`) != 1 || !n.out.has("plugin rolled back") {
+	if n.Metric(`parley_plugin_rollbacks_total{plugin="p"}`) != 1 || !n.Out.Has("plugin rolled back") {
 		t.Error("metrics or log do not say so")
 	}
-	n.stop()
-	n.start()
+	n.Stop()
+	n.Start()
 	takenBack()
 	crowd = gather(t, n, many)
 	if who := crowd.ask(); count(who, "") != many {
 		t.Errorf("after a restart: got %d of %d messages decided by v2", count(who, ""), many)
 	}
-	n.rollout("p", map[string]any{"action": "retry"})
+	rollout(n, "p", map[string]any{"action": "retry"})
 	if !onTrial("3")() {
 		t.Errorf("got %+v after a retry, want v3 on trial again", pluginOf(n, "p"))
 	}
-	n.stop()
+	n.Stop()
 }

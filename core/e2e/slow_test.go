@@ -59,8 +59,8 @@ func TestManyStalledReadersHurtNobody(t *testing.T) {
 	for _, s := range append(early[:len(early):len(early)], late...) {
 		run.Logs = append(run.Logs, s.log)
 	}
-	before := n.metric("process_resident_memory_bytes")
-	speaker := visit(t, client.Options{URL: n.wsURL(), Guest: "speaker"})
+	before := n.Metric("process_resident_memory_bytes")
+	speaker := visit(t, client.Options{URL: n.WSURL(), Guest: "speaker"})
 	text := strings.Repeat("goal! ", 30)
 	flood(t, speaker, stadium, burst, text)
 	top := speaker.position(t, stadium)
@@ -70,17 +70,17 @@ func TestManyStalledReadersHurtNobody(t *testing.T) {
 	for _, s := range early {
 		s.reaches(stadium, top)
 	}
-	if got := n.metric("parley_slow_consumers_total"); got != 0 {
+	if got := n.Metric("parley_slow_consumers_total"); got != 0 {
 		t.Errorf("got %v slow consumers closed, though no reader was behind by the limit", got)
 	}
-	if n.metric("parley_catch_ups_total") == 0 {
+	if n.Metric("parley_catch_ups_total") == 0 {
 		t.Error("no reader was served from the journal")
 	}
 	flood(t, speaker, stadium, burst, text)
 	await(t, "the readers that still stall are closed as slow consumers", func() bool {
-		return int(n.metric("parley_slow_consumers_total")) == len(late)
+		return int(n.Metric("parley_slow_consumers_total")) == len(late)
 	})
-	grown := n.metric("process_resident_memory_bytes") - before
+	grown := n.Metric("process_resident_memory_bytes") - before
 	t.Logf("%d fast readers beside %d stalled ones: the server grew by %.1f MB", fast, slow, grown/1e6)
 	if bound := 100e6 + float64(slow)*64e3; grown > bound {
 		t.Errorf("the server grew by %.0f bytes for %d stalled readers, at most %.0f are expected", grown, slow, bound)
@@ -120,7 +120,7 @@ func TestManyStalledReadersHurtNobody(t *testing.T) {
 	if rep.Resets > 0 {
 		t.Errorf("got %d resets, want none", rep.Resets)
 	}
-	n.stop()
+	n.Stop()
 }
 
 // stallMany connects readers with small buffers, alternately over WebSocket
@@ -129,7 +129,7 @@ func stallMany(t *testing.T, n *node, count int) []*sleeper {
 	t.Helper()
 	all := make([]*sleeper, count)
 	for i := range all {
-		all[i] = stallWith(t, fmt.Sprintf("sleeper %d", i), client.Options{URL: n.url(i), NetDial: dialSmall}, stadium)
+		all[i] = stallWith(t, fmt.Sprintf("sleeper %d", i), client.Options{URL: n.URL(i), NetDial: dialSmall}, stadium)
 	}
 	return all
 }

@@ -58,7 +58,7 @@ func TestAStalledReaderHurtsNobody(t *testing.T) {
 	stalled := stall(t, n, stadium, gallery)
 	run.Logs = append(run.Logs, stalled.log)
 
-	speaker := visit(t, client.Options{URL: n.wsURL(), Guest: "speaker"})
+	speaker := visit(t, client.Options{URL: n.WSURL(), Guest: "speaker"})
 	flood(t, speaker, gallery, gossip, strings.Repeat("psst! ", 600))
 	for i := range messages {
 		speaker.says(stadium, fmt.Sprintf("goal number %d!", i))
@@ -73,7 +73,7 @@ func TestAStalledReaderHurtsNobody(t *testing.T) {
 			t.Fatalf("reader %d still waits for %d messages", i, f.left.Load())
 		}
 	}
-	await(t, "the stalled reader is closed as a slow consumer", func() bool { return n.metric("parley_slow_consumers_total") > 0 })
+	await(t, "the stalled reader is closed as a slow consumer", func() bool { return n.Metric("parley_slow_consumers_total") > 0 })
 	stalled.wake()
 
 	for _, room := range []chat.RoomID{stadium, gallery} {
@@ -93,7 +93,7 @@ func TestAStalledReaderHurtsNobody(t *testing.T) {
 	if rep.Resets > 0 {
 		t.Errorf("got %d resets, want none", rep.Resets)
 	}
-	n.stop()
+	n.Stop()
 }
 
 // follow connects fast readers to the stadium, each of which waits for a
@@ -110,7 +110,7 @@ func follow(t *testing.T, n *node, readers, messages int) []*follower {
 		slots <- struct{}{}
 		dialing.Go(func() {
 			defer func() { <-slots }()
-			conn, err := client.Dial(within(t), client.Options{URL: n.url(i), OnEvent: f.observe})
+			conn, err := client.Dial(within(t), client.Options{URL: n.URL(i), OnEvent: f.observe})
 			if err != nil {
 				t.Errorf("reader %d: %v", i, err)
 				return
@@ -164,7 +164,7 @@ type sleeper struct {
 
 func stall(t *testing.T, n *node, rooms ...chat.RoomID) *sleeper {
 	t.Helper()
-	return stallWith(t, "the stalled reader", client.Options{URL: n.wsURL(), Guest: "sleepy"}, rooms...)
+	return stallWith(t, "the stalled reader", client.Options{URL: n.WSURL(), Guest: "sleepy"}, rooms...)
 }
 
 func stallWith(t *testing.T, name string, opt client.Options, rooms ...chat.RoomID) *sleeper {

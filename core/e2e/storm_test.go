@@ -106,37 +106,37 @@ func TestADrainIsNoStorm(t *testing.T) {
 		if i%house == 0 {
 			crowds = append(crowds, newCrowd(t, chat.RoomID(fmt.Sprintf("house-%d", i/house))))
 		}
-		crowds[len(crowds)-1].add(fmt.Sprintf("client %d", i), s.options(i, n.url(i)))
+		crowds[len(crowds)-1].Add(fmt.Sprintf("client %d", i), s.options(i, n.URL(i)))
 		if i%100 == 99 || i == clients-1 { // else all would be on the way at once
 			await(t, "those who came are here", func() bool { return s.count(func() int { return s.here }) > i })
 		}
 	}
 	for _, c := range crowds {
-		c.talk(1, 200*time.Millisecond)
+		c.Talk(1, 200*time.Millisecond)
 	}
 	for _, c := range crowds {
-		c.more(1)
+		c.More(1)
 	}
 
-	n.signal(syscall.SIGTERM)
-	if code := n.ended(); code != 0 {
+	n.Signal(syscall.SIGTERM)
+	if code := n.Ended(); code != 0 {
 		t.Errorf("exit code: got %d, want 0", code)
 	}
-	n.start()
+	n.Start()
 	up := time.Now()
 	await(t, "everyone is back", func() bool { return s.count(func() int { return len(s.back) }) == clients })
 	s.check(t, clients, up, jitter)
 	resends := 0
 	for _, c := range crowds {
-		c.more(1)
-		rep := c.settle(client.Options{URL: n.wsURL()})
+		c.More(1)
+		rep := c.Settle(client.Options{URL: n.WSURL()})
 		if rep.Resets > 0 || rep.Refused > 0 || rep.Unknown > 0 {
 			t.Errorf("got %d resets, %d refused and %d unknown, want none", rep.Resets, rep.Refused, rep.Unknown)
 		}
 		resends += rep.Resends
 	}
 	t.Logf("%d messages were sent again", resends)
-	n.stop()
+	n.Stop()
 }
 
 // check judges how everyone left and came back.

@@ -22,14 +22,14 @@ func TestEveryAckFollowsItsSync(t *testing.T) {
 		t.Fatal("this test needs strace on the PATH: apt-get install strace")
 	}
 	n := newNode(t, nil)
-	trace := filepath.Join(n.dir, "trace")
+	trace := filepath.Join(n.Dir, "trace")
 	// -D makes the server our child, so that signals reach it and not strace.
-	n.wrap = []string{"strace", "-D", "-f", "-q", "-s", "256", "-o", trace,
+	n.Wrap = []string{"strace", "-D", "-f", "-q", "-s", "256", "-o", trace,
 		"-e", "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,fdatasync,fsync"}
-	n.start()
+	n.Start()
 	const messages = 20
 	ids := make([]string, messages) // of the send commands
-	v := visit(t, client.Options{URL: n.tcpURL(), SkipHello: true})
+	v := visit(t, client.Options{URL: n.TCPURL(), SkipHello: true})
 	say := func(id, frame string) {
 		t.Helper()
 		if err := v.WriteText([]byte(frame)); err != nil {
@@ -45,8 +45,8 @@ func TestEveryAckFollowsItsSync(t *testing.T) {
 		ids[i] = fmt.Sprintf("traced-%d-", i) // no id is the beginning of another
 		say(ids[i], fmt.Sprintf(`{"type":"send","id":%q,"room":"lobby","nonce":"n%d","text":"message %d"}`, ids[i], i, i))
 	}
-	n.stop()
-	ended := regexp.MustCompile(fmt.Sprintf(`(?m)^%d +\+\+\+ exited`, n.cmd.Process.Pid))
+	n.Stop()
+	ended := regexp.MustCompile(fmt.Sprintf(`(?m)^%d +\+\+\+ exited`, n.Cmd.Process.Pid))
 	await(t, "strace has written the end", func() bool {
 		b, err := os.ReadFile(trace)
 		return err == nil && ended.Match(b)

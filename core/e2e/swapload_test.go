@@ -50,7 +50,7 @@ func startSwapLoad(t *testing.T, n *node) *swapLoad {
 	var ctx context.Context
 	ctx, l.hush = context.WithCancel(t.Context())
 	for i := range swapTalkers {
-		l.talking.Go(func() { l.talk(ctx, i, n.url(i)) })
+		l.talking.Go(func() { l.talk(ctx, i, n.URL(i)) })
 	}
 	return l
 }

@@ -158,13 +158,13 @@ func (s *swapping) commit(n int) {
 func (s *swapping) call() {
 	s.t.Helper()
 	await(s.t, "the webhook takes a call", func() bool {
-		return hook(s.t, http.DefaultClient, "http://"+s.node.http+"/v1/hooks/policy", `{"ref":"refs/heads/main"}`, hookSecret) == http.StatusAccepted
+		return hook(s.t, http.DefaultClient, "http://"+s.node.HTTP+"/v1/hooks/policy", `{"ref":"refs/heads/main"}`, hookSecret) == http.StatusAccepted
 	})
 }
 
 func (s *swapping) run(swaps int) {
 	n := s.node
-	listener := visit(s.t, client.Options{URL: n.wsURL(), Guest: "listener"})
+	listener := visit(s.t, client.Options{URL: n.WSURL(), Guest: "listener"})
 	for _, room := range swapRooms {
 		listener.enters(room)
 	}
@@ -205,12 +205,12 @@ func (s *swapping) run(swaps int) {
 		`parley_policy_git_polls_total{result="error"}`:   func(v float64) bool { return v == 0 },
 		`parley_policy_git_polls_total{result="refused"}`: func(v float64) bool { return v >= float64(len(bad)) },
 	} {
-		if v := n.metric(name); !ok(v) {
+		if v := n.Metric(name); !ok(v) {
 			s.t.Errorf("%s is %v after %d swaps and %d hostile commits", name, v, swaps, len(bad))
 		}
 	}
 	s.heard(listener, load)
-	n.stop()
+	n.Stop()
 	records := decisions(s.t, n)
 	load.check(records, s.revisions)
 	s.t.Logf("%d swaps and %d refused commits in %v; %d messages answered, %d decisions on record", swaps, len(bad), took.Round(time.Millisecond), load.count(), len(records))
@@ -250,7 +250,7 @@ func (s *swapping) heard(listener *visitor, load *swapLoad) {
 // decisions are the decisions of a server that has stopped, as it recorded them.
 func decisions(t *testing.T, n *node) (all []*decisionlog.Record) {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join(n.data(), "policy-log", "decisions-*.jsonl"))
+	names, err := filepath.Glob(filepath.Join(n.Data(), "policy-log", "decisions-*.jsonl"))
 	if err != nil || len(names) == 0 {
 		t.Fatalf("find the decision log: got %v, %v", names, err)
 	}

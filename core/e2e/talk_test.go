@@ -16,8 +16,8 @@ import (
 func TestTwoClientsTalk(t *testing.T) {
 	t.Parallel()
 	n := startNode(t, nil)
-	ann := visit(t, client.Options{URL: n.wsURL(), Guest: "ann", Device: "e2e"})
-	bob := visit(t, client.Options{URL: n.tcpURL(), Guest: "bob"})
+	ann := visit(t, client.Options{URL: n.WSURL(), Guest: "ann", Device: "e2e"})
+	bob := visit(t, client.Options{URL: n.TCPURL(), Guest: "bob"})
 	if w := ann.Welcome(); w.User != "ann" || w.Class != chat.ClassGuest || w.Secret == "" || w.Protocol != 1 {
 		t.Fatalf("welcome: got %+v", w)
 	}
@@ -68,16 +68,16 @@ func TestTwoClientsTalk(t *testing.T) {
 	first(ann, "that bob left", func(e *wire.PresenceEvent) bool { return e.Event == "leave" && e.User == "bob" && e.Count == 1 })
 	_ = bob.Close()
 
-	if got := n.metric("parley_messages_total"); got < 2 {
+	if got := n.Metric("parley_messages_total"); got < 2 {
 		t.Errorf("parley_messages_total: got %v, want at least 2", got)
 	}
-	if code, body := n.get("/healthz"); code != 200 {
+	if code, body := n.Get("/healthz"); code != 200 {
 		t.Errorf("healthz: got %d %s", code, body)
 	}
-	if !n.out.has("ready in ") {
+	if !n.Out.Has("ready in ") {
 		t.Error("the server did not print that it is ready")
 	}
-	n.stop()
+	n.Stop()
 }
 
 // TestAResendIsPostedOnce sends one nonce twice on one connection, and again
@@ -85,7 +85,7 @@ func TestTwoClientsTalk(t *testing.T) {
 func TestAResendIsPostedOnce(t *testing.T) {
 	t.Parallel()
 	n := startNode(t, nil)
-	opt := client.Options{URL: n.tcpURL(), Guest: "ann"}
+	opt := client.Options{URL: n.TCPURL(), Guest: "ann"}
 	ann := visit(t, opt)
 	one, err := ann.Send(within(t), "lobby", "n1", "once")
 	if err != nil {
@@ -105,12 +105,12 @@ func TestAResendIsPostedOnce(t *testing.T) {
 	again(ann)
 	ann.Cut()
 	again(visit(t, opt))
-	other := visit(t, client.Options{URL: n.wsURL(), Guest: "bob"})
+	other := visit(t, client.Options{URL: n.WSURL(), Guest: "bob"})
 	got, err := other.Send(within(t), "lobby", "n1", "mine")
 	if err != nil || got.Repeat || got.Seq == one.Seq {
 		t.Errorf("the same nonce of another user: got %+v, %v; want a message of its own", got, err)
 	}
-	n.stop()
+	n.Stop()
 }
 
 // TestACutConnectionResumesWithoutAGap cuts a client off while others talk and
@@ -121,8 +121,8 @@ func TestACutConnectionResumesWithoutAGap(t *testing.T) {
 	for i, name := range []string{"ws", "tcp"} {
 		t.Run(name, func(t *testing.T) {
 			room := chat.RoomID("room-" + name)
-			talker := visit(t, client.Options{URL: n.wsURL()})
-			opt := client.Options{URL: n.url(i), Guest: "walker-" + name}
+			talker := visit(t, client.Options{URL: n.WSURL()})
+			opt := client.Options{URL: n.URL(i), Guest: "walker-" + name}
 			walker := visit(t, opt)
 			walker.enters(room)
 			_, nonce := talker.says(room, "before")
@@ -167,7 +167,7 @@ func TestACutConnectionResumesWithoutAGap(t *testing.T) {
 			}
 		})
 	}
-	n.stop()
+	n.Stop()
 }
 
 // TestAnnouncementsRefusesAGuest checks that the refused sender is told which
@@ -175,7 +175,7 @@ func TestACutConnectionResumesWithoutAGap(t *testing.T) {
 func TestAnnouncementsRefusesAGuest(t *testing.T) {
 	t.Parallel()
 	n := startNode(t, nil)
-	guest := visit(t, client.Options{URL: n.wsURL(), Guest: "guest"})
+	guest := visit(t, client.Options{URL: n.WSURL(), Guest: "guest"})
 	guest.enters("announcements")
 	_, err := guest.Send(within(t), "announcements", client.NewNonce(), "me too")
 	said := refusal(t, err)
@@ -183,33 +183,33 @@ func TestAnnouncementsRefusesAGuest(t *testing.T) {
 		said.Reasons[0].Text == "" || said.Reasons[0].Source != "policy" || said.Retry != 0 {
 		t.Errorf("refusal: got %+v, want denied with the reason moderators_write of the policy", said)
 	}
-	pass, code := n.platform("token", "--user", "mia", "--role", "moderator")
+	pass, code := n.Platform("token", "--user", "mia", "--role", "moderator")
 	if code != 0 {
 		t.Fatalf("platform token: exit code %d: %s", code, pass)
 	}
-	mod := visit(t, client.Options{URL: n.tcpURL(), Token: pass})
+	mod := visit(t, client.Options{URL: n.TCPURL(), Token: pass})
 	if w := mod.Welcome(); w.User != "mia" || w.Class != chat.ClassUser || !slices.Equal(w.Roles, []string{"moderator"}) {
 		t.Errorf("welcome of the moderator: got %+v", w)
 	}
 	_, nonce := mod.says("announcements", "the shop opens at nine")
 	guest.hears(nonce)
-	n.stop()
+	n.Stop()
 }
 
 // TestABannedUserIsToldSo bans over the admin API and lifts the ban again.
 func TestABannedUserIsToldSo(t *testing.T) {
 	t.Parallel()
 	n := startNode(t, nil)
-	bob := visit(t, client.Options{URL: n.wsURL(), Guest: "bob"})
+	bob := visit(t, client.Options{URL: n.WSURL(), Guest: "bob"})
 	bob.says("lobby", "nice place")
-	if code, body := n.ask("PUT", "/v1/rooms/lobby/bans/bob", map[string]any{"reason": "spam"}); code/100 != 2 {
+	if code, body := n.Ask("PUT", "/v1/rooms/lobby/bans/bob", map[string]any{"reason": "spam"}); code/100 != 2 {
 		t.Fatalf("ban: got status %d: %s", code, body)
 	}
 	_, err := bob.Send(within(t), "lobby", client.NewNonce(), "again")
 	if said := refusal(t, err); said.Code != chat.CodeDenied || len(said.Reasons) == 0 || said.Reasons[0].Code != "banned" {
 		t.Errorf("send while banned: got %+v, want denied with the reason banned", said)
 	}
-	if code, body := n.ask("DELETE", "/v1/rooms/lobby/bans/bob", nil); code/100 != 2 {
+	if code, body := n.Ask("DELETE", "/v1/rooms/lobby/bans/bob", nil); code/100 != 2 {
 		t.Fatalf("lift the ban: got status %d: %s", code, body)
 	}
 	bob.says("lobby", "thanks")
@@ -228,5 +228,5 @@ func TestABannedUserIsToldSo(t *testing.T) {
 		b, _ := json.Marshal(h.Entries)
 		t.Errorf("the log holds %d ban entries, want 2: %s", bans, b)
 	}
-	n.stop()
+	n.Stop()
 }

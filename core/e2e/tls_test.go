@@ -20,7 +20,7 @@ func TestTLSOnBothListeners(t *testing.T) {
 	soon := time.Now().Add(time.Hour).Truncate(time.Second)
 	cert, key, first := authority.Files(dir, soon)
 	n := startNode(t, settings{"tls.cert_file": cert, "tls.key_file": key})
-	wss, tcps := "wss://"+n.http+"/v1/ws", "tls://"+n.tcp
+	wss, tcps := "wss://"+n.HTTP+"/v1/ws", "tls://"+n.TCP
 	ann := visit(t, client.Options{URL: wss, Guest: "ann", TLS: authority.Client()})
 	bob := visit(t, client.Options{URL: tcps, Guest: "bob", TLS: authority.Client()})
 	ann.enters("lobby")
@@ -30,33 +30,33 @@ func TestTLSOnBothListeners(t *testing.T) {
 	_, nonce = bob.says("lobby", strings.Repeat("no ", 1000))
 	ann.hears(nonce)
 
-	for _, addr := range []string{n.http, n.tcp} {
+	for _, addr := range []string{n.HTTP, n.TCP} {
 		if got := serial(t, authority, addr); got != first {
 			t.Errorf("%s: got certificate %d, want %d", addr, got, first)
 		}
 	}
-	if got := n.metric("parley_tls_certificate_not_after_seconds"); int64(got) != soon.Unix() {
+	if got := n.Metric("parley_tls_certificate_not_after_seconds"); int64(got) != soon.Unix() {
 		t.Errorf("got the end %v, want %v", got, soon.Unix())
 	}
 
 	if err := os.WriteFile(key, []byte("half a key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the broken pair was refused", func() bool { return n.metric("parley_tls_reload_failures_total") > 0 })
-	if got := serial(t, authority, n.http); got != first || !n.out.has("the old one stays") {
+	await(t, "the broken pair was refused", func() bool { return n.Metric("parley_tls_reload_failures_total") > 0 })
+	if got := serial(t, authority, n.HTTP); got != first || !n.Out.Has("the old one stays") {
 		t.Errorf("got certificate %d after a broken one, want %d and a word in the log", got, first)
 	}
 	_, _, second := authority.Files(dir, soon.Add(time.Hour))
-	for _, addr := range []string{n.http, n.tcp} {
+	for _, addr := range []string{n.HTTP, n.TCP} {
 		await(t, addr+" uses the new certificate", func() bool { return serial(t, authority, addr) == second })
 	}
 	_, nonce = ann.says("lobby", "still here")
 	bob.hears(nonce)
 
-	if _, err := client.Dial(within(t), client.Options{URL: n.wsURL()}); err == nil {
+	if _, err := client.Dial(within(t), client.Options{URL: n.WSURL()}); err == nil {
 		t.Error("the HTTP listener speaks without TLS too")
 	}
-	n.stop()
+	n.Stop()
 	for name, v := range map[string]*visitor{"wss": ann, "tls": bob} {
 		if ce := v.closed(); ce.Code != 1012 {
 			t.Errorf("%s: closed with %v, want 1012", name, ce)

@@ -22,12 +22,12 @@ func TestWhyCanIPost(t *testing.T) {
 	await(t, "the plugins are active", func() bool {
 		return pluginOf(n, "careful").State == "active" && pluginOf(n, "strict").State == "active"
 	})
-	mia := visit(t, client.Options{URL: n.wsURL(), Token: moderator})
-	ann := visit(t, client.Options{URL: n.tcpURL(), Token: member})
+	mia := visit(t, client.Options{URL: n.WSURL(), Token: moderator})
+	ann := visit(t, client.Options{URL: n.TCPURL(), Token: member})
 	for _, room := range []chat.RoomID{"lobby", "careful", "strict"} {
 		mia.enters(room)
 	}
-	decided := n.metric(`parley_policy_decisions_total{from="cache"}`) + n.metric(`parley_policy_decisions_total{from="evaluation"}`)
+	decided := n.Metric(`parley_policy_decisions_total{from="cache"}`) + n.Metric(`parley_policy_decisions_total{from="evaluation"}`)
 	of := func(room chat.RoomID, text string) *wire.WhyEvent {
 		t.Helper()
 		ev, err := ann.Why(within(t), room, "", text)
@@ -51,7 +51,7 @@ func TestWhyCanIPost(t *testing.T) {
 	if ev, err := mia.Why(within(t), "strict", "", "hello"); err != nil || ev.Revision != "default" || ev.Blocks[0].Plugin == nil || ev.Blocks[0].Plugin.Version != "1.0" {
 		t.Errorf("a moderator: got %+v, %v", ev, err)
 	}
-	if got := n.metric(`parley_policy_decisions_total{from="cache"}`) + n.metric(`parley_policy_decisions_total{from="evaluation"}`); got != decided {
+	if got := n.Metric(`parley_policy_decisions_total{from="cache"}`) + n.Metric(`parley_policy_decisions_total{from="evaluation"}`); got != decided {
 		t.Errorf("the policy counts %v decisions, before the questions it was %v", got, decided)
 	}
 	if got := pluginOf(n, "strict").Decisions; got != 0 {
@@ -74,25 +74,25 @@ func TestWhyCanIPost(t *testing.T) {
 	if again := status[wire.WhyEvent](n, "/v1/why?room=lobby&user=ann"); again.Blocks[0].Code != "muted" || *again.Blocks[0].Rule != *ev.Blocks[0].Rule {
 		t.Errorf("the admin API: got %+v, want %+v", again, ev)
 	}
-	out, code := n.bare("why", "--room", "lobby", "--user", "ann", "--text", "hello", "--admin", n.admin, "--data-dir", n.data())
+	out, code := n.Bare("why", "--room", "lobby", "--user", "ann", "--text", "hello", "--admin", n.Admin, "--data-dir", n.Data())
 	for _, want := range []string{"ann may not post in lobby (policy default)", "policy muted: ", "parley.rego:", "until    20", "It ends with the mute"} {
 		if !strings.Contains(out, want) || code != 1 {
 			t.Errorf("platform why: exit %d, want %q in it:\n%s", code, want, out)
 		}
 	}
-	out, code = n.bare("why", "--room", "strict", "--user", "ann", "--text", "hello", "--admin", n.admin, "--data-dir", n.data())
+	out, code = n.Bare("why", "--room", "strict", "--user", "ann", "--text", "hello", "--admin", n.Admin, "--data-dir", n.Data())
 	if code != 1 || !strings.Contains(out, "plugin   strict 1.0 (module ") {
 		t.Errorf("platform why of a plugin: exit %d:\n%s", code, out)
 	}
-	out, code = n.bare("why", "--room", "careful", "--user", "ann", "--text", "hello", "--admin", n.admin, "--data-dir", n.data())
+	out, code = n.Bare("why", "--room", "careful", "--user", "ann", "--text", "hello", "--admin", n.Admin, "--data-dir", n.Data())
 	if code != 0 || !strings.Contains(out, "may post, and this would be held") {
 		t.Errorf("platform why of what is held: exit %d:\n%s", code, out)
 	}
-	if out, code = n.bare("why", "--room", "lobby", "--user", "nobody", "--admin", n.admin, "--data-dir", n.data(), "--json"); code != 0 || !strings.Contains(out, `"note": "nobody is not connected`) {
+	if out, code = n.Bare("why", "--room", "lobby", "--user", "nobody", "--admin", n.Admin, "--data-dir", n.Data(), "--json"); code != 0 || !strings.Contains(out, `"note": "nobody is not connected`) {
 		t.Errorf("platform why --json: exit %d:\n%s", code, out)
 	}
-	if code, body := n.ask(http.MethodGet, "/v1/why?room=nowhere&user=ann", nil); code != http.StatusNotFound || !strings.Contains(body, "no_room") {
+	if code, body := n.Ask(http.MethodGet, "/v1/why?room=nowhere&user=ann", nil); code != http.StatusNotFound || !strings.Contains(body, "no_room") {
 		t.Errorf("of no room: got %d %s", code, body)
 	}
-	n.stop()
+	n.Stop()
 }

@@ -25,13 +25,18 @@ type board struct {
 	seen []wire.PresenceEvent
 }
 
-func (b *board) Announce(f wire.Frame) {
+func (b *board) Announce(f wire.Frame, except chat.UserID) {
 	var e wire.PresenceEvent
 	if err := json.Unmarshal(f.JSON(), &e); err != nil {
 		panic(err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if e.Type == wire.Typing {
+		e.Event, e.User = "typing", e.User+", but not to "+except
+	} else if except != "" {
+		panic("presence kept from " + except)
+	}
 	b.seen = append(b.seen, e)
 }
 
@@ -41,6 +46,10 @@ func (b *board) taken() (out []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, e := range b.seen {
+		if e.Event == "typing" {
+			out = append(out, fmt.Sprintf("typing %s", e.User))
+			continue
+		}
 		out = append(out, fmt.Sprintf("%s %s %d", e.Event, e.User, e.Count))
 	}
 	b.seen = nil
@@ -76,13 +85,13 @@ func TestUsersAreAnnouncedOncePerUser(t *testing.T) {
 	tr.Leave("lobby", "ann") // not there
 	tr.Leave("nowhere", "ann")
 	lobby.check(t)
-	count, users := tr.Members("lobby")
+	count, users := tr.Members(t.Context(), "lobby")
 	if count != 1 || !slices.Equal(users, []chat.UserID{"bob"}) || tr.Count("lobby") != 1 {
 		t.Errorf("got %d %v, count %d, want bob", count, users, tr.Count("lobby"))
 	}
 	tr.Leave("lobby", "bob") // nobody is left to be told
 	lobby.check(t)
-	if count, users := tr.Members("lobby"); count != 0 || users != nil || tr.Count("lobby") != 0 {
+	if count, users := tr.Members(t.Context(), "lobby"); count != 0 || users != nil || tr.Count("lobby") != 0 {
 		t.Errorf("got %d %v, want nobody", count, users)
 	}
 	if tr.Count("other") != 1 {
@@ -95,7 +104,7 @@ func TestMembersAreSorted(t *testing.T) {
 	for _, u := range []chat.UserID{"mia", "ann", "zoe", "bob"} {
 		tr.Join("lobby", u, b)
 	}
-	if _, users := tr.Members("lobby"); !slices.Equal(users, []chat.UserID{"ann", "bob", "mia", "zoe"}) {
+	if _, users := tr.Members(t.Context(), "lobby"); !slices.Equal(users, []chat.UserID{"ann", "bob", "mia", "zoe"}) {
 		t.Errorf("got %v", users)
 	}
 }
@@ -114,7 +123,7 @@ func TestLargeRoomsAreCounted(t *testing.T) {
 		if got := b.taken(); len(got) != presence.NameLimit || got[presence.NameLimit-1] != "join user-199 200" {
 			t.Errorf("got %d announcements, the last %q, want each by name up to the limit", len(got), got[len(got)-1])
 		}
-		if n, users := tr.Members("lobby"); n != presence.NameLimit || len(users) != n {
+		if n, users := tr.Members(t.Context(), "lobby"); n != presence.NameLimit || len(users) != n {
 			t.Errorf("got %d and %d names at the limit, want both 200", n, len(users))
 		}
 		second := func() { time.Sleep(time.Second); synctest.Wait() }
@@ -125,7 +134,7 @@ func TestLargeRoomsAreCounted(t *testing.T) {
 			tr.Join("lobby", name(presence.NameLimit+i), b)
 		}
 		b.check(t)
-		if n, users := tr.Members("lobby"); n != 300 || users != nil {
+		if n, users := tr.Members(t.Context(), "lobby"); n != 300 || users != nil {
 			t.Errorf("got %d and %v above the limit, want 300 without names", n, users)
 		}
 		second()
@@ -188,7 +197,7 @@ func TestFromManyGoroutines(t *testing.T) {
 		wg.Go(func() {
 			for range 200 {
 				tr.Join("lobby", name(i%4), b)
-				tr.Members("lobby")
+				tr.Members(t.Context(), "lobby")
 				tr.Leave("lobby", name(i%4))
 			}
 		})
@@ -211,4 +220,4 @@ func BenchmarkJoinLeave(b *testing.B) {
 
 type silent struct{}
 
-func (silent) Announce(wire.Frame) {}
+func (silent) Announce(wire.Frame, chat.UserID) {}

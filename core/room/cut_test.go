@@ -88,7 +88,7 @@ func TestNothingFollowsTheEntryThatPutsSomebodyOut(t *testing.T) {
 				at = w.record("lobby", journal.KindKick, state.Kick("bob"))
 			}
 			w.post("lobby", 3)
-			w.room("lobby").Announce(wire.Encode(wire.PresenceEvent{Type: wire.Presence, Room: "lobby", Event: "join", User: "eve", Count: 3}))
+			w.room("lobby").Announce(wire.Encode(wire.PresenceEvent{Type: wire.Presence, Room: "lobby", Event: "join", User: "eve", Count: 3}), "")
 			ann.awaitSeq(t, at+3)
 			w.tick(bob)
 			if got, want := w.heard(bob, "lobby"), upTo(at); !slices.Equal(got, want) {

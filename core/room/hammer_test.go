@@ -371,7 +371,7 @@ func hammerWrite(ctx context.Context, w *world, tr *truth, writer int, rng *rand
 			w.hub.sweep(time.Now().Add(time.Hour))
 			fallthrough
 		case 4, 5, 6, 7, 8, 9:
-			r.Announce(wire.Encode(wire.PresenceEvent{Type: wire.Presence, Room: id, Event: "join", User: "bob", Count: 2}))
+			r.Announce(wire.Encode(wire.PresenceEvent{Type: wire.Presence, Room: id, Event: "join", User: "bob", Count: 2}), "")
 			r.Doubt()
 			fallthrough
 		case 10, 11, 12, 13, 14:

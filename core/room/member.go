@@ -180,12 +180,31 @@ func (r *Room) collect(m *Member, form wire.Form, arena *[]byte) owed {
 		o.next++
 	}
 	held := uint64(len(r.eph))
-	for _, f := range r.eph[held-min(held, r.ephHead-o.eph):] {
-		*arena = append(*arena, f.Bytes(form)...)
+	for _, e := range r.eph[held-min(held, r.ephHead-o.eph):] {
+		if e.except == "" || e.except != m.peer.user {
+			*arena = append(*arena, e.frame.Bytes(form)...)
+		}
 	}
 	o.eph = r.ephHead
 	o.data = (*arena)[start:len(*arena):len(*arena)]
 	return o
+}
+
+// withholds reports whether one of the ephemeral frames that the member is owed
+// is not for it. The caller holds peer.mu.
+func (r *Room) withholds(m *Member) bool {
+	if m.eph >= r.withheld.Load() { // nearly always
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	held := uint64(len(r.eph))
+	for _, e := range r.eph[held-min(held, r.ephHead-m.eph):] {
+		if e.except != "" && e.except == m.peer.user {
+			return true
+		}
+	}
+	return false
 }
 
 // lagLocked returns how many bytes of the room's log the member is behind.

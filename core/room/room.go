@@ -42,6 +42,10 @@ type Room struct {
 	used   atomic.Int64  // Unix ms of the last use, for the sweep
 	st     atomic.Pointer[state.Room]
 
+	// withheld is the newest ephemeral frame that somebody is not sent, by its
+	// number, as ephHead is.
+	withheld atomic.Uint64
+
 	cutting atomic.Int32 // len(cuts)
 	telling atomic.Bool  // len(untold) > 0
 
@@ -57,13 +61,19 @@ type Room struct {
 	pending    map[uint64]early
 	filling    bool                  // a backfill is under way
 	doubted    bool                  // and must look again when done
-	eph        []wire.Frame          // the newest, up to ephHead
+	eph        []ephemeral           // the newest, up to ephHead
 	ephHead    uint64                // how many there have ever been
 	ephAt      time.Time             // when a pass was last asked for them at once
 	spoke      map[chat.UserID]int64 // Unix ms of each user's last message
 	cuts       map[chat.UserID]cut   // where people were put out lately
 	untold     []Change              // not yet handed to Hub.onChange
 	teller     bool                  // somebody is handing them on
+}
+
+// ephemeral is a frame without a place in the log.
+type ephemeral struct {
+	frame  wire.Frame
+	except chat.UserID // who is not sent it; "" for nobody
 }
 
 // early is an entry that arrived ahead of its turn.
@@ -273,17 +283,21 @@ func (r *Room) Review(ctx context.Context, e journal.Entry, v *journal.Review) (
 	return r.append(ctx, journal.Request{Room: r.id, Entry: e, Known: r.Position(), Review: v})
 }
 
-// Announce sends an ephemeral frame to the members that keep up: at once, or
-// within ephemeralPace where others have just been sent.
-func (r *Room) Announce(f wire.Frame) {
+// Announce sends an ephemeral frame to the members that keep up, but not to the
+// connections of except: at once, or within ephemeralPace where others have
+// just been sent.
+func (r *Room) Announce(f wire.Frame, except chat.UserID) {
 	now := time.Now()
 	r.mu.Lock()
 	r.expireEphemeralLocked(now)
 	if len(r.eph) == ephemeralSlots {
 		r.eph = append(r.eph[:0], r.eph[1:]...)
 	}
-	r.eph = append(r.eph, f)
+	r.eph = append(r.eph, ephemeral{f, except})
 	r.ephHead++
+	if except != "" {
+		r.withheld.Store(r.ephHead)
+	}
 	quiet := now.Sub(r.ephAt) >= ephemeralPace
 	if quiet {
 		r.ephAt = now

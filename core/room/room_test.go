@@ -214,14 +214,54 @@ func TestPresenceFramesReachThoseWhoKeepUp(t *testing.T) {
 	w.join("lobby", s, nil)
 	r := w.room("lobby")
 	for range 3 * ephemeralSlots { // more than are kept: some may be skipped, none repeated
-		r.Announce(wire.Encode(wire.PresenceEvent{Type: wire.Presence, Room: "lobby", Event: "join", User: "bob", Count: 2}))
+		r.Announce(wire.Encode(wire.PresenceEvent{Type: wire.Presence, Room: "lobby", Event: "join", User: "bob", Count: 2}), "")
 	}
-	r.Announce(wire.Encode(wire.PresenceEvent{Type: wire.Presence, Room: "lobby", Event: "leave", User: "bob", Count: 1}))
+	r.Announce(wire.Encode(wire.PresenceEvent{Type: wire.Presence, Room: "lobby", Event: "leave", User: "bob", Count: 1}), "")
 	s.await(t, "the newest presence", func(s *sink) bool { return bytes.Contains(s.got, []byte(`"leave"`)) })
 	w.post("lobby", 1)
 	s.awaitSeq(t, 2)
 	if n := strings.Count(string(s.got), `"join"`); n > 3*ephemeralSlots {
 		t.Errorf("got %d joins, at most %d were sent", n, 3*ephemeralSlots)
+	}
+}
+
+// A frame that is not for somebody's connections reaches all others, also where
+// one pass serves both, and those who are left out get what follows.
+func TestFramesThatAreNotForSomebody(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	w.post("lobby", 1)
+	users := []chat.UserID{"ann", "bob", "ann", "zoe"}
+	sinks := make([]*sink, len(users))
+	for i, u := range users {
+		sinks[i] = newSink(-1)
+		p := w.hub.NewPeer(sinks[i], true)
+		p.Name(u)
+		w.joinPeer("lobby", p, nil)
+	}
+	r := w.room("lobby")
+	for i := range 20 {
+		by := []chat.UserID{"ann", "bob"}[i%2]
+		r.Announce(wire.Encode(wire.TypingEvent{Type: wire.Typing, Room: "lobby", User: by}), by)
+		if i%5 == 4 {
+			w.post("lobby", 1)
+		}
+	}
+	r.Announce(wire.Encode(wire.PresenceEvent{Type: wire.Presence, Room: "lobby", Event: "leave", User: "eve", Count: 4}), "")
+	for i, s := range sinks {
+		s.await(t, "what is for everybody", func(s *sink) bool { return bytes.Contains(s.got, []byte(`"leave"`)) })
+		s.awaitSeq(t, 5)
+		for _, by := range []chat.UserID{"ann", "bob"} {
+			want := 10
+			if by == users[i] {
+				want = 0
+			}
+			s.mu.Lock()
+			got := bytes.Count(s.got, fmt.Appendf(nil, `"typing","room":"lobby","user":%q`, by))
+			s.mu.Unlock()
+			if got != want {
+				t.Errorf("connection %d of %s was told %d times that %s writes, want %d", i, users[i], got, by, want)
+			}
+		}
 	}
 }
 

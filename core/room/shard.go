@@ -294,9 +294,13 @@ type cached struct {
 	valid    bool
 }
 
-// collect is Room.collect with the pass's cache.
+// collect is Room.collect with the pass's cache, which holds what everybody is
+// sent: who is not, is collected for alone.
 func (s *shard) collect(m *Member, form wire.Form) owed {
 	c := &m.room.local[s.index].cache[form]
+	if m.room.withholds(m) {
+		return m.room.collect(m, form, &s.arena)
+	}
 	if c.valid && c.fromNext == m.next && c.fromEph == m.eph && c.fromGen == m.gen {
 		return c.owed
 	}

@@ -94,21 +94,35 @@ func (x *Session) enter(ctx context.Context) (*chat.Error, wire.CloseCode) {
 	if e := x.mayConnect(ctx); e != nil {
 		return e, wire.CloseDenied
 	}
-	if !x.srv.countUser(x.who.User) {
+	if !x.srv.countUser(x.who) {
 		return &chat.Error{Code: chat.CodeTooManyConns, Text: "you have as many connections as are allowed; close one first", Retry: 10 * time.Second}, wire.CloseTooMany
 	}
 	return nil, 0
 }
 
 // countUser counts one more connection of the user unless there are too many.
-func (s *Server) countUser(u chat.UserID) bool {
+func (s *Server) countUser(who chat.Identity) bool {
+	u := who.User
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cfg.ConnectionsPerUser > 0 && s.users[u] >= s.cfg.ConnectionsPerUser {
 		return false
 	}
-	s.users[u]++
+	if s.users[u]++; s.users[u] == 1 && s.d.People != nil {
+		s.d.People.Online(u, who.Class == chat.ClassUser)
+	}
 	return true
+}
+
+// forgetUserLocked takes one connection of the user away.
+func (s *Server) forgetUserLocked(u chat.UserID) {
+	if s.users[u]--; s.users[u] > 0 {
+		return
+	}
+	delete(s.users, u)
+	if s.d.People != nil {
+		s.d.People.Offline(u)
+	}
 }
 
 // refuse says why the connection ends, and ends it.

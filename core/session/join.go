@@ -166,10 +166,14 @@ func (s *Server) CreateRoom(ctx context.Context, r *room.Room, set state.Setting
 func (x *Session) leave(_ context.Context, c *wire.Command) error {
 	m := x.peer.Member(c.Room)
 	if m == nil {
-		return chat.Errorf(chat.CodeNotMember, "this connection has not joined room %s", c.Room)
+		return notMember(c.Room)
 	}
 	x.quit(c.Room, m)
 	return x.peer.Reply(wire.Encode(wire.LeftEvent{Type: wire.Left, ID: c.ID, Room: c.Room}))
+}
+
+func notMember(id chat.RoomID) error {
+	return chat.Errorf(chat.CodeNotMember, "this connection has not joined room %s", id)
 }
 
 func (x *Session) quit(id chat.RoomID, m *room.Member) {
@@ -192,7 +196,7 @@ func (x *Session) members(ctx context.Context, c *wire.Command) error {
 	if d := x.srv.d.Gate.Decide(ctx, x.about(gate.MembersRead, r, time.Now())); !d.Allow {
 		return denied(d)
 	}
-	count, users := x.srv.d.Presence.Members(c.Room)
+	count, users := x.srv.d.Presence.Members(ctx, c.Room)
 	return x.peer.Reply(wire.Encode(wire.MembersEvent{Type: wire.Members, ID: c.ID, Room: c.Room, Count: count, Users: users}))
 }
 

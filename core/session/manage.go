@@ -47,12 +47,13 @@ func (x *Session) carryOut(ctx context.Context, c *wire.Command, action string, 
 		return none, lateError(err)
 	}
 	defer x.srv.turns.end(t)
+	account := c.User != "" && x.srv.known(ctx, c.User)
 	receipt, err := x.srv.d.Hub.Change(ctx, r, []chat.UserID{x.who.User, c.User}, func(st *state.Room) (journal.Entry, error) {
 		now := time.Now()
 		o := order{in: x.about(action, r, now), entry: journal.Entry{ID: chat.MessageID(newID()), From: x.who.User, Time: now.UnixMilli(),
 			Nonce: c.Nonce, Text: reason, Outcome: chat.Accepted}}
 		if c.User != "" {
-			x.aim(o.in, r, c.User, now)
+			x.aim(o.in, r, c.User, account, now)
 		}
 		if err := plan(&o, st, now); err != nil {
 			return o.entry, err
@@ -69,11 +70,12 @@ func (x *Session) carryOut(ctx context.Context, c *wire.Command, action string, 
 	return receipt, err
 }
 
-// aim adds the facts about the person something is done to.
-func (x *Session) aim(in *gate.Input, r *room.Room, u chat.UserID, now time.Time) {
+// aim adds the facts about the person something is done to, who has an account
+// or is a guest.
+func (x *Session) aim(in *gate.Input, r *room.Room, u chat.UserID, account bool, now time.Time) {
 	st := r.State()
 	in.Target = gate.Target{Type: string(chat.ClassGuest), ID: string(u), Self: u == x.who.User, RoomRole: string(st.Role(u))}
-	if x.srv.d.Auth.Known(u) {
+	if account {
 		in.Target.Type = string(chat.ClassUser)
 	}
 	_, in.Target.Banned = st.Ban(u, now)

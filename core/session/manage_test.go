@@ -367,7 +367,7 @@ func TestKicksAndJoinsRace(t *testing.T) {
 		b.left("lobby")
 		b.end()
 	}
-	if _, users := w.presence.Members("lobby"); !slices.Equal(users, []chat.UserID{"mia"}) {
+	if _, users := w.presence.Members(t.Context(), "lobby"); !slices.Equal(users, []chat.UserID{"mia"}) {
 		t.Errorf("got %v in the lobby, want mia alone", users)
 	}
 	if log := w.log.text(); strings.Contains(log, "level=ERROR") {

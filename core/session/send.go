@@ -57,9 +57,12 @@ func appends(t wire.Type) bool {
 }
 
 // unlessPosted stands before every refusal of a command that appends: if the
-// nonce is known, that was done, and its receipt is the answer.
+// nonce is known, that was done, and its receipt is the answer. A store that
+// has just not answered is not asked a second time: that refuses nothing, since
+// the outcome is open, and it would double the wait.
 func (x *Session) unlessPosted(ctx context.Context, c *wire.Command, refusal error) error {
-	if c.Nonce == "" || !appends(c.Type) || !x.greeted.Load() || errors.Is(refusal, errTold) || errors.Is(refusal, room.ErrClosed) {
+	if c.Nonce == "" || !appends(c.Type) || !x.greeted.Load() || errors.Is(refusal, errTold) || errors.Is(refusal, room.ErrClosed) ||
+		errors.Is(refusal, journal.ErrUnavailable) {
 		return refusal
 	}
 	receipt, ok, err := x.srv.d.Journal.Lookup(ctx, c.Room, x.who.User, c.Nonce)

@@ -447,3 +447,20 @@ func TestAnUnknownStoreErrorIsUnavailable(t *testing.T) {
 		t.Errorf("got %+v, want unavailable, retryable", e)
 	}
 }
+
+// TestAStoreThatDoesNotAnswerIsAskedOnce checks that a send which the store
+// left open is not looked up as well: with a store that takes its whole
+// deadline the sender would wait for two.
+func TestAStoreThatDoesNotAnswerIsAskedOnce(t *testing.T) {
+	w := newWorld(t, nil)
+	w.configure("lobby", state.DefaultSettings())
+	w.store.failing(journal.ErrUnavailable)
+	c := w.user("ann", "member")
+	defer c.end()
+	before := w.store.lookups.Load()
+	e := c.do(`{"type":"send","room":"lobby","nonce":"n1","text":"hi"}`)
+	checkError(t, e, chat.CodeUnavailable)
+	if n := w.store.lookups.Load() - before; n != 0 {
+		t.Errorf("the nonce was looked up %d times, want 0", n)
+	}
+}

@@ -86,7 +86,25 @@ type Deps struct {
 	Presence *presence.Tracker
 	Wheel    *liveness.Wheel
 	Evidence Evidence // nil keeps none
+	People   People   // nil where there is no other node
 	Log      *slog.Logger
+}
+
+// People tells the nodes of each other's users (package presence/redis).
+type People interface {
+	// Online and Offline hear whose first connection to this node has come,
+	// with a token or without, and whose last has ended, in that order and
+	// under the server's lock: they must not block.
+	Online(u chat.UserID, account bool)
+	Offline(chat.UserID)
+	// Known reports whether a token has named the user at any of the nodes, as
+	// far as can be found out before ctx ends.
+	Known(context.Context, chat.UserID) bool
+}
+
+// known reports whether a token has ever named the user, here or elsewhere.
+func (s *Server) known(ctx context.Context, u chat.UserID) bool {
+	return s.d.Auth.Known(u) || s.d.People != nil && s.d.People.Known(ctx, u)
 }
 
 // Evidence keeps what plugins saw and said (package evidence). It does not

@@ -97,6 +97,7 @@ func init() { // the handlers refer to the table through the stats
 		wire.Appeal:  {afterHello, one, true, true, (*Session).appeal},
 		wire.Refresh: {afterHello, one, true, false, (*Session).refresh},
 		wire.Why:     {afterHello, whyCost, true, true, (*Session).why},
+		wire.Typing:  {afterHello, one, false, false, (*Session).typing},
 
 		wire.Configure: {afterHello, one, true, true, (*Session).configure},
 		wire.SlowMode:  {afterHello, one, true, true, (*Session).slowMode},
@@ -284,9 +285,7 @@ func (x *Session) End() {
 	s.mu.Lock()
 	delete(s.open, x)
 	if x.greeted.Load() {
-		if s.users[x.who.User]--; s.users[x.who.User] <= 0 {
-			delete(s.users, x.who.User)
-		}
+		s.forgetUserLocked(x.who.User)
 	}
 	s.mu.Unlock()
 	s.d.Log.Debug("session ended", slog.String("session", x.id), slog.Int("code", int(code)), slog.String("reason", reason))

@@ -50,7 +50,7 @@ func (x *Session) subject() subject {
 
 // subjectOf is a user as this node knows them: by their connection, one in the
 // room before any other.
-func (s *Server) subjectOf(u chat.UserID, r *room.Room) subject {
+func (s *Server) subjectOf(ctx context.Context, u chat.UserID, r *room.Room) subject {
 	xs := s.sessionsOf(u)
 	if len(xs) > 0 {
 		best := xs[0]
@@ -63,7 +63,7 @@ func (s *Server) subjectOf(u chat.UserID, r *room.Room) subject {
 		return best.subject()
 	}
 	who := subject{user: u, class: chat.ClassGuest}
-	if s.d.Auth.Known(u) {
+	if s.known(ctx, u) {
 		who.class = chat.ClassUser
 	}
 	return who
@@ -101,7 +101,7 @@ func (x *Session) why(ctx context.Context, c *wire.Command) error {
 		if d := x.mayReview(ctx, r); !d.Allow {
 			return denied(d)
 		}
-		who, full = x.srv.subjectOf(c.User, r), true
+		who, full = x.srv.subjectOf(ctx, c.User, r), true
 	}
 	ev, err := x.srv.inquire(ctx, r, who, x, c.Text, full)
 	if err != nil {
@@ -121,7 +121,7 @@ func (s *Server) Why(ctx context.Context, id chat.RoomID, u chat.UserID, text st
 	if !r.Exists() {
 		return wire.WhyEvent{}, chat.Errorf(chat.CodeNoRoom, "there is no room %s", id)
 	}
-	return s.inquire(ctx, r, s.subjectOf(u, r), nil, text, true)
+	return s.inquire(ctx, r, s.subjectOf(ctx, u, r), nil, text, true)
 }
 
 // inquiry is an answer in the making.

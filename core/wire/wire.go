@@ -34,6 +34,7 @@ const (
 	Appeal  Type = "appeal"
 	Refresh Type = "refresh"
 	Why     Type = "why"
+	Typing  Type = "typing"
 )
 
 // The commands that run a room; the answer to each is an ack. The entries that
@@ -50,7 +51,7 @@ const (
 )
 
 // The events a server sends besides "history", "members", "ping", "pong",
-// "reviews", "review" and "why".
+// "reviews", "review", "why" and "typing".
 // Entries of a room's log use their journal.Kind as type.
 const (
 	Welcome   Type = "welcome"
@@ -77,7 +78,7 @@ const (
 // Command is any command of protocol v1: the union of all fields. Which ones
 // a type needs is in docs/protocol.md and checked by Decode.
 type Command struct {
-	Type Type   `json:"type" jsonschema:"enum=hello,enum=join,enum=leave,enum=send,enum=history,enum=members,enum=ping,enum=pong,enum=reviews,enum=review,enum=appeal,enum=refresh,enum=why,enum=configure,enum=slow_mode,enum=role,enum=kick,enum=ban,enum=unban,enum=mute,enum=unmute"`
+	Type Type   `json:"type" jsonschema:"enum=hello,enum=join,enum=leave,enum=send,enum=history,enum=members,enum=ping,enum=pong,enum=reviews,enum=review,enum=appeal,enum=refresh,enum=why,enum=typing,enum=configure,enum=slow_mode,enum=role,enum=kick,enum=ban,enum=unban,enum=mute,enum=unmute"`
 	ID   string `json:"id,omitempty" jsonschema:"maxLength=64,description=echoed by the reply"`
 
 	// hello; refresh: the token
@@ -266,6 +267,15 @@ type PresenceEvent struct {
 	Event string      `json:"event"` // "join", "leave" or "count"
 	User  chat.UserID `json:"user,omitempty"`
 	Count int         `json:"count"`
+}
+
+// TypingEvent says that somebody writes in a room at the moment. It has no seq,
+// is not in the log, may be skipped for a slow reader, and is sent to all
+// members but the connections of that user.
+type TypingEvent struct {
+	Type Type        `json:"type"`
+	Room chat.RoomID `json:"room"`
+	User chat.UserID `json:"user"`
 }
 
 // ResetEvent says that what follows does not continue what came before:

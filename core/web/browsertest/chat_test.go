@@ -30,6 +30,36 @@ func TestTwoTabsTalk(t *testing.T) {
 	}
 }
 
+// TestTyping: who writes is shown to others until they are silent for a while,
+// or have said it.
+func TestTyping(t *testing.T) {
+	s := startServer(t, "")
+	ann, bob := join(t, s.http, "lobby", "ann"), join(t, s.http, "lobby", "bob")
+	shows := func(b *tab, want string) {
+		t.Helper()
+		b.wait("the words "+quote(want), `document.getElementById("typing").textContent === `+quote(want))
+	}
+	term := s.terminal("carl")
+	term.ask(`{"type":"join","room":"lobby"}`, "joined")
+	ann.typeInto("#text", "hello b")
+	shows(bob, "ann is typing")
+	if _, err := term.conn.Write([]byte(`{"type":"typing","room":"lobby"}` + "\n")); err != nil {
+		t.Fatal(err)
+	}
+	shows(bob, "ann and carl are typing")
+	shows(ann, "carl is typing") // and nothing of her own
+	ann.typeInto("#text", "ob"+enter)
+	bob.sees("hello bob")
+	shows(bob, "") // ann has said it, and carl says nothing more
+	shows(ann, "")
+	if got := bob.text("#text"); got != "" {
+		t.Errorf("bob's box holds %q", got)
+	}
+	bob.typeInto("#text", "   ")
+	bob.typeInto("#text", "x")
+	shows(ann, "bob is typing")
+}
+
 // TestHostileText: what people write is text and nothing else.
 func TestHostileText(t *testing.T) {
 	s := startServer(t, "")

@@ -12,6 +12,7 @@
 //   reset     {room}                           forget the room's log, read history
 //   entry     one entry of a room's log, in order, once
 //   presence  the presence event
+//   typing    {room, user}                     somebody else writes there
 //   outgoing  one message of ours whose state changed, see send()
 //   review    a held message was decided, or the queue we look at has changed
 
@@ -23,6 +24,8 @@ const BACKOFF_BASE = 500; // ms
 const BACKOFF_MAX = 30_000; // ms
 const RESEND_FOR = 5 * 60_000; // ms; half of the server's idempotency window (10 min by default)
 const MAX_OUTGOING = 50; // unanswered messages
+const TYPING_EVERY = 3_000; // ms between two words that we write in a room
+const TYPING_REFUSED = 60_000; // the same after one was refused
 const MAX_RETRIES = 4; // of a send that the server asked to repeat
 
 const UNCONFIRMED = { code: "unknown", text: "it is not known whether this message was posted", retryable: true };
@@ -122,6 +125,17 @@ export class Client extends EventTarget {
     this.#outgoing.set(m.nonce, m);
     if (this.state === "online") this.#post(m);
     return m;
+  }
+
+  // typing says that we write in a room, as often as it is of use. Only a
+  // refusal is ever answered.
+  typing(room) {
+    const r = this.#rooms.get(room);
+    if (!r?.joined || this.state !== "online" || Date.now() < (r.quietUntil ?? 0)) return;
+    r.quietUntil = Date.now() + TYPING_EVERY;
+    this.#requests.delete(r.typingID);
+    r.typingID = this.#command({ type: "typing", room });
+    this.#requests.set(r.typingID, { resolve() {}, reject: (e) => e.code !== "offline" && (r.quietUntil = Date.now() + TYPING_REFUSED) });
   }
 
   // resend tries a failed message again, with the same nonce: if it was posted
@@ -335,6 +349,7 @@ export class Client extends EventTarget {
     ban: (e) => this.#entry(e),
     kick: (e) => this.#entry(e),
     presence: (e) => this.#rooms.get(e.room)?.joined && this.#emit("presence", e),
+    typing: (e) => this.#rooms.get(e.room)?.joined && this.#emit("typing", e),
     ping: (e) => this.#command({ type: "pong", ts: e.ts }),
   };
 

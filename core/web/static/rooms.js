@@ -6,6 +6,7 @@ import { refused, rejection } from "./client.js";
 // WINDOW bounds the entries kept of a room, and so the size of the page.
 export const WINDOW = 500;
 const PAGE = 50; // entries of one history request
+const WRITING_FOR = 5_000; // ms after which somebody writes no more who has not said so again
 const UNSENT = 100; // of our messages without an entry; failed ones stay until dismissed
 
 export class Room {
@@ -25,6 +26,7 @@ export class Room {
   older = true; // there may be entries before the window
   behind = false; // newer entries were let go: the window is not at the log's end
   loading = null;
+  #typists = new Map(); // who writes -> until when
   queue = null; // the reviews that wait, where we decide about them
   #generation = 0; // answers to history asked for before a reset are dropped
 
@@ -50,6 +52,7 @@ export class Room {
   take(e) {
     this.#settle(e);
     this.#configure(e.changes);
+    this.#typists.delete(e.from);
     if (this.behind) return false;
     this.entries.push(e);
     if (this.entries.length > WINDOW) {
@@ -170,5 +173,16 @@ export class Room {
     if (e.event === "count") this.members = null;
     else if (e.event === "join") this.members?.add(e.user);
     else this.members?.delete(e.user);
+    if (e.event === "leave") this.#typists.delete(e.user);
+  }
+
+  // typing takes a typing event; writing is who writes now, the first first.
+  typing(e, now = Date.now()) {
+    if (e.user !== this.client.user) this.#typists.set(e.user, now + WRITING_FOR);
+  }
+
+  writing(now = Date.now()) {
+    for (const [user, until] of this.#typists) if (until <= now) this.#typists.delete(user);
+    return [...this.#typists.keys()];
   }
 }

@@ -3,7 +3,7 @@
 
 import { avatar, byID, el, say, show } from "./dom.js";
 
-const NAMED = 200; // people listed; above, the server gives a count anyway
+export const NAMED = 200; // people listed; above, the server gives a count anyway
 
 export class SideView {
   #app = byID("app");

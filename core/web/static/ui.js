@@ -6,8 +6,8 @@ import { byID, coalesce, el, say, show } from "./dom.js";
 import { LogView } from "./log.js";
 import { QueueView } from "./queue.js";
 import { Room } from "./rooms.js";
-import { SideView } from "./side.js";
-import { byteLength, closed, explain, lost, modeNote, obstacles, putOut, sentence, soon, sources, verdict, why } from "./words.js";
+import { NAMED, SideView } from "./side.js";
+import { byteLength, closed, explain, lost, modeNote, obstacles, putOut, sentence, soon, sources, typists, verdict, why } from "./words.js";
 
 const ROOM_NAME = /^[a-z0-9][a-z0-9_.:-]{0,63}$/;
 
@@ -20,6 +20,7 @@ export class UI {
   #drafts = new Map();
   #user = "";
   #countdown = 0;
+  #watching = 0; // the timer that looks who still writes
   #log;
   #side = new SideView((type, name, seconds) => this.#manage(type, name, seconds));
   #roles = []; // our global roles
@@ -41,7 +42,7 @@ export class UI {
       read: () => this.#read(),
     });
     this.#queue = new QueueView((room, id, action, reason) => client.review(room, id, action, reason));
-    for (const type of ["state", "welcome", "refused", "joined", "left", "denied", "reset", "entry", "presence", "outgoing", "review"]) {
+    for (const type of ["state", "welcome", "refused", "joined", "left", "denied", "reset", "entry", "presence", "typing", "outgoing", "review"]) {
       client.addEventListener(type, (e) => this["on" + type](e.detail));
     }
     this.#listen();
@@ -61,7 +62,10 @@ export class UI {
     byID("text").addEventListener("keydown", (e) => {
       if (e.key === "Enter" && !e.shiftKey && !e.isComposing) e.preventDefault(), this.#send();
     });
-    byID("text").addEventListener("input", () => this.#typed());
+    byID("text").addEventListener("input", () => {
+      this.#typed();
+      if (this.#active && byID("text").value.trim()) this.#client.typing(this.#active.name);
+    });
     byID("retry").addEventListener("click", () => this.#client.retryNow());
     byID("leave").addEventListener("click", () => this.#leave(this.#active.name));
     byID("signout").addEventListener("click", () => this.#signOut());
@@ -207,8 +211,12 @@ export class UI {
   // wait, so that coming back to many rooms does not ask for all at once.
   #fill(room) {
     this.#load((r) => r.latest(), room);
-    this.#client.members(room.name).then((e) => (room.here(e), this.#refresh()), () => {});
+    this.#people(room);
     this.#look(room);
+  }
+
+  #people(room) {
+    this.#client.members(room.name).then((e) => (room.here(e), this.#refresh()), () => {});
   }
 
   // look asks what waits for review. A server that is older does without.
@@ -303,7 +311,23 @@ export class UI {
   onpresence(e) {
     const room = this.#room(e.room);
     room?.presence(e);
-    if (room && room === this.#active) this.#refresh();
+    if (!room || room !== this.#active) return;
+    if (e.event === "count" && e.count <= NAMED) this.#people(room); // the names are told to who asks
+    this.#refresh();
+  }
+
+  ontyping(e) {
+    const room = this.#room(e.room);
+    room?.typing(e);
+    if (room && room === this.#active) this.#drawTypists();
+  }
+
+  // drawTypists says who writes, and looks again for as long as somebody does.
+  #drawTypists() {
+    clearTimeout(this.#watching);
+    const names = this.#active?.writing() ?? [];
+    say(byID("typing"), typists(names));
+    if (names.length) this.#watching = setTimeout(() => this.#drawTypists(), 500);
   }
 
   onentry(e) {
@@ -403,6 +427,7 @@ export class UI {
     room.runs = this.#runs(room);
     this.#side.people(room, this.#user, room.runs);
     this.#queue.draw(room);
+    this.#drawTypists();
     const unread = [...this.#rooms.values()].reduce((n, r) => n + r.unread, 0);
     document.title = `${unread ? `(${unread}) ` : ""}${room.title || room.name} · ${this.#config.name}`;
     this.#log.draw();

@@ -106,6 +106,12 @@ export function putOut(e) {
   return explain(e).text;
 }
 
+// typists says who writes.
+export function typists(names) {
+  if (names.length > 2) return "Several people are typing";
+  return names.length ? `${names.join(" and ")} ${names.length === 1 ? "is" : "are"} typing` : "";
+}
+
 export function modeNote(room) {
   const notes = [];
   if (room.mode !== "open" && MODES[room.mode]) notes.push(`This room is ${MODES[room.mode]}.`);

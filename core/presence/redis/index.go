@@ -1,0 +1,100 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+
+	"parley/core/chat"
+	"parley/core/cluster"
+	rds "parley/core/redis"
+)
+
+// Online says that the user's first connection to this node is there, with a
+// token that names the user or as a guest, Offline that the last has ended. Both
+// only note it; it is written with others. They must come in the order of what
+// happened.
+func (l *Link) Online(u chat.UserID, account bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.here[u] = account
+	l.users.mark(u)
+	if account {
+		l.names.mark(u)
+	}
+	poke(l.write)
+}
+
+// Offline is the opposite of Online.
+func (l *Link) Offline(u chat.UserID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.here, u)
+	l.users.mark(u)
+	poke(l.write)
+}
+
+// Known reports whether a token has named the user at any node, false where Redis
+// does not say.
+func (l *Link) Known(ctx context.Context, u chat.UserID) bool {
+	if !chat.ValidUser(u) {
+		return false
+	}
+	l.mu.Lock()
+	account := l.here[u]
+	l.mu.Unlock()
+	if account {
+		return true
+	}
+	n, err := l.client.Do(ctx, "exists", l.knownKey(u))
+	return err == nil && n == int64(1)
+}
+
+// askBatch is how many users one pipeline asks for.
+const askBatch = 256
+
+// Connected returns which of the users have a connection to a node that is
+// alive. It may be a moment behind: a user who has just come or gone at another
+// node counts as before until that node has written it. An error means that
+// Redis could not be asked; those in the map are connected here all the same.
+func (l *Link) Connected(ctx context.Context, users []chat.UserID) (map[chat.UserID]bool, error) {
+	out := make(map[chat.UserID]bool, len(users))
+	var ask []chat.UserID
+	l.mu.Lock()
+	for _, u := range users {
+		if _, here := l.here[u]; here {
+			out[u] = true
+		} else if chat.ValidUser(u) {
+			ask = append(ask, u)
+		}
+	}
+	l.mu.Unlock()
+	cmds := make([]rds.Command, 0, min(len(ask), askBatch))
+	for len(ask) > 0 {
+		n := min(len(ask), askBatch)
+		cmds = cmds[:0]
+		for _, u := range ask[:n] {
+			cmds = append(cmds, rds.Command{Args: []any{"hkeys", l.userKey(u)}})
+		}
+		for i, r := range l.client.Pipeline(ctx, cmds) {
+			if r.Err != nil {
+				return out, fmt.Errorf("ask where users are connected: %w", r.Err)
+			}
+			if l.somewhere(r.Value) {
+				out[ask[i]] = true
+			}
+		}
+		ask = ask[n:]
+	}
+	return out, nil
+}
+
+// somewhere reports whether a node that is alive is among the reply's.
+func (l *Link) somewhere(reply any) bool {
+	list, _ := reply.([]any)
+	for _, v := range list[:min(len(list), maxNodes)] {
+		if name, ok := v.(string); ok && name != l.self && l.nodes.Alive(cluster.NodeID(name)) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,227 @@
+package redis_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"parley/core/chat"
+	"parley/core/cluster"
+	"parley/core/presence"
+	"parley/core/presence/redis"
+	rds "parley/core/redis"
+	"parley/core/redis/redistest"
+	"parley/core/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds every wait; what is awaited takes milliseconds.
+const patience = 30 * time.Second
+
+// lease of the nodes under test.
+const lease = time.Second
+
+// await polls until ok holds: for what can be seen only by asking.
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	late := time.After(patience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("waited %v and it did not come true: %s", patience, what)
+		}
+	}
+}
+
+// node is one node's presence: registry, tracker, link, and a room that keeps
+// what is announced.
+type node struct {
+	t *testing.T
+	*presence.Tracker
+	*redis.Link
+	nodes  *cluster.Registry
+	client *rds.Client
+	log    *logbook
+	stop   func() // ends it as SIGTERM does, and waits
+
+	mu   sync.Mutex
+	news *sync.Cond
+	seen []string
+	left int // how many of seen were taken
+}
+
+// start runs a node until the test or stop ends it.
+func start(t *testing.T, url, name string, tune func(*redis.Config)) *node {
+	t.Helper()
+	n := &node{t: t, log: new(logbook), Tracker: presence.New()}
+	n.news = sync.NewCond(&n.mu)
+	log := slog.New(slog.NewTextHandler(n.log, nil))
+	rc := rds.Defaults()
+	rc.URL, rc.CallTimeout, rc.ProbeEvery, rc.ProbeTimeout = url, 500*time.Millisecond, 100*time.Millisecond, 400*time.Millisecond
+	var err error
+	if n.client, err = rds.Open(rc, log); err != nil {
+		t.Fatal(err)
+	}
+	if n.nodes, err = cluster.New(cluster.Config{Name: name, Lease: lease, Renew: lease / 5}, n.client, log); err != nil {
+		t.Fatal(err)
+	}
+	cfg := redis.Defaults()
+	cfg.Pace, cfg.Grace = 10*time.Millisecond, 800*time.Millisecond
+	if tune != nil {
+		tune(&cfg)
+	}
+	if n.Link, err = redis.New(cfg, n.client, n.nodes, n.Tracker, log); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for _, run := range []func(context.Context) error{n.Tracker.Run, n.Link.Run} {
+		running.Go(func() {
+			if err := run(ctx); err != nil {
+				t.Errorf("run: %v", err)
+			}
+		})
+	}
+	late, over := context.WithCancel(context.Background()) // the lease is given back last
+	var leasing sync.WaitGroup
+	leasing.Go(func() { _ = n.nodes.Run(late) })
+	n.stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+		over()
+		leasing.Wait()
+		n.client.Close()
+	})
+	t.Cleanup(n.stop)
+	return n
+}
+
+// Announce implements presence.Announcer.
+func (n *node) Announce(f wire.Frame, except chat.UserID) {
+	var e wire.PresenceEvent
+	if err := json.Unmarshal(f.JSON(), &e); err != nil {
+		panic(err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	line := fmt.Sprintf("%s %s %s %d", e.Room, e.Event, e.User, e.Count)
+	if e.Type == wire.Typing {
+		line = fmt.Sprintf("%s typing %s", e.Room, e.User)
+	}
+	n.seen = append(n.seen, line)
+	n.news.Broadcast()
+}
+
+// enters joins rooms with one connection of the user.
+func (n *node) enters(u chat.UserID, rooms ...chat.RoomID) {
+	for _, id := range rooms {
+		n.Join(id, u, n)
+	}
+}
+
+// hears waits for exactly these announcements, in any order, and no others
+// before them.
+func (n *node) hears(want ...string) {
+	n.t.Helper()
+	late := time.AfterFunc(patience, func() { n.mu.Lock(); n.news.Broadcast(); n.mu.Unlock() })
+	defer late.Stop()
+	began := time.Now()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for len(n.seen)-n.left < len(want) && time.Since(began) < patience {
+		n.news.Wait()
+	}
+	got := slices.Clone(n.seen[n.left:min(len(n.seen), n.left+len(want))])
+	n.left += len(got)
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		n.t.Fatalf("%s heard %q, want %q", n.nodes.Self(), got, want)
+	}
+}
+
+// hearsNoMore fails for announcements that hears has not taken.
+func (n *node) hearsNoMore() {
+	n.t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if rest := n.seen[n.left:]; len(rest) > 0 {
+		n.t.Errorf("%s heard %q beside", n.nodes.Self(), rest)
+	}
+	n.left = len(n.seen)
+}
+
+// awaitLast waits for an announcement and fails if there were more than most
+// before it.
+func (n *node) awaitLast(want string, most int) {
+	n.t.Helper()
+	await(n.t, want, func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return len(n.seen) > 0 && n.seen[len(n.seen)-1] == want
+	})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if got := len(n.seen) - n.left; got > most {
+		n.t.Errorf("heard %d announcements, want at most %d", got, most)
+	}
+}
+
+// forgets takes whatever was announced so far.
+func (n *node) forgets() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.left = len(n.seen)
+}
+
+// sees waits until the members of a room are these.
+func (n *node) sees(id chat.RoomID, want ...chat.UserID) {
+	n.t.Helper()
+	await(n.t, fmt.Sprintf("%s sees %v in %s", n.nodes.Self(), want, id), func() bool {
+		count, users := n.Members(n.t.Context(), id)
+		return count == len(want) && slices.Equal(users, want)
+	})
+}
+
+func aware(t *testing.T, ns ...*node) {
+	t.Helper()
+	for _, n := range ns {
+		await(t, "the nodes know of each other", func() bool { return len(n.nodes.Nodes()) == len(ns) })
+	}
+}
+
+// logbook keeps the log.
+type logbook struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logbook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logbook) count(s string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.b.String(), s)
+}
+
+// fields returns the nodes that have a field in a hash.
+func fields(s *redistest.Server, key string) []string {
+	return strings.Fields(s.Do("HKEYS", key))
+}
