@@ -73,6 +73,7 @@ type Config struct {
 	Heartbeat          time.Duration // announced to clients
 	StoreTimeout       time.Duration // for one command's work on the store
 	ReviewAge          time.Duration // how long a held message waits for a moderator
+	NotifyAbsent       bool          // through Deps.Absent, who has to be there
 }
 
 // Deps are what sessions work with.
@@ -87,6 +88,7 @@ type Deps struct {
 	Wheel    *liveness.Wheel
 	Evidence Evidence // nil keeps none
 	People   People   // nil where there is no other node
+	Absent   Absent   // nil where nobody is told of what concerns them while they are away
 	Log      *slog.Logger
 }
 
