@@ -37,11 +37,10 @@ type receiver struct {
 
 	mu     sync.Mutex
 	took   []delivery
-	seen   map[string]int                                // deliveries of a webhook-id
-	bodies map[string]string                             // of a webhook-id
+	seen   map[string]int                                 // deliveries of a webhook-id
+	bodies map[string]string                              // of a webhook-id
 	answer func(n int, w http.ResponseWriter) (stop bool) // nil takes all; n counts requests
 	n      int
-	grown  chan struct{}
 }
 
 type delivery struct {
@@ -51,7 +50,7 @@ type delivery struct {
 }
 
 func newReceiver(t *testing.T) *receiver {
-	r := &receiver{t: t, secret: webhook.Secret(strings.Repeat("k", 32)), seen: map[string]int{}, bodies: map[string]string{}, grown: make(chan struct{}, 1)}
+	r := &receiver{t: t, secret: webhook.Secret(strings.Repeat("k", 32)), seen: map[string]int{}, bodies: map[string]string{}}
 	r.file = filepath.Join(t.TempDir(), "webhook.secret")
 	if err := os.WriteFile(r.file, []byte("whsec_"+base64.StdEncoding.EncodeToString(r.secret)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -92,10 +91,6 @@ func (r *receiver) serve(w http.ResponseWriter, req *http.Request) {
 	r.bodies[id] = string(b)
 	r.seen[id]++
 	r.took = append(r.took, delivery{id, p.Type, p.Data})
-	select {
-	case r.grown <- struct{}{}:
-	default:
-	}
 }
 
 // answers sets how requests are answered from now on.
@@ -103,12 +98,6 @@ func (r *receiver) answers(f func(n int, w http.ResponseWriter) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.answer, r.n = f, 0
-}
-
-func (r *receiver) asked() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.n
 }
 
 // got returns what came, each webhook-id once, in the order of its first
@@ -338,3 +327,96 @@ func TestMessagesForTheAbsent(t *testing.T) {
 	}
 }
 
+// TestAKilledWorkerLosesNothing has messages for absent people come all the
+// time, and kills the worker again and again in the middle of deliveries: each is
+// delivered, and what comes twice has the same id and body.
+func TestAKilledWorkerLosesNothing(t *testing.T) {
+	t.Parallel()
+	const kills, people = 20, 5
+	var names []chat.UserID
+	var text strings.Builder
+	for i := range people {
+		u := chat.UserID(fmt.Sprint("away", i))
+		names = append(names, u)
+		fmt.Fprintf(&text, "@%s ", u)
+	}
+	x := startDuo(t, nil, names...)
+	r := newReceiver(t)
+	pace := time.NewTicker(time.Millisecond) // slow enough to be killed in between
+	defer pace.Stop()
+	r.answers(func(int, http.ResponseWriter) bool {
+		<-pace.C
+		return false
+	})
+	args := []string{"--claim-after", "500ms", "--first-wait", "50ms", "--concurrency", "8"}
+	w := startWorker(t, x.store, r, args...)
+	ann := x.visit(0, "ann")
+	ann.enters("lobby")
+
+	stop := make(chan struct{})
+	sent := make(chan map[chat.MessageID]bool, 1)
+	go func() { // ends with stop
+		ids := map[chat.MessageID]bool{}
+		defer func() { sent <- ids }()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			ack, err := ann.Send(t.Context(), "lobby", client.NewNonce(), text.String())
+			if err != nil {
+				t.Errorf("send: %v", err)
+				return
+			}
+			ids[ack.MessageID] = true
+		}
+	}()
+	for range kills {
+		have := r.all()
+		await(t, "the worker delivers", func() bool { return r.all() >= have+20 })
+		w.kill()
+		w = startWorker(t, x.store, r, args...)
+	}
+	close(stop)
+	ids := <-sent
+	r.answers(nil)
+	want := people * len(ids)
+	ds := r.await(want)
+	for _, d := range ds {
+		if !ids[d.data.ID] || !slices.Contains(names, d.data.User) {
+			t.Errorf("nobody sent %+v", d)
+		}
+	}
+	t.Logf("%d messages for %d absent people, the worker killed %d times: %d delivered, 0 lost, %d twice (by the same webhook-id)",
+		len(ids), people, kills, want, r.all()-want)
+	await(t, "nothing is left in the stream", func() bool { return x.store.Do("XLEN", "parley:{absent}:stream") == "0" })
+	w.stop()
+}
+
+// TestAKilledNodeLosesNoMention kills the node that takes messages for absent
+// people, between storing them and carrying them, again and again: what was acked
+// is delivered, by the other node's carrier.
+func TestAKilledNodeLosesNoMention(t *testing.T) {
+	t.Parallel()
+	x := startDuo(t, nil, "bob")
+	r := newReceiver(t)
+	startWorker(t, x.store, r)
+	acked := map[chat.MessageID]bool{}
+	for range 5 {
+		ann := x.visit(0, "ann")
+		ann.enters("lobby")
+		for range 20 {
+			ack, _ := ann.says("lobby", "@bob")
+			acked[ack.MessageID] = true
+		}
+		x.nodes[0].Kill() // right after an ack
+		x.nodes[0].Start()
+	}
+	for _, d := range r.await(len(acked)) {
+		if !acked[d.data.ID] {
+			t.Errorf("nobody sent %+v", d)
+		}
+	}
+	t.Logf("%d acked mentions, the node killed 5 times: all delivered, %d twice", len(acked), r.all()-len(acked))
+}

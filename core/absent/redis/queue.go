@@ -37,6 +37,7 @@ type Queue struct {
 	client   *rds.Client
 	keys     absent.Keys
 	consumer string
+	forget   time.Duration // see idleConsumer
 
 	mu     sync.Mutex
 	cursor string // where to look on for what others have left lying
@@ -45,7 +46,7 @@ type Queue struct {
 // NewQueue returns a queue for a worker of its own name. It asks the server
 // nothing.
 func NewQueue(client *rds.Client) *Queue {
-	return &Queue{client: client, keys: absent.KeysOf(client.Prefix()), consumer: rand.Text(), cursor: "0-0"}
+	return &Queue{client: client, keys: absent.KeysOf(client.Prefix()), consumer: rand.Text(), forget: idleConsumer, cursor: "0-0"}
 }
 
 // Read hands out at most n items: new ones, and with claim first those that
@@ -111,7 +112,7 @@ func parseItem(v any) (Item, error) {
 // Keep says that the worker still has these items, and returns those that are
 // its own by now: others were taken over, or dropped from the stream.
 func (q *Queue) Keep(ctx context.Context, ids []string) (mine []string, err error) {
-	args := []any{group, q.consumer, idleConsumer.Milliseconds()}
+	args := []any{group, q.consumer, q.forget.Milliseconds()}
 	for _, id := range ids {
 		args = append(args, id)
 	}
