@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -134,8 +136,28 @@ func drain(t *testing.T, q *redis.Queue) (es []absent.Entry) {
 
 // everywhere runs the test on one server, and on a cluster.
 func everywhere(t *testing.T, f func(t *testing.T, url string)) {
-	t.Run("server", func(t *testing.T) { f(t, redistest.Start(t, redistest.Options{}).URL()) })
+	t.Run("server", func(t *testing.T) { // with the rights of docs/redis.md, and no more
+		s := redistest.Start(t, redistest.Options{})
+		s.Do(rights(t)...)
+		f(t, strings.Replace(s.URL(), "://", "://parley:SECRET@", 1))
+	})
 	t.Run("cluster", func(t *testing.T) { f(t, redistest.StartCluster(t, 3, 0, redistest.Options{}).URL()) })
+}
+
+// rights are the rules that docs/redis.md gives an operator, for the prefix p.
+func rights(t *testing.T) []string {
+	t.Helper()
+	b, err := os.ReadFile("../../../docs/redis.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if rules, ok := strings.CutPrefix(strings.TrimSpace(line), "ACL SETUSER parley "); ok {
+			return append([]string{"ACL", "SETUSER", "parley"}, strings.Fields(strings.ReplaceAll(rules, "parley:", "p:"))...)
+		}
+	}
+	t.Fatal("docs/redis.md has no line that begins with ACL SETUSER parley")
+	return nil
 }
 
 // TestFromTheAppendToTheStream: an entry for each person, with the place the
