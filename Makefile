@@ -13,7 +13,7 @@ BENCHED  := ./core/wire ./core/moderation ./core/journal/codec ./core/journal/di
 PKGS     ?= $(BENCHED)
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-cluster build plugins test check vet fmt-check lint bench bench-compare experiments fuzz image setup clean
+.PHONY: help run run-cluster build plugins test check chaos vet fmt-check lint bench bench-compare experiments fuzz image setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,13 +38,17 @@ setup: ## install what the tests need beyond Go and a C compiler
 test: setup ## everything, as CI runs it
 	@$(MAKE) --no-print-directory fmt-check vet lint
 	@mkdir -p bin
-	$(GO) test -race -shuffle=on -timeout 20m -coverprofile=bin/coverage.out ./...
+	PARLEY_CHAOS_COUNTS=$(CURDIR)/bin/chaos.txt $(GO) test -race -shuffle=on -timeout 20m -coverprofile=bin/coverage.out ./...
+	@if [ -f bin/chaos.txt ]; then echo "what was broken on purpose, and what it came to:"; cat bin/chaos.txt; fi
 	@sh .ci/coverage bin/coverage.out $(COVERAGE)
 	cd deploy/check && $(GO) test -count=1 ./...
 
 check: fmt-check vet lint ## format, vet, staticcheck, import rules, tests without the browser
 	$(GO) test -race -shuffle=on -timeout 15m $$($(GO) list ./... | grep -v /browsertest)
 	cd deploy/check && $(GO) test -count=1 ./...
+
+chaos: ## break a cluster in every way docs/delivery.md speaks of, at length, and print the counts
+	PARLEY_CHAOS=long $(GO) test ./core/chaos -count=1 -timeout 80m -v
 
 fmt-check:
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "gofmt these files:" $$bad; exit 1; fi

@@ -32,6 +32,9 @@ type Catalog struct {
 	host *Host
 	wake chan struct{} // holds a token when there is something to save
 
+	board    Board  // nil: this node decides alone
+	onChange func() // nil: nobody wants to know
+
 	set atomic.Pointer[set] // in force; replaced whole, by who holds mu
 
 	placed chan struct{} // holds a token when an entry has changed
@@ -52,6 +55,8 @@ type Catalog struct {
 
 	mu     sync.Mutex
 	absent map[string]savedState // guarded by mu; of names without an entry
+
+	followed map[string]progress // guarded by mu; by name
 }
 
 // set is one immutable state of the catalog.
@@ -85,7 +90,7 @@ func New(cfg Config, log *slog.Logger) (*Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Catalog{cfg: cfg, log: log, host: host, wake: make(chan struct{}, 1), placed: make(chan struct{}, 1), store: store{dir: cfg.StateDir, rules: cfg.Replaced}, reviving: make(chan struct{}, 1)}
+	c := &Catalog{cfg: cfg, log: log, host: host, wake: make(chan struct{}, 1), placed: make(chan struct{}, 1), store: store{dir: cfg.StateDir, rules: cfg.Replaced}, reviving: make(chan struct{}, 1), followed: make(map[string]progress)}
 	c.life, c.end = context.WithCancel(context.Background())
 	c.set.Store(&set{})
 	if c.absent, err = c.store.load(); err != nil {
@@ -297,7 +302,7 @@ func SourceDigest(file, manifest []byte) string { return sourceDigest(file, mani
 // sourceDigest tells whether a plugin's files have changed.
 func sourceDigest(file, manifest []byte) sourceID {
 	d := sha256.New()
-	fmt.Fprintf(d, "%d %t\n", len(file), manifest != nil)
+	fmt.Fprintf(d, bundleHead, len(file), manifest != nil)
 	d.Write(file)
 	d.Write(manifest)
 	return sourceID(d.Sum(nil))

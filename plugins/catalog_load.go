@@ -145,6 +145,7 @@ func (c *Catalog) place(a *attempt) {
 	retire(cur, next)
 	a.report(c, e)
 	c.keep(a)
+	c.changed()
 	select { // for who tries again
 	case c.placed <- struct{}{}:
 	default:
@@ -183,6 +184,7 @@ func (c *Catalog) finish(f folder) {
 	}
 	retire(cur, next)
 	c.save()
+	c.changed()
 }
 
 // setErr notes that the folder could not be read; everything stays.

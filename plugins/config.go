@@ -101,7 +101,7 @@ func Defaults() Config {
 		Replaced:      Replaced{For: 72 * time.Hour, Count: 64, Bytes: 256 << 20},
 		Trial: Trial{
 			InProcess:   true,
-			MemoryBytes: 2 << 30, // lets a Go guest pass, 1 GiB does not
+			MemoryBytes: 1 << 30, // a Go guest needs some hundred MiB
 			CPU:         60 * time.Second,
 			Wall:        2 * time.Minute,
 		},

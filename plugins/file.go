@@ -15,6 +15,12 @@ const NameRule = nameRule
 // ValidName reports whether a plugin may be called s.
 func ValidName(s string) bool { return validName(s) }
 
+// ReadFiles reads a plugin's module and its manifest, nil if there is none, from a
+// folder, under the bounds of a Catalog.
+func ReadFiles(dir, name string, cfg Config) (file, manifest []byte, err error) {
+	return readPlugin(dir, name, cfg.Module.FileBytes)
+}
+
 // File is a module as it lies on disk, with its manifest.
 type File struct {
 	Name     string

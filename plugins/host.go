@@ -119,19 +119,19 @@ func (h *Host) Load(ctx context.Context, name string, file []byte, manifest Mani
 	if err := h.cfg.afford(manifest.Limits); err != nil {
 		return nil, err
 	}
-	if h.cfg.Trial.child() {
+	if h.cfg.Trial.apart() {
 		if err := h.tried(ctx, name, file, manifest, false); err != nil {
 			return nil, err
 		}
 	}
 	p, err := h.build(ctx, name, digest, file, manifest)
-	if errors.Is(err, errDamaged) && h.cfg.Trial.child() {
+	if errors.Is(err, errDamaged) && h.cfg.Trial.apart() {
 		if err := h.tried(ctx, name, file, manifest, true); err != nil {
 			return nil, err
 		}
 		p, err = h.build(ctx, name, digest, file, manifest)
 	}
-	if err != nil && h.cfg.Trial.child() {
+	if err != nil && h.cfg.Trial.apart() {
 		err = passing(err) // it passed its trial: this is not its fault
 	}
 	if err != nil {
@@ -146,7 +146,7 @@ func (h *Host) Load(ctx context.Context, name string, file []byte, manifest Mani
 // has done so before, it also does what a trial does: tests the config, the
 // vectors and the other engine.
 func (h *Host) build(ctx context.Context, name, digest string, file []byte, manifest Manifest) (*Plugin, error) {
-	trial, key := !h.cfg.Trial.child(), ""
+	trial, key := !h.cfg.Trial.apart(), ""
 	if trial && h.cfg.CacheDir != "" {
 		key = h.trialKey(file, manifest)
 		v, ok := h.recall(key)
@@ -216,7 +216,7 @@ func (h *Host) compile(ctx context.Context, wasm []byte) (c wazero.CompiledModul
 	// A damaged file in the cache. Which one is wazero's secret, so all go.
 	h.log.Warn("cache of compiled plugins is damaged, building it anew", "dir", h.cfg.CacheDir, "err", err)
 	emptyDir(h.cfg.cache(cacheCompiled))
-	if h.cfg.Trial.child() {
+	if h.cfg.Trial.apart() {
 		return nil, errDamaged
 	}
 	return h.runtime.CompileModule(ctx, wasm)

@@ -37,7 +37,7 @@ func (h *Host) prepare(ctx context.Context, file []byte, limits Limits) (*prepar
 	if p := h.readPrepared(key); p != nil {
 		return p, nil
 	}
-	if h.cfg.Trial.child() { // it is written by the trial
+	if h.cfg.Trial.apart() { // it is written by the trial
 		return nil, errDamaged
 	}
 	m, err := wasmbin.Parse(file, h.cfg.Module, allowImport)

@@ -72,7 +72,8 @@ type Rollback struct {
 	Version  string    `json:"version,omitempty"`
 	Stage    string    `json:"stage"` // it was in
 	Reason   string    `json:"reason"`
-	By       string    `json:"by"` // "guard", or whom the order named
+	By       string    `json:"by"`             // "guard", or whom the order named
+	Node     string    `json:"node,omitempty"` // where, if there are several
 	At       time.Time `json:"at"`
 	// Blocked: the same module with the same configuration is not tried again.
 	// An order "retry" ends that.
@@ -175,10 +176,17 @@ func (p *savedState) check(name string) error {
 	if len(p.Rollbacks) > maxRollbacks {
 		return fmt.Errorf("%d rollbacks, at most %d", len(p.Rollbacks), maxRollbacks)
 	}
-	for _, r := range p.Rollbacks {
-		if !isDigest(r.Identity) || !isDigest(r.Digest) || len(r.Version) > maxLabelBytes || len(r.Reason) > maxReasonBytes || len(r.By) > maxOperatorBytes {
-			return errors.New("a rollback is out of bounds")
+	for i := range p.Rollbacks {
+		if err := p.Rollbacks[i].check(); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func (r *Rollback) check() error {
+	if !isDigest(r.Identity) || !isDigest(r.Digest) || len(r.Version) > maxLabelBytes || len(r.Reason) > maxReasonBytes || len(r.By) > maxOperatorBytes || len(r.Node) > maxOperatorBytes || len(r.Stage) > maxOperatorBytes {
+		return errors.New("a rollback is out of bounds")
 	}
 	return nil
 }

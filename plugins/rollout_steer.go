@@ -37,6 +37,7 @@ var (
 const (
 	byGuard = "guard"
 	byTimer = "timer"
+	byState = "state" // as it was found
 )
 
 // errRolledBack is of files that are not tried because they were rolled back.
@@ -68,7 +69,7 @@ func (c *Catalog) Steer(ctx context.Context, name string, o Order) error {
 	var err error
 	switch stage, percent := o.Stage, o.Percent; o.Action {
 	case ActionPromote:
-		err = c.move(name, k, nextStage(k.stage), k.percent, o.By, o.Reason)
+		err = c.advance(ctx, name, k, nextStage(k.stage), k.percent, o.By, o.Reason)
 	case ActionRollback:
 		reason := "ordered"
 		if o.Reason != "" {
@@ -85,7 +86,7 @@ func (c *Catalog) Steer(ctx context.Context, name string, o Order) error {
 		if !slices.Contains([]string{StageShadow, StageCanary, StageEnforce}, stage) || percent < 1 || percent > 100 {
 			return fmt.Errorf("%w: stage %q at %d percent, want shadow, canary or enforce, and 1 to 100", ErrOrder, stage, percent)
 		}
-		err = c.move(name, k, stage, percent, o.By, o.Reason)
+		err = c.advance(ctx, name, k, stage, percent, o.By, o.Reason)
 	}
 	if err == nil {
 		c.save()
@@ -113,6 +114,7 @@ func (c *Catalog) edit(name string, change func(e entry) (*entry, error)) error 
 	c.set.Store(next)
 	c.mu.Unlock()
 	retire(cur, next)
+	c.changed()
 	for _, told := range []chan struct{}{c.wake, c.placed} {
 		select {
 		case told <- struct{}{}:
@@ -122,9 +124,28 @@ func (c *Catalog) edit(name string, change func(e entry) (*entry, error)) error 
 	return nil
 }
 
+// advance is move once all nodes agree.
+func (c *Catalog) advance(ctx context.Context, name string, k *candidate, stage string, percent int, by, why string) error {
+	s, err := c.agree(ctx, name, k, stage, percent, by, why)
+	if err != nil {
+		if errors.Is(err, ErrNoAgreement) {
+			err = fmt.Errorf("%w: %w; nothing has been changed: try again when they can be reached, or roll back, which works at once", ErrNotNow, err)
+		}
+		return err
+	}
+	if c.board != nil {
+		c.noted(name, s.Rev)
+	}
+	err = c.move(name, k, stage, percent, s.Since, by, s.Node, why)
+	if err != nil && c.board != nil && c.moveTo(name, s) {
+		return nil // Follow was faster
+	}
+	return err
+}
+
 // move takes a candidate to another stage or percentage. Its guards begin
 // anew.
-func (c *Catalog) move(name string, k *candidate, stage string, percent int, by, why string) error {
+func (c *Catalog) move(name string, k *candidate, stage string, percent int, since time.Time, by, node, why string) error {
 	err := c.edit(name, func(e entry) (*entry, error) {
 		if e.cand != k {
 			return nil, fmt.Errorf("%w: %w", ErrNotNow, errMoved)
@@ -132,7 +153,7 @@ func (c *Catalog) move(name string, k *candidate, stage string, percent int, by,
 		if stage == StageEnforce {
 			e.plugin, e.cand = k.plugin, nil
 		} else {
-			e.cand = newCandidate(k.plugin, k.trial.rules, stage, percent, time.Now())
+			e.cand = newCandidate(k.plugin, k.trial.rules, stage, percent, since)
 		}
 		if stage != k.stage && stage != StageShadow {
 			e.stats.promotions.Add(1)
@@ -140,7 +161,7 @@ func (c *Catalog) move(name string, k *candidate, stage string, percent int, by,
 		return &e, nil
 	})
 	if err == nil {
-		c.log.Info("plugin rollout moved", "plugin", name, "digest", k.plugin.digest[:12], "from", k.stage, "to", stage, "percent", percent, "by", by, "reason", why)
+		c.log.Info("plugin rollout moved", "plugin", name, "digest", k.plugin.digest[:12], "from", k.stage, "to", stage, "percent", percent, "by", by, "reason", why, "node", node)
 	}
 	return err
 }
@@ -151,8 +172,20 @@ func (c *Catalog) move(name string, k *candidate, stage string, percent int, by,
 func (c *Catalog) rollBack(name string, k *candidate, by, why string) error {
 	r := Rollback{
 		Identity: k.plugin.identity, Digest: k.plugin.digest, Version: k.plugin.manifest.Version, Stage: k.stage,
-		Reason: clipped(why, maxReasonBytes), By: by, At: time.Now().UTC().Truncate(time.Second), Blocked: true,
+		Reason: clipped(why, maxReasonBytes), By: by, At: now(), Blocked: true,
 	}
+	if c.board != nil {
+		r.Node = c.board.Node()
+	}
+	err := c.takeBack(name, k, r)
+	if err == nil {
+		c.tellRollback(name, k.plugin.source.String(), r)
+	}
+	return err
+}
+
+// takeBack carries out a rollback, of this node or of another.
+func (c *Catalog) takeBack(name string, k *candidate, r Rollback) error {
 	err := c.edit(name, func(e entry) (*entry, error) {
 		if e.cand != k {
 			return nil, fmt.Errorf("%w: %w", ErrNotNow, errMoved)
@@ -167,14 +200,18 @@ func (c *Catalog) rollBack(name string, k *candidate, by, why string) error {
 		return &e, nil
 	})
 	if err == nil {
-		c.log.Error("plugin rolled back", "plugin", name, "version", r.Version, "digest", r.Digest[:12], "stage", r.Stage, "by", by, "reason", why)
+		c.log.Error("plugin rolled back", "plugin", name, "version", r.Version, "digest", r.Digest[:12], "stage", r.Stage, "by", r.By, "reason", r.Reason, "node", r.Node)
 	}
 	return err
 }
 
 // refusal is why the version is not tried again.
 func (r Rollback) refusal() error {
-	return fmt.Errorf("%w from %s at %s by %s (%s); it is tried again when an operator orders a retry", errRolledBack, r.Stage, r.At.Format(time.RFC3339), r.By, r.Reason)
+	by := r.By
+	if r.Node != "" {
+		by += " on node " + r.Node
+	}
+	return fmt.Errorf("%w from %s at %s by %s (%s); it is tried again when an operator orders a retry", errRolledBack, r.Stage, r.At.Format(time.RFC3339), by, r.Reason)
 }
 
 // clipped cuts s to at most n bytes, between two runes. What is no UTF-8, which
@@ -193,6 +230,16 @@ func clipped(s string, n int) string {
 // retry lets what is in the folder be tried again, now, and ends a quarantine.
 func (c *Catalog) retry(ctx context.Context, name string, o Order) error {
 	again, lifted := false, false
+	e := c.set.Load().find(name)
+	if e == nil {
+		return fmt.Errorf("%w: %q", ErrNoPlugin, name)
+	}
+	if err := c.agreeRetry(ctx, e, o); err != nil {
+		if errors.Is(err, ErrNoAgreement) {
+			err = fmt.Errorf("%w: %w", ErrNotNow, err)
+		}
+		return err
+	}
 	err := c.edit(name, func(e entry) (*entry, error) {
 		e.rollbacks = slices.Clone(e.rollbacks)
 		for i := range e.rollbacks {
@@ -204,7 +251,7 @@ func (c *Catalog) retry(ctx context.Context, name string, o Order) error {
 			lifted = p.ward.lift() || lifted
 		}
 		again = again || e.again != nil
-		if !again && !lifted {
+		if !again && !lifted && c.board == nil { // elsewhere there may be
 			return nil, fmt.Errorf("%w: the files of plugin %s were not rolled back and do not wait to be tried again, and it is not in quarantine", ErrNotNow, name)
 		}
 		if again {
@@ -257,16 +304,16 @@ func (c *Catalog) attend(ctx context.Context) {
 		case <-old.C:
 			c.save()
 		case now := <-tick.C:
-			c.promoteDue(now)
+			c.promoteDue(ctx, now)
 		}
 	}
 }
 
 // promoteDue moves on what is due.
-func (c *Catalog) promoteDue(now time.Time) {
+func (c *Catalog) promoteDue(ctx context.Context, now time.Time) {
 	for _, e := range c.set.Load().entries {
 		if k := e.cand; k != nil && k.due(now) {
-			_ = c.move(e.name, k, nextStage(k.stage), k.percent, byTimer, "promote_after "+k.trial.rules.PromoteAfter.String()) // or a guard was faster
+			_ = c.advance(ctx, e.name, k, nextStage(k.stage), k.percent, byTimer, "promote_after "+k.trial.rules.PromoteAfter.String()) // or a guard was faster, or another node
 		}
 	}
 }

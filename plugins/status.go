@@ -161,6 +161,10 @@ func onErrorName(v abi.Verdict) string {
 	return "closed"
 }
 
+// Folder returns why the folder could not be read at last, or why some of its
+// modules are not looked at; nil is neither.
+func (c *Catalog) Folder() error { return c.set.Load().err }
+
 // Stats sums up the plugins for metrics.
 type Stats struct {
 	Active, Quarantined, Refused, Trial, Absent int    // plugins; Refused counts files whose present content is not in force

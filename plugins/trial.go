@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"parley/core/atomicfile"
+	"parley/core/child"
 	"parley/plugins/meter"
 	"parley/plugins/wasmbin"
 )
@@ -35,24 +35,25 @@ type Trial struct {
 	// mad takes the process with it.
 	InProcess bool
 
-	MemoryBytes uint64        // address space of the child (RLIMIT_AS)
+	MemoryBytes uint64        // of address space, beyond what the child's program itself takes (RLIMIT_AS)
 	CPU         time.Duration // its processor time (RLIMIT_CPU), whole seconds
 	Wall        time.Duration // from its start to its last byte
 }
 
 // ErrTrial is wrapped by what a trial ended with when the child did not live
 // to say what it found.
-var ErrTrial = errors.New("its trial in a child process failed")
+var ErrTrial = errors.New("its trial failed")
 
 const (
 	cacheTrials  = "trials" // verdicts, inside the cache folder
 	cacheOngoing = "trying" // scratch folders of children
 
 	maxTrialAnswer = 64 << 10 // bytes of a child's stdout
-	maxTrialStderr = 8 << 10
 	maxVerdict     = 64 << 10 // bytes of a remembered verdict
 
-	maxCompiled = 256 << 20 // bytes of a file that a child made of a module
+	// maxCompiled bounds a file that a child makes of a module: machine code of
+	// the largest is some 30 MB.
+	maxCompiled = 256 << 20
 )
 
 func (t *Trial) check(cacheDir string) error {
@@ -61,14 +62,20 @@ func (t *Trial) check(cacheDir string) error {
 		return errors.New("plugins: there is neither a command to try modules with nor leave to try them in this process")
 	case len(t.Command) > 0 && cacheDir == "":
 		return errors.New("plugins: trying modules in a child process needs a cache folder")
-	case t.MemoryBytes < 1<<20 || t.CPU < time.Second || t.Wall < time.Second:
-		return fmt.Errorf("plugins: limits of a trial are %d bytes, %v of CPU and %v, want 1 MiB and 1 s at least", t.MemoryBytes, t.CPU, t.Wall)
+	}
+	if err := t.limits("").Check(); err != nil {
+		return fmt.Errorf("plugins: limits of a trial: %w", err)
 	}
 	return nil
 }
 
-// child reports whether modules are tried in a child process.
-func (t *Trial) child() bool { return len(t.Command) > 0 }
+// limits are those of a child that works in a folder.
+func (t *Trial) limits(dir string) child.Limits {
+	return child.Limits{MemoryBytes: t.MemoryBytes, CPU: t.CPU, Wall: t.Wall, AnswerBytes: maxTrialAnswer, Dir: dir, FileBytes: maxCompiled}
+}
+
+// apart reports whether modules are tried in a child process.
+func (t *Trial) apart() bool { return len(t.Command) > 0 }
 
 // verdict is what a trial found, as it is remembered.
 type verdict struct {
@@ -136,8 +143,8 @@ func (h *Host) trialKey(file []byte, m Manifest) string {
 	m.Name, m.Version, m.Description, m.SHA256, m.Signature, m.Rollout = "", "", "", "", nil, nil
 	t := h.cfg.Trial
 	d := sha256.New()
-	fmt.Fprintf(d, "parley trial 2\n%s %d %d %v %s\n", h.prepareKey(file, m.Limits), h.cfg.InputBytes, h.cfg.OutputBytes, h.cfg.limits(m.Limits, true), runtime.GOARCH)
-	fmt.Fprintf(d, "%v %d %v %v %t\n", h.cfg.limits(m.Limits, false), t.MemoryBytes, t.CPU, t.Wall, t.child())
+	fmt.Fprintf(d, "parley trial 3\n%s %d %d %v %s\n", h.prepareKey(file, m.Limits), h.cfg.InputBytes, h.cfg.OutputBytes, h.cfg.limits(m.Limits, true), runtime.GOARCH)
+	fmt.Fprintf(d, "%v %d %v %v %t\n", h.cfg.limits(m.Limits, false), t.MemoryBytes, t.CPU, t.Wall, t.apart())
 	d.Write(m.JSON())
 	return hex.EncodeToString(d.Sum(nil))
 }
@@ -162,7 +169,7 @@ func (h *Host) tried(ctx context.Context, name string, file []byte, m Manifest, 
 
 // known reports whether the module can be loaded, or refused, without a trial.
 func (h *Host) known(file []byte, m Manifest) bool {
-	if !h.cfg.Trial.child() {
+	if !h.cfg.Trial.apart() {
 		return true
 	}
 	_, ok := h.recall(h.trialKey(file, m))
@@ -215,34 +222,23 @@ func (h *Host) try(ctx context.Context, name string, file []byte, m Manifest) (v
 	if err != nil {
 		return v, err
 	}
-	t := h.cfg.Trial
-	limited, cancel := context.WithTimeout(ctx, t.Wall)
-	defer cancel()
-	stdout, stderr := &boundedBuffer{most: maxTrialAnswer}, &boundedBuffer{most: maxTrialStderr}
-	cmd := exec.CommandContext(limited, t.Command[0], t.Command[1:]...)
-	cmd.Env, cmd.Dir = []string{}, scratch
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(request), stdout, stderr
-	cmd.WaitDelay = 5 * time.Second // a grandchild could hold the pipes
-	ownGroup(cmd)
-	runErr := cmd.Run()
+	limits := h.cfg.Trial.limits(scratch)
+	answer, err := child.Run(ctx, h.cfg.Trial.Command, limits, request)
 	switch {
+	case errors.Is(err, child.ErrDied):
+		return ended(err)
 	case ctx.Err() != nil:
-		return v, ctx.Err()
-	case limited.Err() != nil:
-		return v, passing(fmt.Errorf("%w: it took longer than %v; compiling it is too much work, or the machine is overloaded", ErrTrial, t.Wall))
-	case cmd.ProcessState == nil:
-		return v, passing(fmt.Errorf("start a child process for its trial: %w", runErr))
-	case !cmd.ProcessState.Success():
-		return limit(t.died(cmd.ProcessState, stderr.buf.Bytes()))
-	}
-	if runErr != nil || stdout.over || json.Unmarshal(stdout.buf.Bytes(), &v) != nil || !v.OK && v.Error == "" {
-		return v, passing(fmt.Errorf("%w: the child gave no proper answer (%v): %s", ErrTrial, runErr, gist(stderr.buf.Bytes())))
+		return v, err
+	case err != nil:
+		return v, passing(fmt.Errorf("begin its trial: %w", err))
+	case json.Unmarshal(answer, &v) != nil || !v.OK && v.Error == "":
+		return v, passing(fmt.Errorf("%w: the child gave no proper answer", ErrTrial))
 	}
 	switch {
 	case v.Passing:
 		return v, passing(v.err())
 	case slices.Contains(v.Is, noMemory):
-		return limit(t.outOfMemory())
+		return ended(limits.OutOfMemory())
 	case v.OK:
 		if v.Files, err = h.adopt(scratch, h.prepareKey(file, m.Limits)); err != nil {
 			return v, passing(fmt.Errorf("take over what its trial compiled: %w", err))
@@ -251,13 +247,13 @@ func (h *Host) try(ctx context.Context, name string, file []byte, m Manifest) (v
 	return v, nil
 }
 
-// limit is what became of a module that a limit ended.
-func limit(text string, final bool) (verdict, error) {
-	err := fmt.Errorf("%w: %s", ErrTrial, text)
-	if !final {
-		return verdict{}, passing(err)
+// ended is what became of a module whose child died.
+func ended(err error) (verdict, error) {
+	wrapped := fmt.Errorf("%w: %w", ErrTrial, err)
+	if child.Passing(err) {
+		return verdict{}, passing(wrapped)
 	}
-	return verdictOf(err), nil
+	return verdictOf(wrapped), nil
 }
 
 // adopt moves what a child made into the cache and returns the names: the
@@ -310,19 +306,23 @@ func (h *Host) move(scratch, rel string) error {
 	return os.Rename(from, to)
 }
 
-// boundedBuffer keeps the first bytes of what is written and drops the rest.
-type boundedBuffer struct {
-	buf  bytes.Buffer // not embedded: its ReadFrom would take everything
-	most int
-	over bool
+// passingError is an error that another try may not find again. It says nothing
+// about a module.
+type passingError struct{ err error }
+
+func (e *passingError) Error() string { return e.err.Error() }
+func (e *passingError) Unwrap() error { return e.err }
+
+func passing(err error) error { return &passingError{err} }
+
+func isPassing(err error) bool {
+	var p *passingError
+	return errors.As(err, &p)
 }
 
-// Write implements io.Writer.
-func (b *boundedBuffer) Write(p []byte) (int, error) {
-	room := max(b.most-b.buf.Len(), 0)
-	if len(p) > room {
-		b.over = true
-	}
-	b.buf.Write(p[:min(len(p), room)])
-	return len(p), nil
+// bySystem reports whether a system call failed for another reason than memory,
+// of which a child has a limited amount by design.
+func bySystem(err error) bool {
+	var no syscall.Errno
+	return errors.As(err, &no) && no != syscall.ENOMEM
 }

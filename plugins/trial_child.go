@@ -8,21 +8,18 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
-	"time"
 
+	"parley/core/child"
 	"parley/plugins/wasmbin"
 	"parley/sdk/abi"
 )
 
-// trialRequest is what a child reads: the length of its JSON (4 bytes, little
+// trialRequest goes to a child as the length of its JSON (4 bytes, little
 // endian), the JSON, and the module to the end.
 type trialRequest struct {
 	Config trialConfig     `json:"config"`
 	Name   string          `json:"name"`
 	JSON   json.RawMessage `json:"manifest"` // canonical
-	Memory uint64          `json:"memory"`   // see Trial
-	CPU    time.Duration   `json:"cpu"`
 }
 
 // trialConfig is the part of Config that decides how a module runs.
@@ -37,14 +34,14 @@ type trialConfig struct {
 // A canonical manifest spells out what its file left to the defaults.
 const (
 	maxTrialManifest = 16 << 20
-	maxTrialRequest  = maxTrialManifest + 64<<10
+	maxTrialRequest  = 4 + maxTrialManifest + 64<<10 + maxKeptBytes
 )
 
 func (h *Host) trialRequest(scratch, name string, file []byte, m Manifest) ([]byte, error) {
 	c := h.cfg
 	b, err := json.Marshal(trialRequest{
 		Config: trialConfig{scratch, c.Fuel, c.GoFuel, c.MemoryBytes, c.GoMemoryBytes, c.InputBytes, c.OutputBytes, 1, c.OnError, c.Module},
-		Name:   name, JSON: m.unsigned().JSON(), Memory: c.Trial.MemoryBytes, CPU: c.Trial.CPU,
+		Name:   name, JSON: m.unsigned().JSON(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode the request for its trial: %w", err)
@@ -59,42 +56,31 @@ func (m Manifest) unsigned() Manifest {
 	return m
 }
 
-// TrialMain is the child's side of a trial: it limits its own process, reads
-// one module from in, tries it, and writes the verdict to out. It returns the
-// exit code. The program that Trial.Command names must do nothing else.
+// TrialMain is the child's side of a trial: it tries the one module that it
+// reads from in and writes the verdict to out. It returns the exit code. The
+// program that Trial.Command names must do nothing else.
 func TrialMain(in io.Reader, out io.Writer) int {
-	debug.SetTraceback("none")
-	head := make([]byte, 4)
-	if _, err := io.ReadFull(in, head); err != nil {
-		return 2
-	}
-	n := binary.LittleEndian.Uint32(head)
-	if n > maxTrialRequest {
-		return 2
-	}
-	text := make([]byte, n)
-	var req trialRequest
-	if _, err := io.ReadFull(in, text); err != nil || json.Unmarshal(text, &req) != nil {
-		return 2
-	}
-	err := limitProcess(req.Memory, req.CPU)
-	if err != nil {
-		err = passing(err)
-	} else {
-		err = req.run(in)
-	}
-	b, _ := json.Marshal(verdictOf(err)) // texts and booleans
-	if _, err := out.Write(b); err != nil {
-		return 2
-	}
-	return 0
+	return child.Serve(in, out, maxTrialRequest, serveTrial)
 }
 
-func (req *trialRequest) run(in io.Reader) (err error) {
-	file, err := io.ReadAll(io.LimitReader(in, int64(req.Config.Module.FileBytes)+1))
-	if err != nil {
-		return passing(fmt.Errorf("read the module: %w", err))
+// serveTrial answers one request with a verdict, what is none with nothing.
+func serveTrial(b []byte) []byte {
+	if len(b) < 4 {
+		return nil
 	}
+	n, rest := binary.LittleEndian.Uint32(b), b[4:]
+	var req trialRequest
+	if uint64(n) > uint64(len(rest)) || json.Unmarshal(rest[:n], &req) != nil {
+		return nil
+	}
+	answer, err := json.Marshal(verdictOf(req.run(rest[n:])))
+	if err != nil {
+		return nil // texts and booleans
+	}
+	return answer
+}
+
+func (req *trialRequest) run(file []byte) (err error) {
 	m, err := parseManifest(req.JSON, maxTrialManifest)
 	if err != nil {
 		return err

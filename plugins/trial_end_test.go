@@ -14,7 +14,7 @@ import (
 // machine's troubles are tried again.
 func TestTrialEnds(t *testing.T) {
 	fatal := func(text string) string { return "echo '" + text + "' >&2; exit 2" }
-	tiny := func(c *plugins.Config) { c.Trial.MemoryBytes = 1 << 20 }
+	tiny := func(c *plugins.Config) { c.Trial.MemoryBytes = 64 << 20 }
 	for _, c := range []struct {
 		name, script string
 		edit         func(*plugins.Config)
@@ -22,20 +22,20 @@ func TestTrialEnds(t *testing.T) {
 		final        bool
 	}{
 		{"no thread", fatal("runtime: failed to create new OS thread (have 5 already; errno=11)\nfatal error: newosproc"), nil, "ended with exit status 2", false},
-		{"out of memory", fatal("runtime: out of memory: cannot allocate 4194304-byte block (3932160 in use)\nfatal error: out of memory"), tiny, "more than 1 MiB of address space (RLIMIT_AS)", true},
+		{"out of memory", fatal("runtime: out of memory: cannot allocate 4194304-byte block (3932160 in use)\nfatal error: out of memory"), tiny, "more than 64 MiB of memory (RLIMIT_AS)", true},
 		{"the machine out of memory", fatal("fatal error: runtime: out of memory"), func(c *plugins.Config) { c.Trial.MemoryBytes = 1 << 62 }, "ran out of memory, and the machine has not the", false},
 		{"no address space any machine has", fatal("fatal error: runtime: cannot allocate memory"), func(c *plugins.Config) { c.Trial.MemoryBytes = 1<<64 - 1 }, "ran out of memory, and the machine", false},
 		{"a panic that says so", fatal("panic: function\n\tfatal error: out of memory\nfatal error: out of memory"), tiny, "ended with exit status 2", false},
 		{"a line that says so", fatal("it said fatal error: out of memory, cannot allocate memory, SIGXCPU"), tiny, "ended with exit status 2", false},
 		{"a deep stack", fatal("runtime: goroutine stack exceeds 1000000000-byte limit\nfatal error: stack overflow"), nil, "recursed too deeply", true},
-		{"a fault in the runtime", fatal("SIGSEGV: segmentation violation\nPC=0x40b1d3 m=0 sigcode=1 addr=0x18"), tiny, "more than 1 MiB of address space (RLIMIT_AS)", true},
+		{"a fault in the runtime", fatal("SIGSEGV: segmentation violation\nPC=0x40b1d3 m=0 sigcode=1 addr=0x18"), tiny, "more than 64 MiB of memory (RLIMIT_AS)", true},
 		{"a panic over a fault", fatal("panic: runtime error: invalid memory address\n[signal SIGSEGV: segmentation violation]"), tiny, "ended with exit status 2", false},
 		{"processor time", "exit 70", nil, "processor time (RLIMIT_CPU)", true},
 		{"killed early", "kill -9 $$", nil, "ended with signal: killed", false},
 		{"SIGXCPU early", "kill -XCPU $$", nil, "ended with signal: CPU time limit exceeded", false},
 		{"killed when its time was up", "ulimit -t 2; while :; do :; done", func(c *plugins.Config) { c.Trial.CPU = time.Second }, "more than 1s of processor time (RLIMIT_CPU)", true},
 		{"a system call failed", `echo '{"error":"open x: too many open files","passing":true}'`, nil, "too many open files", false},
-		{"a system call was refused memory", `echo '{"error":"mmap","is":["memory"]}'`, tiny, "more than 1 MiB of address space (RLIMIT_AS)", true},
+		{"a system call was refused memory", `echo '{"error":"mmap","is":["memory"]}'`, tiny, "more than 64 MiB of memory (RLIMIT_AS)", true},
 		{"a guest that says so", `echo '{"error":"configure returned 1; it printed \"out of memory: cannot allocate memory\""}'`, tiny, `configure returned 1; it printed "out of memory`, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -100,7 +100,7 @@ func TestTrialInChild(t *testing.T) {
 	// What was tried is not tried again, whatever its manifest says to people.
 	broken := newHost(t, inChild(dir), func(c *plugins.Config) { c.Trial.Command = []string{"/nonexistent"} })
 	mustLoad(t, broken, masker(), `{"version":"2","rollout":{}}`)
-	if _, err := load(t, broken, masker(), `{"limits":{"fuel":5}}`); err == nil || !strings.Contains(err.Error(), "start a child process for its trial") {
+	if _, err := load(t, broken, masker(), `{"limits":{"fuel":5}}`); err == nil || !strings.Contains(err.Error(), "begin its trial: start a child process") {
 		t.Errorf("got %v, want other limits tried anew, and no child to do it", err)
 	}
 }
@@ -153,8 +153,8 @@ func bomb(n int) string {
 	return `{"config_schema":{"$ref":"#/$defs/d0","$defs":{` + strings.Join(defs, ",") + `}}}`
 }
 
-// The child's limits: 2 GiB of address space let a Go guest pass, 1 GiB does
-// not, and the error says so.
+// The child's limits: 1 GiB of memory lets a Go guest pass, 64 MiB does not, and
+// the error says so.
 func TestTrialMemoryLimit(t *testing.T) {
 	child, wasm := buildTrial(t), buildGoGuest(t)
 	with := func(memory uint64) *plugins.Host {
@@ -162,15 +162,15 @@ func TestTrialMemoryLimit(t *testing.T) {
 			c.Trial.Command, c.Trial.MemoryBytes = []string{child}, memory
 		})
 	}
-	if _, err := load(t, with(2<<30), wasm, "{}"); err != nil {
-		t.Errorf("2 GiB: got %v, want it loaded", err)
+	if _, err := load(t, with(1<<30), wasm, "{}"); err != nil {
+		t.Errorf("1 GiB: got %v, want it loaded", err)
 	}
-	_, err := load(t, with(1<<30), wasm, "{}")
+	_, err := load(t, with(64<<20), wasm, "{}")
 	if plugins.IsPassing(err) {
 		t.Error("the module's own limit passes for the machine's trouble")
 	}
-	if !errors.Is(err, plugins.ErrTrial) || !strings.Contains(err.Error(), "more than 1024 MiB of address space (RLIMIT_AS)") {
-		t.Errorf("1 GiB: got %v, want the limit named", err)
+	if !errors.Is(err, plugins.ErrTrial) || !strings.Contains(err.Error(), "more than 64 MiB of memory (RLIMIT_AS)") {
+		t.Errorf("64 MiB: got %v, want the limit named", err)
 	}
 }
 
@@ -182,7 +182,7 @@ func TestTrialWithoutProperChild(t *testing.T) {
 		{"silent", "exit 0", "gave no proper answer"},
 		{"other answer", "echo '{}'", "gave no proper answer"},
 		{"killed", "kill -9 $$", "ended with signal: killed"},
-		{"talks too much", "head -c 100000 /dev/zero | tr '\\0' ' '; echo '{\"ok\":true}'", "gave no proper answer"},
+		{"talks too much", "head -c 100000 /dev/zero | tr '\\0' ' '; echo '{\"ok\":true}'", "answered with more than 65536 bytes"},
 		{"fails", "echo oh dear >&2; exit 3", "exit status 3; if the kernel killed it for want of memory, give the machine more: oh dear"},
 		{"lies about files", "mkdir prepared compiled; ln -s /etc/passwd compiled/x; echo '{\"ok\":true}'", "take over what its trial compiled"},
 	} {
@@ -218,13 +218,15 @@ func TestTrialWithoutProperChild(t *testing.T) {
 
 // A child's input that is not one does not bring it to try anything.
 func TestTrialMainRefuses(t *testing.T) {
-	for _, in := range []string{"", "\xff\xff\xff\xff", "\x02\x00\x00\x00{}", "\x03\x00\x00\x00{}x", "\x05\x00\x00\x00{}"} {
+	for _, in := range []string{"", "\x02\x00\x00\x00{}", strings.Repeat("\xff", 40)} {
 		var out bytes.Buffer
-		if in == "\x02\x00\x00\x00{}" {
-			continue // a request: it would limit this process
-		}
 		if code := plugins.TrialMain(strings.NewReader(in), &out); code == 0 || out.Len() > 0 {
 			t.Errorf("%q: got %d, %q, want a failure without an answer", in, code, out.String())
+		}
+	}
+	for _, in := range []string{"", "\xff\xff\xff\xff", "\x03\x00\x00\x00{}x", "\x05\x00\x00\x00{}"} {
+		if answer := plugins.ServeTrial([]byte(in)); answer != nil {
+			t.Errorf("%q: got %q, want no answer", in, answer)
 		}
 	}
 }
@@ -273,7 +275,7 @@ func TestTrialConfig(t *testing.T) {
 	}{
 		{"no way to try", func(c *plugins.Config) { c.Trial.InProcess = false }, "neither a command to try modules with"},
 		{"no cache", func(c *plugins.Config) { c.Trial.Command = []string{"x"} }, "needs a cache folder"},
-		{"no memory", func(c *plugins.Config) { c.Trial.MemoryBytes = 0 }, "want 1 MiB"},
+		{"no memory", func(c *plugins.Config) { c.Trial.MemoryBytes = 0 }, "less than 64 MiB"},
 	} {
 		cfg := plugins.Defaults()
 		c.edit(&cfg)

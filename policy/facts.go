@@ -21,6 +21,7 @@ type facts struct {
 	periods []period  // by name
 	nets    []network // by name
 	newFor  time.Duration
+	named   string            // identifies nets and newFor
 	rooms   map[string]string // whole name -> template
 	shapes  []shape           // names with a star, the most exact first
 

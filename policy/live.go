@@ -156,7 +156,7 @@ func (l *Live) Rehearse(ctx context.Context, in *gate.Input) gate.Decision {
 // record is apart from Decide so that an answer that is not recorded stays on
 // the stack.
 func (l *Live) record(in *gate.Input, d gate.Decision, took time.Duration, by *loaded) string {
-	return l.decisions.Decided(decisionlog.Made{Input: in, Decision: &d, NS: took.Nanoseconds(), Mask: by.mask})
+	return l.decisions.Decided(decisionlog.Made{Input: in, Decision: &d, NS: took.Nanoseconds(), Mask: by.mask, Named: by.engine.Named()})
 }
 
 // Engine returns the engine of this moment.

@@ -69,7 +69,7 @@ func TestLiveRecords(t *testing.T) {
 	if r.Revision != "r1" || r.Message != in.Message || r.Reasons[0].Code != "archived" || r.Input.Resource.Mode != "archived" {
 		t.Errorf("got %+v, want what was decided", r)
 	}
-	// The default policy reads resource.id and not subject.id.
+	// The default policy needs resource.id, by which templates are found, and not subject.id.
 	if r.Input.Subject.ID != "" || r.Input.Resource.ID != "lobby" || !slices.Equal(r.Masked, []string{"subject.id"}) || r.NotReplayable {
 		t.Errorf("got %+v of %+v, want the name alone masked", r.Masked, r.Input)
 	}

@@ -178,6 +178,7 @@ func (s *settings) facts() (_ *facts, err error) {
 		}
 		f.newFor = time.Duration(n.YoungerThanS) * time.Second
 	}
+	f.name()
 	return f, s.readTemplates(f)
 }
 

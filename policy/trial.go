@@ -60,7 +60,7 @@ type Verdict struct {
 const (
 	maxVerdictBytes = 256 << 10
 	maxTrialBytes   = 2*MaxBytes + 8<<20 // files in base64, and samples
-	tries           = 2                  // of a child that the machine was too slow for
+	tries           = 2                  // of a child that the machine may be to blame for
 )
 
 type trialRequest struct {
@@ -90,7 +90,7 @@ func (t Trial) Try(ctx context.Context, o Options, files Files, samples []Sample
 	}
 	var answer []byte
 	for range tries {
-		if answer, err = child.Run(ctx, t.Command, t.Limits, request); !errors.Is(err, child.ErrSlow) {
+		if answer, err = child.Run(ctx, t.Command, t.Limits, request); !child.Passing(err) {
 			break
 		}
 	}

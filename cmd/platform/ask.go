@@ -80,10 +80,13 @@ func ask(ctx context.Context, addr, tokenFile, method, path string, body, v any)
 	return nil
 }
 
-// send makes one request. An answer that is no success is an error.
+// send makes one request, whose body is sent as it is where it is an io.Reader, and
+// as JSON otherwise. An answer that is no success is an error.
 func send(ctx context.Context, addr, tokenFile, method, path string, body any) (*http.Response, error) {
 	var payload io.Reader
-	if body != nil {
+	if stream, ok := body.(io.Reader); ok {
+		payload = stream
+	} else if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {
 			return nil, fmt.Errorf("ask the server: %w", err)

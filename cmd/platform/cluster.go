@@ -3,8 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"runtime/metrics"
@@ -16,6 +14,7 @@ import (
 	"parley/core/cluster/objects"
 	"parley/core/tuning"
 	"parley/plugins"
+	"parley/plugins/share"
 	"parley/policy/source"
 )
 
@@ -33,7 +32,7 @@ func (s *server) openCluster(context.Context) (err error) {
 		return err
 	}
 	s.nodes.SetInfo(infoVersion, func() any { return version })
-	s.nodes.SetInfo(infoPlugins, func() any { return pluginSet(s.catalog.Status()) })
+	s.nodes.SetInfo(infoPlugins, func() any { return pluginSet(s.catalog.Digest(), s.catalog.Status()) })
 	s.nodes.SetInfo(infoLoad, func() any { return s.load.read(time.Now()) })
 	return nil
 }
@@ -58,12 +57,12 @@ type nodeRow struct {
 	Policy   source.NodePolicy `json:"policy"`
 	Plugins  pluginsInfo       `json:"plugins"`
 	Load     loadInfo          `json:"load"`
-	Problems []string          `json:"problems,omitempty"` // what of its record cannot be read
+	Problems []string          `json:"problems,omitempty"` // what of its record cannot be read, and what keeps its plugins from being as elsewhere
 }
 
 // pluginsInfo says which plugins judge on a node.
 type pluginsInfo struct {
-	Set     string            `json:"set"`     // digest of names and digests, 12 digits
+	Set     string            `json:"set"`     // see plugins.Catalog.Digest, 12 digits
 	Plugins map[string]string `json:"plugins"` // name -> digest of the module in force, 12 digits
 }
 
@@ -73,20 +72,14 @@ const shortDigest = 12
 // maxPluginsTold bounds what a node's record says of plugins.
 const maxPluginsTold = 64
 
-// pluginSet sums up the modules in force. Two nodes with the same set judge alike.
-func pluginSet(all []plugins.Status) pluginsInfo {
-	set := pluginsInfo{Plugins: map[string]string{}}
-	sum := sha256.New()
-	for _, p := range all { // sorted by name
-		if p.Digest == "" {
-			continue
-		}
-		fmt.Fprintf(sum, "%s %s\n", p.Name, p.Digest)
-		if len(set.Plugins) < maxPluginsTold {
+// pluginSet sums up what judges. Two nodes with the same set judge alike.
+func pluginSet(digest string, all []plugins.Status) pluginsInfo {
+	set := pluginsInfo{Set: digest[:shortDigest], Plugins: map[string]string{}}
+	for _, p := range all {
+		if p.Digest != "" && len(set.Plugins) < maxPluginsTold {
 			set.Plugins[p.Name] = p.Digest[:min(len(p.Digest), shortDigest)]
 		}
 	}
-	set.Set = hex.EncodeToString(sum.Sum(nil))[:shortDigest]
 	return set
 }
 
@@ -145,7 +138,7 @@ func (s *server) nodeTable() []nodeRow {
 		return []nodeRow{{
 			ID: id, Name: string(id), Self: true, Version: version, Started: began.UTC(),
 			Policy:  source.NodePolicy{Node: id, Self: true, NodeInfo: st, OnHead: true},
-			Plugins: pluginSet(s.catalog.Status()), Load: s.load.read(time.Now()),
+			Plugins: pluginSet(s.catalog.Digest(), s.catalog.Status()), Load: s.load.read(time.Now()),
 		}}
 	}
 	policies := map[cluster.NodeID]source.NodePolicy{}
@@ -164,6 +157,7 @@ func (s *server) nodeTable() []nodeRow {
 			r.Version, r.Plugins = "", pluginsInfo{}
 			r.Problems = append(r.Problems, err.Error())
 		}
+		r.Problems = append(r.Problems, share.Problems(&n)...)
 		rows = append(rows, r)
 	}
 	return rows

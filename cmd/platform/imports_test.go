@@ -20,7 +20,7 @@ var homes = map[string][]string{
 	"github.com/ProtonMail/go-crypto":          {"policy/gitsync/signers"},
 	"golang.org/x/crypto":                      {"policy/gitsync"},
 	"github.com/redis/go-redis/v9":             {"core/redis"},
-	"go.etcd.io/bbolt":                         {"core/journal/disk", "core/evidence/disk"},
+	"go.etcd.io/bbolt":                         {"core/journal/disk", "core/evidence/disk", "core/scrub"},
 	"go.uber.org/automaxprocs":                 {"core/tuning"},
 	"github.com/golang-jwt/jwt/v5":             {"core/auth"},
 	"go.yaml.in/yaml/v3":                       {"core/config"},
@@ -32,32 +32,34 @@ var homes = map[string][]string{
 	"github.com/fsnotify/fsnotify":             {"core/watch"},
 	"github.com/google/uuid":                   {"core/session", "core/admin"},
 	"github.com/go-json-experiment/json":       {"core/wire"},
-	"golang.org/x/sys":                         {"core/liveness", "core/transport/intake", "core/bench", "plugins"},
+	"golang.org/x/sys":                         {"core/liveness", "core/transport/intake", "core/bench", "core/chaos"},
 	"github.com/HdrHistogram/hdrhistogram-go":  {"core/bench/load"},
 	"github.com/google/pprof":                  {"core/bench"},
 	"github.com/go-analyze/charts":             {"core/bench/report"},
 	"github.com/invopop/jsonschema":            {"core/wire"},
 	"github.com/santhosh-tekuri/jsonschema/v6": {"plugins", "core/wire"},
 	"github.com/chromedp":                      {"core/web/browsertest"},
+	"github.com/Shopify/toxiproxy/v2":          {"core/chaos"},
+	"github.com/rs/zerolog":                    {"core/chaos"},
 	"go.uber.org/goleak":                       {""},
 }
 
 // rank orders the layers: a package imports only packages of a lower rank.
 // Longer names win. Tests are bound by homes but not by rank.
 var rank = map[string]int{
-	"core/atomicfile": 0, "core/chat": 0, "core/spelling": 0, "core/crew": 0, "core/child": 0, "core/histogram": 0, "sdk": 0, "sdk/abi": 0, "sdk/project": 1,
+	"core/atomicfile": 0, "core/chat": 0, "core/spelling": 0, "core/crew": 0, "core/child": 0, "core/scrub": 0, "core/histogram": 0, "sdk": 0, "sdk/abi": 0, "sdk/project": 1,
 	"core/gate": 1, "core/journal": 1, "core/watch": 1, "core/metrics": 1, "core/tuning": 1, "core/liveness": 1, "core/redis": 1, "sdk/plugin": 1,
 	"core/state": 2, "core/auth": 2, "core/auth/names": 3, "core/wire": 2, "core/moderation": 2, "core/journal/codec": 2, "core/journal/journaltest": 2, "core/redis/redistest": 2,
 	"core/cluster": 2, "core/cluster/objects": 2,
-	"core/doctor": 2, "core/config": 3, "core/presence": 3, "core/presence/redis": 4, "core/room": 3, "core/journal/disk": 3, "core/journal/redis": 3, "core/checker": 3, "core/client": 3, "core/evidence": 3, "core/evidence/disk": 4,
+	"core/doctor": 2, "core/config": 3, "core/archive": 3, "core/presence": 3, "core/presence/redis": 4, "core/room": 3, "core/journal/disk": 3, "core/journal/redis": 3, "core/checker": 3, "core/client": 3, "core/evidence": 3, "core/evidence/disk": 4,
 	"core/absent": 2, "core/absent/redis": 3, "core/absent/webhook": 4,
 	"core/session": 4, "core/web": 4, "core/admin": 5,
 	"core/transport/intake": 1, "core/transport/proxy": 1, "core/transport/stream": 4, "core/transport": 5,
-	"plugins": 4, "plugins/internal": 2, "plugins/wasmbin": 2, "plugins/meter": 3, "plugins/plugintest": 5,
+	"plugins": 4, "plugins/internal": 2, "plugins/wasmbin": 2, "plugins/meter": 3, "plugins/plugintest": 5, "plugins/share": 5,
 	"policy/decisionlog": 3, "policy": 4, "policy/preview": 5, "policy/rego": 5, "policy/gitsync/signers": 1, "policy/webhook": 1, "policy/gitsync": 5, "policy/folder": 5, "policy/source": 6, "policy/starter": 6,
 	"examples/plugins": 5,
 	"core/release":     1, "core/bench/load": 1, "core/bench/proc": 1, "core/bench/report": 1, "core/bench/gctrace": 1, "core/bench": 2, "core/bench/experiments": 5,
-	"core/e2e": 9, "core/chaos": 9, "core/web/browsertest": 9, "cmd/platform": 9,
+	"core/e2e/rig": 8, "core/e2e": 9, "core/chaos": 9, "core/web/browsertest": 9, "cmd/platform": 9,
 }
 
 type pkg struct {

@@ -68,7 +68,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(runCommand(), checkCommand(), doctorCommand(), tokenCommand(), benchCommand(), versionCommand(), diagCommand(), nodesCommand(), pluginCommand(), trialCommand(), explainCommand(), whyCommand(), policyCommand(), policyTrialCommand(), releaseCommand(), readyCommand(), workerCommand())
+	c.AddCommand(runCommand(), checkCommand(), doctorCommand(), tokenCommand(), benchCommand(), versionCommand(), diagCommand(), nodesCommand(), pluginCommand(), trialCommand(), explainCommand(), whyCommand(), eraseCommand(), backupCommand(), restoreCommand(), migrateCommand(), policyCommand(), policyTrialCommand(), releaseCommand(), readyCommand(), workerCommand())
 	c.AddCommand(experimentsCommands()...)
 	c.SetVersionTemplate("{{.Version}}\n")
 	helpful(c)

@@ -57,9 +57,13 @@ func showNodes(out io.Writer, rows []nodeRow, now time.Time) error {
 		if !r.Policy.OnHead {
 			policy += " !"
 		}
-		fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\t%s\t%s\t%s (%d)\t%d\t%d\t%.1f\t%.2f\t%s\t%s\n",
+		plugins := "-"
+		if n := len(r.Plugins.Plugins); n > 0 {
+			plugins = fmt.Sprintf("%s (%d)", plain(r.Plugins.Set), n)
+		}
+		fmt.Fprintf(w, "%s%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%.1f\t%.2f\t%s\t%s\n",
 			plain(r.Name), mark, plain(strings.TrimPrefix(string(r.ID), r.Name+"-")), plain(r.Version), since(now, r.Started), policy, age,
-			plain(r.Plugins.Set), len(r.Plugins.Plugins), r.Load.Connections, r.Load.Rooms, r.Load.PerSecond, r.Load.CPU, size(int64(r.Load.MemoryBytes)), lease)
+			plugins, r.Load.Connections, r.Load.Rooms, r.Load.PerSecond, r.Load.CPU, size(int64(r.Load.MemoryBytes)), lease)
 		if t := r.Policy.Refused; t != nil {
 			below = append(below, fmt.Sprintf("%s cannot converge: it refuses %s: %s", r.ID, shortRevision(t.Revision), t.Why))
 		}

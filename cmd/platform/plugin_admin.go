@@ -112,7 +112,11 @@ func showPlugins(out io.Writer, all []plugins.Status) error {
 			notes = append(notes, fmt.Sprintf("%s: last fault: %s", p.Name, plain(p.LastFault)))
 		}
 		if r := p.LastRollback; r != nil {
-			notes = append(notes, fmt.Sprintf("%s: rolled back from %s at %s by %s: %s", p.Name, r.Stage, r.At.Format(time.RFC3339), plain(r.By), plain(r.Reason)))
+			by := plain(r.By)
+			if r.Node != "" {
+				by += " on node " + plain(r.Node)
+			}
+			notes = append(notes, fmt.Sprintf("%s: rolled back from %s at %s by %s: %s", p.Name, plain(r.Stage), r.At.Format(time.RFC3339), by, plain(r.Reason)))
 		}
 	}
 	if err := w.Flush(); err != nil {

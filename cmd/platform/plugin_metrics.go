@@ -64,3 +64,15 @@ func pluginMetrics(c *plugins.Catalog) []metrics.Metric {
 		counter("parley_plugin_unasked_total", "Messages that met the plugin in quarantine, or not loaded, so that its on_error decided.", func(k plugins.Counters) uint64 { return k.Unasked }),
 	}
 }
+
+// shareMetrics are those of keeping the plugins of several nodes the same.
+func (s *server) shareMetrics() []metrics.Metric {
+	if s.share == nil {
+		return nil
+	}
+	return []metrics.Metric{
+		metrics.Gauge("parley_plugin_share_problems", "What stands in the way of judging with the plugins of the other nodes, or of sharing this node's.", func() float64 { return float64(s.share.Stats().Problems) }),
+		metrics.Gauge("parley_plugin_share_diverged", "Versions that the nodes share and this one cannot judge with; it is not ready then.", func() float64 { return float64(s.share.Stats().Diverged) }),
+		metrics.Gauge("parley_plugin_share_pending", "Rollbacks of this node that the others do not know of yet.", func() float64 { return float64(s.share.Stats().Pending) }),
+	}
+}

@@ -134,7 +134,7 @@ func showExplanation(out io.Writer, x *source.Explanation, trace bool) error {
 		fmt.Fprintf(&b, "the rules could not decide: %s\n", plain(x.Error))
 	}
 	if !x.Exact {
-		b.WriteString("a field that the rules read was left out of the record (policy.log.mask), so this says nothing\n")
+		b.WriteString("the record lacks what the rules read (a masked field, or an address or an age under another name), so this says nothing\n")
 	}
 	if len(x.Rules) > 0 {
 		b.WriteString("\nThese rules held:\n")

@@ -28,12 +28,12 @@ func policyNewCommand() *cobra.Command {
 			}
 			out := c.OutOrStdout()
 			fmt.Fprintf(out, "%s: %d files; your rules are in %s\n\nNext:\n", shown(dir), len(names), shown(filepath.Join(dir, "house.rego")))
-			begin := "git init --initial-branch main && "
+			begin := fmt.Sprintf("git init --initial-branch main %s && ", shown(dir))
 			if exec.CommandContext(c.Context(), "git", "init", "--quiet", "--initial-branch=main", dir).Run() == nil {
 				begin = ""
 			}
 			fmt.Fprintf(out, "  platform policy check %s\n", shown(dir))
-			fmt.Fprintf(out, "  cd %s && %sgit add . && git commit -m \"our rules\"\n", shown(dir), begin)
+			fmt.Fprintf(out, "  %sgit -C %s add . && git -C %[2]s commit -m \"our rules\"\n", begin, shown(dir))
 			_, err = fmt.Fprintf(out, "  platform run --policy.git.url %s\n", plain(absolute(dir)))
 			return err
 		},

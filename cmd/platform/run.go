@@ -141,6 +141,9 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	g.start(inner, "heartbeat", s.wheel.Run)
 	g.start(inner, "names", s.identities.run)
 	g.start(ctx, "plugins", s.catalog.Run) // they judge on without it; a trial must not hold up the shutdown
+	if s.share != nil {
+		g.start(ctx, "sharing of plugins", s.share.Run)
+	}
 	g.start(inner, "policy", s.policy.Run)
 	g.start(inner, "decision log", s.decides.Run)
 	g.start(inner, "runtime tuning", s.tuner.Run)

@@ -41,6 +41,7 @@ import (
 	"parley/core/tuning"
 	"parley/core/web"
 	"parley/plugins"
+	"parley/plugins/share"
 	"parley/policy/decisionlog"
 	"parley/policy/source"
 	"parley/policy/webhook"
@@ -76,6 +77,7 @@ type server struct {
 	policy   *source.Source
 	hook     *webhook.Handler // nil where no calls are taken
 	catalog  *plugins.Catalog
+	share    *share.Share     // nil where this node's plugins are its own
 	evidence *evidence.Keeper // nil where none is kept
 	stage    *moderation.Stage
 	hub      *room.Hub
@@ -138,6 +140,15 @@ func (s *server) openPlugins(ctx context.Context) error {
 	}
 	s.catalog = c
 	s.closers = append(s.closers, c.Close)
+	if s.nodes != nil && s.cfg.Plugins.Share && s.cfg.Plugins.Dir != "" {
+		sc := share.Defaults()
+		sc.Plugins = pluginConfig(s.cfg)
+		if s.share, err = share.New(sc, c, s.objects, s.nodes, s.log); err != nil {
+			return err
+		}
+		_ = s.share.Open(ctx, c.Open)
+		return ctx.Err()
+	}
 	_ = c.Open(ctx) // it has logged each bad module by name; the others judge
 	return ctx.Err()
 }
@@ -220,7 +231,7 @@ func (s *server) openChat(context.Context) error {
 		NotifyAbsent: s.cfg.Absent.Enabled,
 	}, session.Deps{
 		Hub: hub, Journal: s.journal, Gate: s.policy, Stage: s.stage, Signals: moderation.NewTracker(trackedSpeakers),
-		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, People: people, Absent: carrier, Log: s.log,
+		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, People: people, Absent: carrier, Spread: s.spread(), Log: s.log,
 	})
 	if err == nil && s.absent != nil {
 		s.absent.OnCalled(s.sessions.Called)
@@ -429,7 +440,7 @@ func (s *server) openAdmin(context.Context) error {
 	}
 	s.adminHTTP = s.httpServer(admin.New(admin.Deps{
 		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Plugins: s.catalog, Log: s.log, Ready: s.notReady,
-		Decide: s.sessions, Why: s.sessions, Evidence: records, Replay: s.stage, Decisions: s.decides, Policy: policyAdmin{s.policy}, Pin: pinning, Notes: s.policy.Notes,
+		Decide: s.sessions, Why: s.sessions, Erase: s.sessions, Version: versionText(), Evidence: records, Replay: s.stage, Decisions: s.decides, Policy: policyAdmin{s.policy}, Pin: pinning, Notes: s.notes,
 		Status: map[string]func() any{
 			"status":        func() any { return s.status() },
 			"diag/tcp":      func() any { return s.sessions.WorstPaths() },
@@ -452,7 +463,22 @@ func (s *server) notReady(ctx context.Context) (why []string) {
 	if behind := s.policy.Behind(); behind != "" {
 		why = append(why, behind)
 	}
+	if s.share != nil {
+		why = append(why, s.share.NotReady()...)
+	}
 	return why
+}
+
+// notes are what operators should know of a node that serves.
+func (s *server) notes() []string {
+	notes := s.policy.Notes()
+	if s.share != nil {
+		notes = append(notes, s.share.Notes()...)
+	}
+	if err := s.catalog.Folder(); err != nil {
+		notes = append(notes, err.Error())
+	}
+	return notes
 }
 
 func ignoreClosed(err error) error {

@@ -10,6 +10,7 @@ import (
 	"parley/core/journal/disk"
 	redisjournal "parley/core/journal/redis"
 	"parley/core/redis"
+	"parley/core/session"
 	"parley/core/tuning"
 )
 
@@ -68,6 +69,14 @@ func (s *server) openJournal(context.Context) error {
 	}
 	s.closers = append(s.closers, dj.Close)
 	s.journal = dj
+	return nil
+}
+
+// spread is where erasures are listed for the other nodes, nil where there are none.
+func (s *server) spread() session.Spread {
+	if shared, ok := s.journal.(session.Spread); ok {
+		return shared
+	}
 	return nil
 }
 

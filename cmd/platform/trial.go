@@ -1,10 +1,9 @@
 package main
 
 import (
-	"os"
-
 	"github.com/spf13/cobra"
 
+	"parley/core/child"
 	"parley/plugins"
 )
 
@@ -27,23 +26,9 @@ func trialCommand() *cobra.Command {
 	}
 }
 
-// trialArgv starts this very program, even when its file has been replaced
-// since. It is empty, and modules are then tried in this process, only where
-// the system does not tell which program runs.
-func trialArgv() []string {
-	const self = "/proc/self/exe" // of the child, which is still this program when it looks
-	if _, err := os.Stat(self); err == nil {
-		return []string{self, trialName}
-	}
-	path, err := os.Executable()
-	if err != nil {
-		return nil
-	}
-	return []string{path, trialName}
-}
-
 // trial completes the plugins' configuration with how strangers are tried.
 func trial(c *plugins.Config) {
-	c.Trial.Command = trialArgv()
+	c.Trial.Command = child.Command(trialName)
+	// Where the system does not tell which program runs.
 	c.Trial.InProcess = len(c.Trial.Command) == 0
 }

@@ -51,6 +51,8 @@ type Deps struct {
 	Plugins Plugins // nil: none are shown
 	Decide  Decider // of held messages
 	Why     Whyer   // what keeps people from posting
+	Erase   Eraser  // of what people wrote
+	Version string  // of the server, for archives
 	// Evidence may be nil: then none is kept. Replay judges it again.
 	Evidence Evidence
 	Replay   Replayer
@@ -91,6 +93,7 @@ func New(d Deps) *API {
 	a.evidence()
 	a.policy()
 	a.why()
+	a.keep()
 	a.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	a.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	a.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -123,7 +126,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusUnauthorized, "unauthorized", text)
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	if r.URL.Path != restorePath { // which takes an archive, in parts that it bounds
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	}
 	a.mux.ServeHTTP(w, r)
 }
 

@@ -57,7 +57,7 @@ func start(t testing.TB, edit ...func(*Deps)) *node {
 	token := must(auth.LoadOrCreateAdminToken(filepath.Join(dir, "admin.token")))
 	n.token = token.Reveal()
 	deps := Deps{
-		Token: token, Hub: n.hub, Journal: n.journal, Create: sessions, Decide: sessions, Evidence: n.records, Replay: &n.replay, Log: log,
+		Token: token, Hub: n.hub, Journal: n.journal, Create: sessions, Decide: sessions, Erase: sessions, Version: "test", Evidence: n.records, Replay: &n.replay, Log: log,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "parley_up 1\n") }),
 		Status: map[string]func() any{
 			"policy/status": func() any { return map[string]string{"revision": "default"} },

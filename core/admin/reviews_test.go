@@ -37,7 +37,7 @@ func (n *node) hold(nonce, text string) string {
 	n.t.Helper()
 	rm := must(n.hub.Room(n.t.Context(), "lobby"))
 	e := journal.Entry{ID: chat.MessageID("id-" + nonce), Kind: journal.KindMessage, From: "ann", Time: 5, Nonce: nonce, Text: text, Outcome: chat.Held}
-	if _, err := rm.Review(n.t.Context(), e, &journal.Review{Entry: e, Record: "d1"}); err != nil {
+	if _, err := rm.Review(n.t.Context(), e, &journal.Review{Entry: e, Record: "d1"}, nil); err != nil {
 		n.t.Fatal(err)
 	}
 	return string(e.ID)
@@ -49,6 +49,7 @@ func TestPrivatePaths(t *testing.T) {
 	for _, r := range []request{
 		{method: "GET", path: "/v1/reviews?room=lobby"}, {method: "POST", path: "/v1/reviews/x", body: "{}"},
 		{method: "GET", path: "/v1/evidence"}, {method: "GET", path: "/v1/explain/x"}, {method: "GET", path: "/v1/why?room=lobby&user=ann"}, {method: "DELETE", path: "/v1/evidence/x"},
+		{method: "POST", path: "/v1/erase", body: "{}"}, {method: "GET", path: "/v1/backup"}, {method: "POST", path: "/v1/restore", body: "x"},
 	} {
 		r.open = true
 		n.refused(r, 401, "unauthorized", "token")

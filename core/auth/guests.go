@@ -99,6 +99,7 @@ type place struct {
 	guests  *Guests
 	holding *holding
 	evict   func()
+	resumed bool // the guest has the secret
 }
 
 // NewGuests returns an empty Guests.
@@ -164,13 +165,13 @@ func (p *place) refused(name chat.UserID, owner Owner) *chat.Error {
 	return chat.Errorf(chat.CodeNameTaken, "the name %q %s; %q is free", name, why, free)
 }
 
-// abandon takes a seat back as if it had never been: without grace.
+// abandon takes a seat back as if it had never been.
 func (p *place) abandon() {
-	p.leave()
+	p.leave(false)
 	g := p.guests
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if h := p.holding; len(h.seats) == 0 && g.names[h.folded] == h {
+	if h := p.holding; len(h.seats) == 0 && g.names[h.folded] == h { // a guest with the secret left grace behind
 		g.dropLocked(h)
 	}
 }
@@ -237,7 +238,7 @@ func (g *Guests) seatLocked(h *holding, resumed bool, evict func()) *Seat {
 		g.idle.Remove(h.since)
 		h.since = nil
 	}
-	p := &place{guests: g, holding: h, evict: evict}
+	p := &place{guests: g, holding: h, evict: evict, resumed: resumed}
 	if h.seats == nil {
 		h.seats = make([]*place, 0, 1)
 	}
@@ -250,14 +251,16 @@ func (g *Guests) seatLocked(h *holding, resumed bool, evict func()) *Seat {
 	}
 }
 
-// Leave gives the seat up. It may be called twice.
-func (s *Seat) Leave() { s.place.leave() }
+// Leave gives the seat up. It may be called twice. The name is kept through grace
+// if the guest was told the secret, here or before: without it nobody could come
+// back to the name, not even the guest.
+func (s *Seat) Leave(told bool) { s.place.leave(told) }
 
 // Leaver returns Leave without the rest of the Seat, for who keeps it as long
 // as a connection lasts.
-func (s *Seat) Leaver() func() { return s.place.leave }
+func (s *Seat) Leaver() func(told bool) { return s.place.leave }
 
-func (p *place) leave() {
+func (p *place) leave(told bool) {
 	g, h := p.guests, p.holding
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -266,7 +269,11 @@ func (p *place) leave() {
 		return
 	}
 	h.seats = slices.Delete(h.seats, i, i+1)
-	if len(h.seats) == 0 {
+	switch {
+	case len(h.seats) > 0:
+	case !told && !p.resumed:
+		g.dropLocked(h)
+	default:
 		h.until = time.Now().Add(g.cfg.Grace)
 		h.since = g.idle.PushBack(h)
 	}

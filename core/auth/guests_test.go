@@ -96,8 +96,8 @@ func TestNameIsKeptThroughGrace(t *testing.T) {
 		g := newGuests(t, auth.GuestsConfig{Grace: time.Minute})
 		s := enter(t, g, "ann", "")
 		time.Sleep(time.Hour) // connected: no grace runs
-		s.Leave()
-		s.Leave() // twice is once
+		s.Leave(true)
+		s.Leave(true) // twice is once
 		time.Sleep(59 * time.Second)
 		_, err := g.Enter("ann", "", nil)
 		wantCode(t, err, chat.CodeNameTaken, "kept for 1m0s")
@@ -107,11 +107,11 @@ func TestNameIsKeptThroughGrace(t *testing.T) {
 			t.Errorf("got %+v, want the same guest again", back)
 		}
 		second := enter(t, g, "ann", s.Secret) // another tab
-		back.Leave()
+		back.Leave(true)
 		time.Sleep(time.Hour)
 		_, err = g.Enter("ann", "", nil)
 		wantCode(t, err, chat.CodeNameTaken, "in use")
-		second.Leave()
+		second.Leave(true)
 		time.Sleep(time.Minute)
 		if seated, idle := g.Len(); seated != 0 || idle != 0 {
 			t.Errorf("after grace: got %d seated, %d idle, want none", seated, idle)
@@ -156,6 +156,24 @@ func TestBadSecrets(t *testing.T) {
 	}
 }
 
+// TestARefusedGuestKeepsNoName: whoever was never told the secret could not come
+// back to it, and nobody else could have it.
+func TestARefusedGuestKeepsNoName(t *testing.T) {
+	g := newGuests(t, auth.GuestsConfig{})
+	refused := enter(t, g, "ann", "")
+	refused.Leave(false)
+	refused.Leave(false)
+	ann := enter(t, g, "ann", "")
+	ann.Leave(true)
+	again := enter(t, g, "ann", ann.Secret)
+	again.Leave(false) // refused as well, but she has the secret
+	_, err := g.Enter("ann", "", nil)
+	wantCode(t, err, chat.CodeNameTaken, "is kept for")
+	if seated, idle := g.Len(); seated != 0 || idle != 1 {
+		t.Errorf("got %d seated, %d idle, want one idle", seated, idle)
+	}
+}
+
 func TestTokenUserTakesNameFromGuest(t *testing.T) {
 	known := knownSet{}
 	g := newGuests(t, auth.GuestsConfig{Known: known})
@@ -175,14 +193,14 @@ func TestTokenUserTakesNameFromGuest(t *testing.T) {
 	if n := g.Claim("Ann"); n != 3 || len(evicted) != 2 {
 		t.Errorf("got %d evicted, %v called, want 3 and both", n, evicted)
 	}
-	a.Leave() // late, harmless
+	a.Leave(true) // late, harmless
 	if n := g.Claim("Ann"); n != 0 {
 		t.Errorf("second claim: got %d evicted, want 0", n)
 	}
 	_, err = g.Enter("ann", a.Secret, nil)
 	wantCode(t, err, chat.CodeNameTaken, "registered user")
 	idle := enter(t, g, "bob", "")
-	idle.Leave()
+	idle.Leave(true)
 	if n := g.Claim("bob"); n != 0 {
 		t.Errorf("claim of an idle name: got %d evicted, want 0", n)
 	}
@@ -197,8 +215,8 @@ func TestNamesAreBounded(t *testing.T) {
 	enter(t, g, "c", "")
 	_, err := g.Enter("d", "", nil)
 	wantCode(t, err, chat.CodeOverloaded, "no place for another guest")
-	b.Leave()
-	a.Leave()
+	b.Leave(true)
+	a.Leave(true)
 	enter(t, g, "d", "") // b has been idle the longest
 	_, err = g.Enter("a", "", nil)
 	wantCode(t, err, chat.CodeNameTaken, "kept for 2m0s")
@@ -225,7 +243,7 @@ func TestGuestsConcurrently(t *testing.T) {
 				}
 				seated[s.Identity.User]--
 				mu.Unlock()
-				s.Leave()
+				s.Leave(true)
 				g.Claim("n3")
 			}
 		})
@@ -255,7 +273,7 @@ func FuzzResume(f *testing.F) {
 			}
 			return
 		}
-		defer s.Leave()
+		defer s.Leave(true)
 		if s.Resumed && secret != secretOfAnn {
 			t.Fatalf("secret %q resumed %q", secret, name)
 		}
@@ -271,6 +289,6 @@ func BenchmarkEnterLeave(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		again.Leave()
+		again.Leave(true)
 	}
 }

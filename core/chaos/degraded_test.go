@@ -31,6 +31,17 @@ func told(t *testing.T, conn *client.Conn, code chat.Code) time.Duration {
 	return took.Round(time.Millisecond)
 }
 
+// visit connects one more client to a node.
+func (w *world) visit(n *rig.Node) *client.Conn {
+	w.t.Helper()
+	conn, err := client.Dial(rig.Within(w.t), client.Options{URL: n.WSURL(), Token: w.judge})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
 // TestANodeStartsWithoutRedis starts a node before its store: it says what is
 // missing, takes connections, and works once the store is there.
 func TestANodeStartsWithoutRedis(t *testing.T) {
@@ -65,24 +76,16 @@ func TestANodeStartsWithoutRedis(t *testing.T) {
 func TestRedisDies(t *testing.T) {
 	t.Parallel()
 	const clients = 20
-	w := begin(t, "Redis away", plan{clients: clients, giveUp: 3 * time.Second, settings: rig.Settings{"liveness.ping": "2s", "liveness.pong": "1s"}})
-	conns := make([]*client.Conn, len(w.nodes))
-	for i, n := range w.nodes {
-		conn, err := client.Dial(rig.Within(t), client.Options{URL: n.WSURL(), Token: w.judge})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		conns[i] = conn
-	}
+	w := begin(t, "Redis away", plan{clients: clients, giveUp: 3 * time.Second, settings: rig.Settings{"liveness.ping": "4s", "liveness.pong": "3s"}})
+	conns := []*client.Conn{w.visit(w.nodes[0]), w.visit(w.nodes[1])}
 	w.store.Kill()
 	for i, conn := range conns {
 		t.Logf("node %d: unavailable after %v", i, told(t, conn, chat.CodeUnavailable))
 	}
 	for _, n := range w.nodes {
-		await(t, "readyz is red", func() bool { code, _ := n.Get("/readyz"); return code == http.StatusServiceUnavailable })
+		n.Awaits(http.StatusServiceUnavailable)
 	}
-	lasts(t, time.Duration(often(6, 30))*time.Second) // several heartbeats
+	lasts(t, time.Duration(often(9, 30))*time.Second) // several heartbeats
 	w.crowd.Hush()
 	ended := 0
 	for _, m := range w.crowd.Members() {
@@ -142,8 +145,10 @@ func TestRedisIsSlow(t *testing.T) {
 	for _, l := range w.links {
 		l.slow(4 * time.Second)
 	}
-	first := w.crowd.Told(chat.CodeUnavailable)
-	await(t, "senders are told that the store is unavailable", func() bool { return w.crowd.Told(chat.CodeUnavailable) >= first+100 })
+	for i, n := range w.nodes {
+		t.Logf("node %d: unavailable after %v", i, told(t, w.visit(n), chat.CodeUnavailable))
+	}
+	lasts(t, time.Duration(often(3, 30))*time.Second)
 	for i, n := range w.nodes {
 		// A talker has at most 32 messages under way, and the pool 32 connections.
 		now := n.Metric("go_goroutines")

@@ -5,9 +5,8 @@
 //
 // Each test is a kind of fault. In its short form, which is part of `make
 // test`, the fault happens once or twice; with PARLEY_CHAOS=long, which is
-// `make chaos`, as often as the table in rounds_test.go says. At the end the
-// counts of all kinds are printed, and written to the file that
-// PARLEY_CHAOS_COUNTS names.
+// `make chaos`, up to 50 times. At the end the counts of all kinds are printed,
+// and written to the file that PARLEY_CHAOS_COUNTS names.
 //
 // There is nothing to import here. The tests need the Go toolchain and
 // redis-server on the PATH.

@@ -8,12 +8,14 @@ import (
 	"testing"
 	"text/tabwriter"
 
+	"go.uber.org/goleak"
+
 	"parley/core/checker"
 	"parley/core/e2e/rig"
 )
 
 func TestMain(m *testing.M) {
-	code := rig.Main(m)
+	code := rig.Suite{Leaks: toxic}.Main(m)
 	if err := counts.print(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)
@@ -21,15 +23,24 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// toxic are the goroutines that toxiproxy leaves behind where one end of a
+// connection goes while the other still sends: each waits for ever for the next
+// part of its chain to take what it holds.
+var toxic = []goleak.Option{
+	goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run"),
+	goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).read"),
+	goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).write"),
+}
+
 // long says that every fault happens as often as `make chaos` wants it.
 var long = os.Getenv("PARLEY_CHAOS") == "long"
 
 // often chooses a number by the form of the run.
-func often(short, long_ int) int {
+func often(few, many int) int {
 	if long {
-		return long_
+		return many
 	}
-	return short
+	return few
 }
 
 // tally is what all runs of one kind of fault came to.

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"syscall"
 	"testing"
@@ -38,9 +39,10 @@ func TestANodeIsKilledInTheMiddleOfABroadcast(t *testing.T) {
 	subscribers, rounds := often(200, 1000), often(1, 20)
 	const talkers = 2
 	heard := make(chan struct{}, 1)
-	w := begin(t, "kill -9 mid-broadcast", plan{
-		clients: talkers + subscribers, talkers: talkers, every: 150 * time.Millisecond, rooms: []chat.RoomID{"hall"},
-		settings: rig.Settings{"liveness.ping": 0}, // a thousand clients in one process answer late when all resume at once
+	w := begin(t, fmt.Sprintf("kill -9 mid-broadcast to %d subscribers", subscribers), plan{
+		clients: talkers + subscribers, talkers: talkers, every: 400 * time.Millisecond, rooms: []chat.RoomID{"hall"},
+		// A thousand clients in one process answer late when all resume at once.
+		settings: rig.Settings{"liveness.ping": 0, "limits.handshake_timeout": rig.Patience.String()},
 		member: func(i int, opt *client.ResilientOptions) {
 			// Everyone begins at the first node and moves together.
 			if i%2 == 1 {

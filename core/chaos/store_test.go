@@ -31,6 +31,21 @@ func TestRedisRestarts(t *testing.T) {
 	w.settle(rounds, 0)
 }
 
+// quiet lets a fault happen while nobody talks, in the short form, and under
+// load in the long one.
+func (w *world) quiet(fault func()) {
+	w.t.Helper()
+	if long {
+		w.crowd.Midway()
+		fault()
+		return
+	}
+	w.crowd.Abreast()
+	w.crowd.Hush()
+	fault()
+	w.crowd.Talk(4, 20*time.Millisecond)
+}
+
 // TestRedisReturnsEmpty loses everything Redis had. Everyone must be told, and
 // the conversation goes on in a new generation.
 func TestRedisReturnsEmpty(t *testing.T) {
@@ -39,9 +54,10 @@ func TestRedisReturnsEmpty(t *testing.T) {
 	rounds := often(1, 10)
 	for range rounds {
 		w.goesOn(40)
-		w.crowd.Midway()
-		w.store.Wipe()
-		w.store.Restart()
+		w.quiet(func() {
+			w.store.Wipe()
+			w.store.Restart()
+		})
 		w.goesOn(40)
 	}
 	w.settle(rounds, rounds)
@@ -82,12 +98,13 @@ func TestAReplicaIsPromotedWithoutTheTail(t *testing.T) {
 		w.goesOn(40)
 		wire.close()
 		w.goesOn(30) // the tail
-		w.crowd.Midway()
-		front.close()
-		primary.Kill()
-		replica.Do("REPLICAOF", "NO", "ONE")
-		front.openTo(replica.Addr())
-		primary = replica
+		w.quiet(func() {
+			front.close()
+			primary.Kill()
+			replica.Do("REPLICAOF", "NO", "ONE")
+			front.openTo(replica.Addr())
+			primary = replica
+		})
 		w.goesOn(40)
 	}
 	w.settle(rounds, rounds)

@@ -53,6 +53,7 @@ const (
 	Held     Outcome = "held"     // kept for a moderator to look at; nobody else sees it
 	Rejected Outcome = "rejected" // a moderator looked and refused it; only after Held
 	Expired  Outcome = "expired"  // no moderator decided in time; only after Held
+	Erased   Outcome = "erased"   // what was written is gone, its place in the log stays; never in an acknowledgement
 )
 
 // Reason explains a decision to a person and to a program.

@@ -113,7 +113,8 @@ type room struct {
 	posted   map[posting]uint64
 	messages map[author]*message
 	settled  []settled
-	born     map[string]int64 // when each epoch was first heard of, on the clock of who heard it
+	epochs   map[string]bool            // all that anybody has heard of
+	followed map[string]map[string]bool // by epoch, those that a client was taken to from there
 }
 
 // settled is a client's word that it stood at the end.
@@ -129,7 +130,7 @@ func (c *checker) room(id chat.RoomID) *room {
 			id: id, held: make(map[uint64]chat.MessageID), heldID: make(map[chat.MessageID]uint64),
 			at: make(map[place]sighting), seqOf: make(map[chat.MessageID]place),
 			posted: make(map[posting]uint64), messages: make(map[author]*message),
-			born: make(map[string]int64),
+			epochs: make(map[string]bool), followed: make(map[string]map[string]bool),
 		}
 		c.rooms[id] = r
 	}
@@ -279,30 +280,39 @@ func (c *checker) kept(r *room, p place, s sighting, verb string, first uint64) 
 // messages judges how sends ended and whether order kept up with real time.
 func (c *checker) messages(r *room) {
 	type span struct {
-		client, nonce, epoch string
-		seq                  uint64
-		sent, acked          int64
+		client, nonce string
+		seq           uint64
+		sent, acked   int64
 	}
-	spans := make(map[string][]span) // by clock
+	spans := make(map[[2]string][]span) // by epoch and clock
 	for who, m := range r.messages {
 		c.ended(r, who, m)
 		if m.acked >= 0 {
-			spans[m.clock] = append(spans[m.clock], span{m.client, who.nonce, m.ack.Epoch, m.ack.Seq, m.sent, m.acked})
+			key := [2]string{m.ack.Epoch, m.clock}
+			spans[key] = append(spans[key], span{m.client, who.nonce, m.ack.Seq, m.sent, m.acked})
 		}
 	}
-	for _, ss := range spans {
-		slices.SortFunc(ss, func(a, b span) int {
-			if a.epoch != b.epoch {
-				return r.older(a.epoch, b.epoch)
+	first := make(map[[2]string]span) // that was acknowledged
+	for key, ss := range spans {
+		first[key] = slices.MinFunc(ss, func(a, b span) int { return cmp.Compare(a.acked, b.acked) })
+	}
+	for key, ss := range spans {
+		for later := range r.later(key[0]) {
+			a, known := first[[2]string{later, key[1]}]
+			for _, b := range ss {
+				if known && a.acked < b.sent {
+					c.find(Violation{Fault: Inverted, Client: b.client, Room: r.id, Epoch: key[0], Seq: b.seq, Nonce: b.nonce},
+						"%s sent nonce %q to room %s after %s had the ack of nonce %q in epoch %s, yet it got seq %d of epoch %s, which is older", b.client, b.nonce, r.id, a.client, a.nonce, later, b.seq, key[0])
+				}
 			}
-			return cmp.Compare(a.seq, b.seq)
-		})
+		}
+		slices.SortFunc(ss, func(a, b span) int { return cmp.Compare(a.seq, b.seq) })
 		// Going down from the top: no later entry may have been acknowledged
 		// before this one was sent.
 		for i, early := len(ss)-2, len(ss)-1; i >= 0; i-- {
 			if a, b := ss[early], ss[i]; a.acked < b.sent {
-				c.find(Violation{Fault: Inverted, Client: b.client, Room: r.id, Epoch: b.epoch, Seq: b.seq, Nonce: b.nonce},
-					"%s sent nonce %q to room %s after %s had the ack of nonce %q, yet it got seq %d of epoch %s, before seq %d of epoch %s", b.client, b.nonce, r.id, a.client, a.nonce, b.seq, b.epoch, a.seq, a.epoch)
+				c.find(Violation{Fault: Inverted, Client: b.client, Room: r.id, Epoch: key[0], Seq: b.seq, Nonce: b.nonce},
+					"%s sent nonce %q to room %s after %s had the ack of nonce %q, yet it got seq %d below %d (epoch %s)", b.client, b.nonce, r.id, a.client, a.nonce, b.seq, a.seq, key[0])
 			}
 			if ss[i].acked < ss[early].acked {
 				early = i

@@ -1,33 +1,37 @@
 package checker
 
-import (
-	"cmp"
-	"math"
-)
-
 // A generation is what one epoch of a room holds. Within it the order is dense
 // and the same for all; a store that has lost entries must begin another.
 
-// hear notes that a client knew of an epoch at some time.
-func (r *room) hear(epoch string, at int64) {
-	if first, known := r.born[epoch]; !known || at < first {
-		r.born[epoch] = at
+// follow notes that a client was taken from one epoch to another.
+func (r *room) follow(from, to string) {
+	if r.followed[from] == nil {
+		r.followed[from] = make(map[string]bool)
 	}
+	r.followed[from][to] = true
 }
 
-// older orders epochs by when they were first heard of.
-func (r *room) older(a, b string) int {
-	return cmp.Or(cmp.Compare(r.born[a], r.born[b]), cmp.Compare(a, b))
+// later returns the epochs that came after one, as far as clients were taken
+// from one to the next.
+func (r *room) later(epoch string) map[string]bool {
+	all := make(map[string]bool)
+	for todo := []string{epoch}; len(todo) > 0; todo = todo[1:] {
+		for next := range r.followed[todo[0]] {
+			if !all[next] && next != epoch {
+				all[next] = true
+				todo = append(todo, next)
+			}
+		}
+	}
+	return all
 }
 
 // generations counts a room's epochs and what the earlier ones lost, which may
 // only be a tail.
 func (c *checker) generations(r *room) {
-	if _, known := r.born[r.final.Epoch]; !known {
-		r.born[r.final.Epoch] = math.MaxInt64 // nobody was there any more
-	}
-	c.report.Generations += len(r.born)
-	if n := len(r.born); n > 1+c.run.Losses && c.run.Losses > 0 {
+	r.epochs[r.final.Epoch] = true
+	c.report.Generations += len(r.epochs)
+	if n := len(r.epochs); n > 1+c.run.Losses && c.run.Losses > 0 {
 		c.find(Violation{Fault: Splintered, Room: r.id, Epoch: r.final.Epoch},
 			"room %s had %d generations, %d losses of the store explain at most %d", r.id, n, c.run.Losses, 1+c.run.Losses)
 	}

@@ -100,7 +100,7 @@ func (w *walker) joined(r *Record) {
 		return
 	}
 	w.report.Recovered++
-	w.room(r.Room).hear(r.Epoch, r.At)
+	w.room(r.Room).epochs[r.Epoch] = true
 	if s.known && s.epoch != r.Epoch {
 		w.find(Violation{Fault: SilentEpoch, Client: w.log.Client, Room: r.Room, Epoch: r.Epoch, Seq: s.top},
 			"%s resumed room %s from seq %d of epoch %s and was told that it goes on, in epoch %s", w.log.Client, r.Room, s.top, s.epoch, r.Epoch)
@@ -110,7 +110,7 @@ func (w *walker) joined(r *Record) {
 
 // begin opens a segment at the position that the server named.
 func (w *walker) begin(r *Record, s *segment) {
-	w.room(r.Room).hear(r.Epoch, r.At)
+	w.room(r.Room).epochs[r.Epoch] = true
 	if s.known && s.epoch != r.Epoch {
 		w.report.Announced++
 		if s.ended == nil {
@@ -120,6 +120,8 @@ func (w *walker) begin(r *Record, s *segment) {
 		if s.ended[r.Epoch] {
 			w.find(Violation{Fault: Splintered, Client: w.log.Client, Room: r.Room, Epoch: r.Epoch, Seq: r.Seq},
 				"%s was taken from epoch %s of room %s back to epoch %s, which had ended for it", w.log.Client, s.epoch, r.Room, r.Epoch)
+		} else {
+			w.room(r.Room).follow(s.epoch, r.Epoch)
 		}
 	}
 	*s = segment{open: true, known: true, epoch: r.Epoch, top: r.Seq, ended: s.ended}
@@ -245,7 +247,7 @@ func (w *walker) ack(room *room, m *message, r *Record) {
 			"%s had nonce %q of room %s held as %s and then acknowledged with id %s", w.log.Client, r.Nonce, r.Room, m.held, r.ID)
 	}
 	m.acked, m.ack = r.At, *r
-	room.hear(r.Epoch, r.At)
+	room.epochs[r.Epoch] = true
 	w.see(room, place{r.Epoch, r.Seq}, sighting{id: r.ID, nonce: r.Nonce, from: w.user, client: w.log.Client})
 	if r.Repeat {
 		return // the answer of an earlier epoch, rightly

@@ -2,6 +2,7 @@ package child
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -11,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"time"
 )
 
@@ -21,6 +21,8 @@ type Limits struct {
 	CPU         time.Duration // processor time (RLIMIT_CPU), whole seconds
 	Wall        time.Duration // from its start to its last byte
 	AnswerBytes int           // what it may answer
+	Dir         string        // its working folder; "": the root
+	FileBytes   uint64        // of each file it writes (RLIMIT_FSIZE); 0: it may write none
 }
 
 // Check names the first limit that no child could live with.
@@ -36,34 +38,29 @@ func (l Limits) Check() error {
 	return nil
 }
 
-// ErrDied is wrapped by the error of a child that gave no answer.
-var ErrDied = errors.New("the child process that tried it died")
-
-// ErrSlow is wrapped, with ErrDied, where only the wall clock ended a child:
-// on a quieter machine the same work may pass.
-var ErrSlow = errors.New("it took too long")
-
 const maxStderr = 8 << 10
 
-// headBytes is what goes before a request: memory, CPU in ns, length.
-const headBytes = 24
+// headBytes is what goes before a request: memory, CPU in ns, bytes of a file,
+// length.
+const headBytes = 32
 
 // Run starts command and gives it request; the answer is what Serve's function
-// returned there. An error that wraps ErrDied is the fault of the request and
-// reads "…: it used more than …"; any other is ctx's, or says why no child
-// could be started.
+// returned there. An error that wraps ErrDied is of a child that gave none and
+// reads "…: it used more than …"; see Passing. Any other is ctx's, or says why
+// no child could be started.
 func Run(ctx context.Context, command []string, lim Limits, request []byte) ([]byte, error) {
 	if err := lim.Check(); err != nil {
 		return nil, err
 	}
 	limited, cancel := context.WithTimeout(ctx, lim.Wall)
 	defer cancel()
-	head := binary.LittleEndian.AppendUint64(nil, lim.MemoryBytes)
-	head = binary.LittleEndian.AppendUint64(head, uint64(lim.CPU))
-	head = binary.LittleEndian.AppendUint64(head, uint64(len(request)))
+	var head []byte
+	for _, n := range []uint64{lim.MemoryBytes, uint64(lim.CPU), lim.FileBytes, uint64(len(request))} {
+		head = binary.LittleEndian.AppendUint64(head, n)
+	}
 	stdout, stderr := &bounded{most: lim.AnswerBytes}, &bounded{most: maxStderr}
 	cmd := exec.CommandContext(limited, command[0], command[1:]...)
-	cmd.Env, cmd.Dir = []string{}, string(filepath.Separator) // which every system has
+	cmd.Env, cmd.Dir = []string{}, cmp.Or(lim.Dir, string(filepath.Separator))
 	cmd.Stdin = io.MultiReader(bytes.NewReader(head), bytes.NewReader(request))
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.WaitDelay = 5 * time.Second // a grandchild could hold the pipes
@@ -73,43 +70,17 @@ func Run(ctx context.Context, command []string, lim Limits, request []byte) ([]b
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case limited.Err() != nil:
-		return nil, fmt.Errorf("%w: %w: more than %v in all; it is too much work, or the machine is overloaded", ErrDied, ErrSlow, lim.Wall)
+		return nil, &diedError{fmt.Sprintf("it took longer than %v; it is too much work, or the machine is overloaded", lim.Wall), true}
 	case cmd.ProcessState == nil:
 		return nil, fmt.Errorf("start a child process: %w", err)
 	case !cmd.ProcessState.Success():
-		return nil, fmt.Errorf("%w: %s", ErrDied, lim.cause(cmd.ProcessState, stderr.buf.String()))
+		return nil, lim.cause(cmd.ProcessState, stderr.buf.Bytes())
+	case err != nil:
+		return nil, &diedError{fmt.Sprintf("its answer could not be read: %v", err), true}
 	case stdout.over:
-		return nil, fmt.Errorf("%w: it answered with more than %d bytes", ErrDied, lim.AnswerBytes)
+		return nil, &diedError{fmt.Sprintf("it answered with more than %d bytes", lim.AnswerBytes), true}
 	}
 	return stdout.buf.Bytes(), nil
-}
-
-// cause says which limit ended a child.
-func (l Limits) cause(state *os.ProcessState, said string) string {
-	memory := fmt.Sprintf("it needs more than %d MiB of memory (RLIMIT_AS)", l.MemoryBytes>>20)
-	for _, text := range []string{"out of memory", "cannot allocate memory", "failed to create new OS thread"} {
-		if strings.Contains(said, text) {
-			return memory
-		}
-	}
-	switch {
-	case strings.Contains(said, "SIGXCPU") || state.UserTime()+state.SystemTime() >= l.CPU:
-		return fmt.Sprintf("it used more than %v of processor time (RLIMIT_CPU)", l.CPU)
-	case strings.Contains(said, "goroutine stack exceeds") || strings.Contains(said, "stack overflow"):
-		return "it recursed too deeply; nest less"
-	case strings.Contains(said, "SIGSEGV"): // what an allocation that failed ends in, deep in the runtime
-		return memory
-	}
-	return fmt.Sprintf("it ended with %v; if the kernel killed it for want of memory, give the machine more: %s", state, gist(said))
-}
-
-// gist is the first line that somebody wrote.
-func gist(said string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(strings.ToValidUTF8(said, "?")), "\n")
-	if line == "" {
-		return "it said nothing"
-	}
-	return line[:min(len(line), 200)]
 }
 
 // Serve is the child's side: it limits this process, reads one request of at
@@ -120,16 +91,17 @@ func Serve(in io.Reader, out io.Writer, maxRequest int, work func(request []byte
 	return serve(in, out, maxRequest, limitProcess, work)
 }
 
-func serve(in io.Reader, out io.Writer, maxRequest int, limit func(memory uint64, cpu time.Duration) error, work func([]byte) []byte) int {
+func serve(in io.Reader, out io.Writer, maxRequest int, limit func(Limits) error, work func([]byte) []byte) int {
 	head := make([]byte, headBytes)
 	if _, err := io.ReadFull(in, head); err != nil {
 		return 2
 	}
-	memory, cpu, n := binary.LittleEndian.Uint64(head), binary.LittleEndian.Uint64(head[8:]), binary.LittleEndian.Uint64(head[16:])
+	number := func(i int) uint64 { return binary.LittleEndian.Uint64(head[8*i:]) }
+	n := number(3)
 	if n > uint64(maxRequest) {
 		return 2
 	}
-	if err := limit(memory, time.Duration(cpu)); err != nil {
+	if err := limit(Limits{MemoryBytes: number(0), CPU: time.Duration(number(1)), FileBytes: number(2)}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}

@@ -50,6 +50,13 @@ func work(request []byte) []byte {
 		return fmt.Appendf(nil, "%d %s", len(os.Environ()), dir)
 	case "panic":
 		panic("oh dear")
+	case "write":
+		n := 0
+		f, err := os.Create("made")
+		if err == nil {
+			n, err = f.Write(make([]byte, 1000))
+		}
+		return fmt.Appendf(nil, "%d %v", n, err)
 	}
 	return append([]byte("got "), request...)
 }
@@ -71,6 +78,19 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// A child writes where it is told to, and no more than it may.
+func TestFiles(t *testing.T) {
+	l := limits()
+	l.Dir, l.FileBytes = t.TempDir(), 600
+	answer, err := child.Run(t.Context(), self(), l, []byte("write"))
+	if err != nil || !strings.HasPrefix(string(answer), "600 ") || !strings.Contains(string(answer), "file too large") {
+		t.Errorf("got %q, %v, want 600 bytes written and then a refusal", answer, err)
+	}
+	if info, err := os.Stat(filepath.Join(l.Dir, "made")); err != nil || info.Size() != 600 {
+		t.Errorf("got %v, %v, want the file in its folder", info, err)
+	}
+}
+
 func TestWhatEndsAChildIsNamed(t *testing.T) {
 	short := func(change func(*child.Limits)) child.Limits {
 		l := limits()
@@ -80,17 +100,17 @@ func TestWhatEndsAChildIsNamed(t *testing.T) {
 	for _, tt := range []struct {
 		request, want string
 		lim           child.Limits
-		slow          bool
+		passing       bool
 	}{
 		{"spin", "more than 1s of processor time (RLIMIT_CPU)", short(func(l *child.Limits) { l.CPU = time.Second }), false},
-		{"wait", "more than 1s in all", short(func(l *child.Limits) { l.Wall = time.Second }), true},
-		{"talk", "more than 65536 bytes", limits(), false},
-		{"panic", "panic: oh dear", limits(), false},
+		{"wait", "longer than 1s", short(func(l *child.Limits) { l.Wall = time.Second }), true},
+		{"talk", "more than 65536 bytes", limits(), true},
+		{"panic", "panic: oh dear", limits(), true},
 	} {
 		t.Run(tt.request, func(t *testing.T) {
 			t.Parallel()
 			_, err := child.Run(t.Context(), self(), tt.lim, []byte(tt.request))
-			if !errors.Is(err, child.ErrDied) || !strings.Contains(err.Error(), tt.want) || errors.Is(err, child.ErrSlow) != tt.slow {
+			if !errors.Is(err, child.ErrDied) || !strings.Contains(err.Error(), tt.want) || child.Passing(err) != tt.passing {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
@@ -153,7 +173,7 @@ func TestRunFailures(t *testing.T) {
 
 // What is no request does not bring a child to limit itself or to work.
 func TestServeRefuses(t *testing.T) {
-	for _, in := range []string{"", "short", strings.Repeat("\xff", 24)} {
+	for _, in := range []string{"", "short", strings.Repeat("\xff", 32)} {
 		var out bytes.Buffer
 		if code := child.Serve(strings.NewReader(in), &out, 10, work); code == 0 || out.Len() > 0 {
 			t.Errorf("%q: got %d, %q, want a failure without an answer", in, code, out.String())

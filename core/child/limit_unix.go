@@ -4,26 +4,30 @@ package child
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// limitProcess bounds this process for the rest of its life. It may write no
-// file.
-func limitProcess(memory uint64, cpu time.Duration) error {
-	seconds := uint64(cpu / time.Second)
-	memory += taken()
+// limitProcess bounds this process for the rest of its life.
+func limitProcess(l Limits) error {
+	seconds := uint64(l.CPU / time.Second)
+	memory := l.MemoryBytes + taken()
+	if memory < l.MemoryBytes {
+		memory = math.MaxUint64
+	}
 	for _, l := range []struct {
 		what      string
 		resource  int
 		soft, top uint64
 	}{
 		{"RLIMIT_CORE", syscall.RLIMIT_CORE, 0, 0},
-		{"RLIMIT_FSIZE", syscall.RLIMIT_FSIZE, 0, 0},
+		{"RLIMIT_FSIZE", syscall.RLIMIT_FSIZE, l.FileBytes, l.FileBytes},
 		{"RLIMIT_CPU", syscall.RLIMIT_CPU, seconds, seconds + 1}, // SIGXCPU, then SIGKILL
 		{"RLIMIT_AS", syscall.RLIMIT_AS, memory, memory},
 	} {
@@ -34,7 +38,23 @@ func limitProcess(memory uint64, cpu time.Duration) error {
 			return fmt.Errorf("limit the child process: %s: %w", l.what, err)
 		}
 	}
+	over := make(chan os.Signal, 1)
+	signal.Notify(over, syscall.SIGXCPU)
+	go func() { // as long as the process
+		<-over
+		os.Exit(exitCPU)
+	}()
 	return nil
+}
+
+// granted reports whether this process would be given that much memory now. It
+// takes none.
+func granted(bytes uint64) bool {
+	if bytes > math.MaxInt {
+		return false
+	}
+	b, err := syscall.Mmap(-1, 0, int(bytes), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	return err == nil && syscall.Munmap(b) == nil
 }
 
 // taken is the address space that this process has now. A Go program reserves

@@ -24,7 +24,7 @@ func decode(frame []byte) (any, error) {
 	}
 	var ev any
 	switch t {
-	case wire.Type(journal.KindMessage), wire.Type(journal.KindSettings), wire.Type(journal.KindRole), wire.Type(journal.KindBan), wire.Type(journal.KindKick):
+	case wire.Type(journal.KindMessage), wire.Type(journal.KindSettings), wire.Type(journal.KindRole), wire.Type(journal.KindBan), wire.Type(journal.KindKick), wire.Type(journal.KindErase):
 		ev = new(wire.EntryEvent)
 	case wire.Ack:
 		ev = new(wire.AckEvent)

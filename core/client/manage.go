@@ -65,6 +65,11 @@ func (c *Conn) Unmute(ctx context.Context, room chat.RoomID, nonce string, user 
 	return c.person(ctx, wire.Unmute, room, nonce, user, 0, "")
 }
 
+// Erase takes the text out of an entry, for good.
+func (c *Conn) Erase(ctx context.Context, room chat.RoomID, nonce string, seq uint64, reason string) (*wire.AckEvent, error) {
+	return ask[wire.AckEvent](ctx, c, wire.Command{Type: wire.Erase, Room: room, Nonce: nonce, Seq: seq, Reason: reason})
+}
+
 func (c *Conn) person(ctx context.Context, what wire.Type, room chat.RoomID, nonce string, user chat.UserID, seconds int, reason string) (*wire.AckEvent, error) {
 	return ask[wire.AckEvent](ctx, c, wire.Command{Type: what, Room: room, Nonce: nonce, User: user, Seconds: seconds, Reason: reason})
 }

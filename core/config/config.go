@@ -115,6 +115,7 @@ type Plugins struct {
 	// Who may sign plugins, and whether they must be signed.
 	TrustedKeys      []string `yaml:"trusted_keys" check:"ed25519" zero:"nobody is trusted" doc:"Public keys of those whose signatures on plugins count."`
 	RequireSignature bool     `yaml:"require_signature" doc:"Refuse plugins that none of plugins.trusted_keys signed."`
+	Share            bool     `yaml:"share" doc:"With redis.url: keep plugins.dir and the rollouts the same on all nodes. What is dropped or removed at one node is dropped or removed everywhere; see docs/plugins.md."`
 }
 
 // Quarantine configures when a plugin that keeps failing is left alone.
@@ -355,6 +356,7 @@ func Defaults() Config {
 			MemoryBytes: 16 << 20,   // a Go guest's heap
 			Max:         8,
 			OnError:     "closed",
+			Share:       true,
 			Quarantine:  Quarantine{Faults: 5, Window: time.Minute, FirstProbe: time.Second, LastProbe: 5 * time.Minute, GoodProbes: 3},
 		},
 		Evidence: Evidence{

@@ -58,7 +58,7 @@ rooms:
 auth:
   guests: false
   jwt: {algorithm: EdDSA, key_file: /etc/parley/key.pem, audience: parley, issuer: idp}
-plugins: {dir: /plugins, fuel: 1_000_000, memory_bytes: 1MiB, max: 4, on_error: hold, quarantine: {faults: 0, window: 2m}, trusted_keys: ["A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="], require_signature: true}
+plugins: {dir: /plugins, fuel: 1_000_000, memory_bytes: 1MiB, max: 4, on_error: hold, quarantine: {faults: 0, window: 2m}, trusted_keys: ["A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="], require_signature: true, share: false}
 policy:
   git:
     {url: "https://git.example.org/policy.git", ref: stable, path: parley, interval: 1m, signers: [/etc/parley/signers, /etc/parley/ann.asc],

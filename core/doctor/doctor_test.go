@@ -243,6 +243,9 @@ func TestRedis(t *testing.T) {
 		{"in memory", with(func(p *redis.Persistence) { p.AppendOnly = "no" }), nil, doctor.Bad, "appendonly is off"},
 		{"a cache", with(func(p *redis.Persistence) { p.MaxMemoryPolicy = "allkeys-lru" }), nil, doctor.Bad, "noeviction"},
 		{"hosted", with(func(p *redis.Persistence) { p.AppendFsync = "" }), nil, doctor.Unknown, "appendfsync not told"},
+		{"a cluster", with(func(p *redis.Persistence) { p.Mode, p.Primaries, p.Replicas, p.MinReplicas = redis.Cluster, 3, 1, "1" }), nil, doctor.OK, "cluster of 3 primaries with 1 replicas"},
+		{"a primary cut off", with(func(p *redis.Persistence) { p.Mode, p.Replicas, p.MinReplicas = redis.Sentinel, 2, "0" }), nil, doctor.Warn, "min-replicas-to-write is 0"},
+		{"sentinels", with(func(p *redis.Persistence) { p.Mode, p.Replicas, p.MinReplicas = redis.Sentinel, 2, "1" }), nil, doctor.OK, "by sentinels, 2 replicas"},
 		{"away", good, errors.New("connection refused"), doctor.Bad, "connection refused"},
 	}
 	for _, tt := range tests {

@@ -119,7 +119,11 @@ func (c Config) redis(ctx context.Context) Check {
 			check.State = Bad // acknowledged messages get lost without an accident
 		}
 		check.Change = strings.Join(advice, ". ")
-		check.Command = "redis-cli config set appendonly yes && redis-cli config set appendfsync always && redis-cli config set maxmemory-policy noeviction && redis-cli config rewrite"
+		check.Command = "redis-cli config set appendonly yes && redis-cli config set appendfsync always && redis-cli config set maxmemory-policy noeviction"
+		if p.Mode != redis.Single && p.Replicas > 0 && p.MinReplicas == "0" {
+			check.Command += " && redis-cli config set min-replicas-to-write 1"
+		}
+		check.Command += " && redis-cli config rewrite"
 	} else if p.AppendFsync == "" || p.AppendOnly == "" {
 		check.State = Unknown
 	}

@@ -15,12 +15,12 @@ var built struct {
 }
 
 func TestMain(m *testing.M) {
-	os.Exit(rig.Main(m, func(dir string) error {
+	os.Exit(rig.Suite{Build: func(dir string) error {
 		built.platform = rig.Platform()
 		built.wordlist = filepath.Join(dir, "wordlist.wasm")
 		return rig.GoBuild([]string{"GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0"},
 			"-trimpath", "-ldflags=-s -w", "-buildmode=c-shared", "-o", built.wordlist, "parley/examples/plugins/wordlist")
-	}))
+	}}.Main(m))
 }
 
 // The words these tests use for what the rig has.

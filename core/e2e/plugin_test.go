@@ -172,3 +172,22 @@ func signed(x int64) []byte {
 		out = append(out, b|0x80)
 	}
 }
+
+// TestAFolderOfPluginsThatIsNotThere: the node serves, and says on the page that
+// operators look at that nothing judges; once the folder is there, it does not.
+func TestAFolderOfPluginsThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "plugins")
+	n := startNode(t, settings{"plugins.dir": dir})
+	if code, body := n.Get("/readyz"); code != 200 || !strings.Contains(body, "no plugin judges until it can be read") {
+		t.Errorf("/readyz: got %d %s, want ready, with a note", code, body)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the note is gone", func() bool {
+		_, body := n.Get("/readyz")
+		return !strings.Contains(body, "notes")
+	})
+	n.Stop()
+}

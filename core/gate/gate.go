@@ -113,7 +113,7 @@ type Decision struct {
 	Allow       bool
 	Reasons     []chat.Reason
 	Obligations Obligations
-	// Revision names the policy that decided, e.g. "default", "dir:3f2a…" or
+	// Revision names the policy that decided, e.g. "default:7d01…", "dir:3f2a…" or
 	// "git:9c1e…".
 	Revision string
 	// Failed says that the policy could not decide (undefined, error,
@@ -145,13 +145,18 @@ type Obligations struct {
 	SlowModeS *int `json:"slow_mode_s,omitempty"`
 	// Plugins names the plugins that judge this message; nil means all, an
 	// empty list none.
-	Plugins []string `json:"plugins,omitempty"`
+	Plugins []string `json:"plugins,omitzero"`
 	// History bounds how many past entries may be read; 0 means none.
 	History *int `json:"history,omitempty"`
 	// TextBytes bounds the message further than the server's own limit.
 	TextBytes *int `json:"text_bytes,omitempty"`
 	// Room is what a new room begins with; nil leaves that to the server.
 	Room *RoomSettings `json:"room,omitempty"`
+}
+
+// None reports whether the policy asked for nothing.
+func (o *Obligations) None() bool {
+	return o.RateLimit == nil && o.SlowModeS == nil && o.Plugins == nil && o.History == nil && o.TextBytes == nil && o.Room == nil
 }
 
 // RoomSettings are settings of a room in the words of Resource.

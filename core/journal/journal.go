@@ -30,9 +30,11 @@ const (
 	KindRole     Kind = "role"     // a user's role in the room changed
 	KindBan      Kind = "ban"      // a user was banned, muted, or freed of either
 	KindKick     Kind = "kick"     // a user was put out of the room; the change takes their role, Text is the reason
+	KindErase    Kind = "erase"    // what was written in the entries Erases was taken out, by From; Text is the reason
 )
 
-// Entry is one record of a room's log. It is immutable once appended.
+// Entry is one record of a room's log. It is immutable once appended, but for
+// Journal.Erase.
 type Entry struct {
 	Seq   uint64         `json:"seq"`             // assigned by Append; 1 is the first
 	ID    chat.MessageID `json:"id"`              // assigned by the caller, unique for ever
@@ -47,6 +49,9 @@ type Entry struct {
 	// Changes are the state this entry sets or deletes. Folding the Changes
 	// of a room's entries in seq order gives the room's state.
 	Changes []Change `json:"changes,omitempty"`
+	// Erases names, for KindErase, the earlier entries of this epoch that are
+	// tombstones by now: see Journal.Erase.
+	Erases []uint64 `json:"erases,omitempty"`
 }
 
 // Change sets one key of a room's state, or deletes it when Value is nil.
@@ -65,6 +70,7 @@ const (
 	MaxChanges     = 64        // changes of one entry
 	MaxChangeKey   = 160       // bytes; "ban/" and the longest user name fit twice
 	MaxChangeValue = 16 << 10  // bytes
+	MaxErases      = 1024      // seqs of one entry, and of one Erase
 )
 
 // Receipt is what an append answers, and answers again for the same nonce.
@@ -167,6 +173,15 @@ type Watcher interface {
 	Doubt()
 }
 
+// Renewer is a Journal whose store may forget what it has acknowledged.
+type Renewer interface {
+	// Renew begins a new epoch of the room if the store has lost something that
+	// known names, as an append with that knowledge would, and otherwise does
+	// nothing. Without it a room that nobody writes to would not be told, and
+	// one that forgot what it knew would give seqs of the old epoch again.
+	Renew(ctx context.Context, room chat.RoomID, known Position) error
+}
+
 // Placed is a Watcher that knows how far it has come. A journal whose deliveries
 // may be lost compares that with its own top from time to time and tells the
 // watcher to Doubt.
@@ -222,6 +237,19 @@ type Journal interface {
 	// Once cancel has returned w is not called again; it waits for a call
 	// under way. Cancel may be called twice and from w's methods not at all.
 	Watch(ctx context.Context, room chat.RoomID, w Watcher) (cancel func(), err error)
+	// Erase takes what was written out of entries, for good; see Erasure. It
+	// returns how many it has changed: entries that are gone, that hold nothing
+	// written or that were erased before count for nothing. When it returns nil
+	// no reader meets what was there, and the store has overwritten it as far
+	// as that is in its hands (docs/keeping.md). It records nothing: append an
+	// entry of KindErase afterwards, so that every node and client learns of
+	// it. Errors: ErrOtherEpoch (nothing was changed), ErrTooLarge,
+	// ErrUnavailable, ErrOverloaded and ctx errors, after which some entries may
+	// be erased: do it again.
+	Erase(ctx context.Context, room chat.RoomID, e Erasure) (int, error)
+	// Import begins to put a whole room into the store, in place of what it
+	// has of that room, which stays in force until Import's Commit.
+	Import(ctx context.Context, room chat.RoomID) (Import, error)
 	// Healthy reports why the journal cannot append at present, or nil.
 	Healthy(ctx context.Context) error
 	// Close flushes and stops. Appends under way finish or fail; later ones

@@ -58,11 +58,15 @@ func (r *Room) fillEpoch(ctx context.Context) (diverged *sight, err error) {
 			return nil, err
 		}
 		if es != nil && at.diverged(epoch, es) {
-			return &at, nil
+			return r.elsewhere(ctx, at, epoch)
 		}
 		if es != nil && len(es) == 0 {
-			if lost, err := r.lostTail(ctx, at); err != nil || lost {
-				return &at, err
+			lost, err := r.lostTail(ctx, at)
+			if err != nil {
+				return nil, err
+			}
+			if lost {
+				return r.elsewhere(ctx, at, epoch)
 			}
 		}
 		after := at.Seq
@@ -74,7 +78,7 @@ func (r *Room) fillEpoch(ctx context.Context) (diverged *sight, err error) {
 				return nil, err
 			}
 			if epoch != at.Epoch && (at.Seq > 0 || at.Epoch != "") { // an unborn room takes its first epoch
-				return &at, nil
+				return r.elsewhere(ctx, at, epoch)
 			}
 		}
 		if len(es) > 0 {
@@ -126,6 +130,31 @@ func (r *Room) lostTail(ctx context.Context, at sight) (bool, error) {
 // at: another epoch, another entry, or retention is beyond it.
 func (at *sight) diverged(epoch string, es []journal.Entry) bool {
 	return epoch != at.Epoch || len(es) > 0 && (es[0].Seq != at.Seq || es[0].ID != at.ID)
+}
+
+// elsewhere returns the place that the journal does not continue from, once it
+// is safe to leave it. In an epoch that has a name of its own it is. In the same
+// one, or in none, the store may have lost what the room knows: it must begin a
+// new epoch first. Were the room to forget what it knew, it would give seqs of
+// the old epoch once more, or its next append would name nothing and that of
+// another node, which still knew the old epoch, open a second one over it.
+//
+// Where the store cannot begin one without an append, a room whose store holds
+// nothing stays as it is until the next.
+func (r *Room) elsewhere(ctx context.Context, at sight, epoch string) (*sight, error) {
+	if epoch != "" && epoch != at.Epoch {
+		return &at, nil
+	}
+	if renewer, ok := r.hub.journal.(journal.Renewer); ok && at.Seq > 0 {
+		if err := renewer.Renew(ctx, r.id, at.Position); err != nil {
+			return nil, err
+		}
+		return &at, nil
+	}
+	if epoch == "" {
+		return nil, nil
+	}
+	return &at, nil
 }
 
 // maxSteps is how many damaged entries in a row one look steps over.

@@ -56,6 +56,7 @@ func (r *Room) join(ctx context.Context, p *Peer, since *journal.Position, joine
 		info.Recovered = true
 		m.next = since.Seq + 1
 	}
+	r.missed = r.missed || r.unbornLocked() && since != nil && since.Epoch != ""
 	r.mu.Unlock()
 
 	reply, err := joined(r, info)

@@ -70,6 +70,20 @@ func (r *ring) bytesAt(seq uint64, form wire.Form) []byte {
 	return s.small
 }
 
+// erase puts tombstones in the places of the entries it holds. Their lengths in
+// slot.end stay what they were: they bound a lag, and nothing else.
+func (r *ring) erase(seqs []uint64) {
+	for _, seq := range seqs {
+		if !r.holds(seq) {
+			continue
+		}
+		s := r.at(seq)
+		r.bytes -= s.frame.Len() + len(s.small)
+		s.frame, s.small = wire.EraseEntry(s.frame), nil
+		r.bytes += s.frame.Len()
+	}
+}
+
 func (r *ring) drop() {
 	s := r.at(r.first)
 	r.bytes -= s.frame.Len() + len(s.small)

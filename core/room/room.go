@@ -56,6 +56,7 @@ type Room struct {
 	// generation grows whenever the log was replaced under the same name;
 	// members of an older one are sent a reset.
 	generation uint32
+	missed     bool // unborn, and somebody came who knew it by an epoch
 	evicted    bool
 	grown      uint64 // bytes ever pushed
 	pending    map[uint64]early
@@ -180,10 +181,16 @@ func (r *Room) acceptLocked(epoch string, e *journal.Entry) (fill bool) {
 // unbornLocked reports whether the log has never had an entry.
 func (r *Room) unbornLocked() bool { return r.ring.head == 0 && r.epoch == "" }
 
-// bornLocked gives an unborn room its first epoch.
+// bornLocked gives an unborn room its first epoch. Whoever knew it by another,
+// which the store has lost, was told that it has none, and is reset to it.
 func (r *Room) bornLocked(epoch string) {
-	if r.unbornLocked() {
-		r.epoch = epoch
+	if !r.unbornLocked() || epoch == "" {
+		return
+	}
+	r.epoch = epoch
+	if r.missed {
+		r.missed = false
+		r.generation++
 	}
 }
 
@@ -213,8 +220,11 @@ func (r *Room) putLocked(e *journal.Entry) {
 	f := wire.EncodeEntry(r.id, e)
 	r.grown += uint64(f.Len())
 	r.ring.push(slot{frame: f, id: e.ID, end: r.grown})
-	if e.Kind == journal.KindMessage {
+	switch e.Kind {
+	case journal.KindMessage:
 		r.rememberLocked(e.From, e.Time)
+	case journal.KindErase:
+		r.ring.erase(e.Erases)
 	}
 }
 

@@ -61,6 +61,18 @@ func (a *appeals) add(d *denial, now time.Time) string {
 	return handle
 }
 
+// forget drops what was denied to a user.
+func (a *appeals) forget(u chat.UserID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, d := range a.m {
+		if d.entry.From == u {
+			a.bytes -= len(d.entry.Text)
+			d.entry.Text, d.used = "", true
+		}
+	}
+}
+
 // take gives the denial out, once, to its author. undo gives the appeal back
 // where it could not be carried out.
 func (a *appeals) take(handle string, room chat.RoomID, user chat.UserID, now time.Time) (d *denial, undo func(), err *chat.Error) {

@@ -117,6 +117,7 @@ type event struct {
 	Count                                                                                                       int
 	Entries, Open, Decided                                                                                      []event
 	ReviewID                                                                                                    string `json:"review_id"`
+	Decision                                                                                                    string
 	Appeal, By, Record                                                                                          any
 	All                                                                                                         bool
 	ExpiresTS                                                                                                   int64 `json:"expires_ts"`

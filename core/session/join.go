@@ -76,10 +76,14 @@ func (x *Session) follow(ctx context.Context, c *wire.Command, since *journal.Po
 			present.Leave(c.Room, x.who.User)
 		}
 		*here = true
-		return wire.Encode(wire.JoinedEvent{
+		ev := wire.JoinedEvent{
 			Type: wire.Joined, ID: c.ID, Room: c.Room, Epoch: info.Position.Epoch, Seq: info.Position.Seq, LastID: info.Position.ID,
 			Recovered: info.Recovered, Title: set.Title, Mode: string(set.Mode), SlowModeS: set.SlowModeS, Role: string(role), Count: count,
-		}), nil
+		}
+		if set.Visibility == state.Private {
+			ev.Visibility = string(state.Private)
+		}
+		return wire.Encode(ev), nil
 	})
 	if err == nil && !a.stands(x, m.Room()) {
 		x.reask(m)

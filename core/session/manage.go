@@ -20,6 +20,9 @@ import (
 type order struct {
 	in    *gate.Input
 	entry journal.Entry
+	// first, where set, is done once the policy has said yes, before the entry
+	// is appended; again where that has to be done again.
+	first func(ctx context.Context) error
 }
 
 // manage carries out a command that runs a room. Each is decided and made on
@@ -60,6 +63,11 @@ func (x *Session) carryOut(ctx context.Context, c *wire.Command, action string, 
 		}
 		if d := x.srv.d.Gate.Decide(ctx, o.in); !d.Allow {
 			return o.entry, denied(d)
+		}
+		if o.first != nil {
+			if err := o.first(ctx); err != nil {
+				return o.entry, err
+			}
 		}
 		return o.entry, nil
 	})

@@ -123,7 +123,7 @@ func (x *Session) reask(m *room.Member) {
 		return
 	}
 	e := denied(d)
-	x.putOut(m, wire.LeftEvent{Code: string(e.Code), Text: e.Text, Reasons: e.Reasons})
+	x.putOut(m, wire.LeftEvent{Code: string(e.Code), Text: e.Text, Reasons: e.Reasons, Decision: e.Decision})
 }
 
 // outTexts are the sentences for those who are given none.

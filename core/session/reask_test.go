@@ -29,7 +29,9 @@ func TestAnotherPolicyPutsOutWithinASecond(t *testing.T) {
 		mia.do(`{"type":"join","room":"lobby"}`)
 		w.adopt(func(in *gate.Input) gate.Decision {
 			if in.Action.Name == gate.RoomJoin && in.Resource.ID == "lobby" && in.Subject.Type == "guest" {
-				return no("members_only", "The lobby is for people with an account now.")
+				d := no("members_only", "The lobby is for people with an account now.")
+				d.ID = "decision-7"
+				return d
 			}
 			return gate.Decision{Allow: true}
 		})
@@ -37,7 +39,7 @@ func TestAnotherPolicyPutsOutWithinASecond(t *testing.T) {
 		synctest.Wait()
 		for _, c := range all {
 			e := c.left("lobby")
-			if e.Code != "denied" || e.Text != "The lobby is for people with an account now." || len(e.Reasons) != 1 || e.Reasons[0].Code != "members_only" {
+			if e.Code != "denied" || e.Decision != "decision-7" || e.Text != "The lobby is for people with an account now." || len(e.Reasons) != 1 || e.Reasons[0].Code != "members_only" {
 				t.Fatalf("got %+v", e)
 			}
 			if c.x.peer.Member("lobby") != nil || c.x.peer.Member("news") == nil {
@@ -120,7 +122,7 @@ func TestAnEntryOfAnotherNodeActsToo(t *testing.T) {
 	if _, err := w.store.Journal.Append(t.Context(), journal.Request{Room: "lobby", Entry: e}); err != nil {
 		t.Fatal(err)
 	}
-	if e := bob.left("lobby"); e.Code != "banned" || e.Text == "" || e.By != "admin" || e.UntilTS != 0 {
+	if e := bob.left("lobby"); e.Code != "banned" || e.Text == "" || e.By != "admin" || e.UntilTS != 0 || e.Decision != "" {
 		t.Errorf("got %+v", e)
 	}
 }

@@ -326,8 +326,15 @@ type keeper struct {
 	judged int
 	kept   []evidence.Record
 	noted  []evidence.Note
+	erased []evidence.Selection
 }
 
+func (k *keeper) Erase(s evidence.Selection) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.erased = append(k.erased, s)
+	return 1, nil
+}
 func (k *keeper) Judged() { k.mu.Lock(); k.judged++; k.mu.Unlock() }
 
 func (k *keeper) Keep(r evidence.Record) { k.mu.Lock(); k.kept = append(k.kept, r); k.mu.Unlock() }

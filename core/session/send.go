@@ -50,7 +50,7 @@ func (x *Session) count(r journal.Receipt) {
 // nonce that they may carry.
 func appends(t wire.Type) bool {
 	switch t {
-	case wire.Send, wire.Configure, wire.SlowMode, wire.Role, wire.Kick, wire.Ban, wire.Unban, wire.Mute, wire.Unmute:
+	case wire.Send, wire.Configure, wire.SlowMode, wire.Role, wire.Kick, wire.Ban, wire.Unban, wire.Mute, wire.Unmute, wire.Erase:
 		return true
 	}
 	return false

@@ -47,9 +47,10 @@ type Authenticator interface {
 	// Token verifies a token.
 	Token(token string) (chat.Identity, error)
 	// Guest gives the wished name, or another where wish is empty, to this
-	// connection until release is called. secret resumes an earlier name.
-	// evict is called when a token user claims the name.
-	Guest(wish, secret string, evict func()) (name chat.UserID, resume string, release func(), err error)
+	// connection until release is called, with whether the guest was told how to
+	// resume the name. secret resumes an earlier one. evict is called when a
+	// token user claims the name.
+	Guest(wish, secret string, evict func()) (name chat.UserID, resume string, release func(told bool), err error)
 	// Known reports whether a token was ever verified for the name, so that no
 	// guest can have it.
 	Known(chat.UserID) bool
@@ -87,6 +88,7 @@ type Deps struct {
 	Presence *presence.Tracker
 	Wheel    *liveness.Wheel
 	Evidence Evidence // nil keeps none
+	Spread   Spread   // nil where the store is this node's own
 	People   People   // nil where there is no other node
 	Absent   Absent   // nil where nobody is told of what concerns them while they are away
 	Log      *slog.Logger
@@ -115,6 +117,8 @@ type Evidence interface {
 	Judged()
 	Keep(evidence.Record)
 	Note(evidence.Note)
+	// Erase is the exception: it waits for the store.
+	Erase(evidence.Selection) (int, error)
 }
 
 // Server holds the sessions of one node.
@@ -188,10 +192,11 @@ func New(cfg Config, d Deps) (*Server, error) {
 }
 
 // Run does what sessions do not do by themselves, until ctx ends: it expires
-// held messages and asks about everybody again when the policy has changed.
+// held messages, erases evidence about what other nodes have erased and asks about everybody again when the policy has changed.
 func (s *Server) Run(ctx context.Context) error {
 	var own sync.WaitGroup
 	own.Go(func() { s.expireUntil(ctx) })
+	own.Go(func() { s.followForgotten(ctx) })
 	defer own.Wait()
 	return s.followPolicy(ctx)
 }

@@ -45,7 +45,7 @@ type Session struct {
 	id      string
 	who     chat.Identity // as of hello; see proof for roles and end
 	device  string
-	release func()      // gives a guest's name back
+	release func(bool)  // gives a guest's name back, see Authenticator.Guest
 	expiry  *time.Timer // ends the connection with its token; nil = never
 	goodbye bool        // the client closed first
 
@@ -108,6 +108,7 @@ func init() { // the handlers refer to the table through the stats
 		wire.Unban:     {afterHello, one, true, true, (*Session).restrain},
 		wire.Mute:      {afterHello, one, true, true, (*Session).restrain},
 		wire.Unmute:    {afterHello, one, true, true, (*Session).restrain},
+		wire.Erase:     {afterHello, one, true, true, (*Session).erase},
 	}
 }
 
@@ -281,7 +282,7 @@ func (x *Session) End() {
 	s.stats.close(code)
 	s.stats.Ended.Add(1)
 	if x.release != nil {
-		x.release()
+		x.release(x.greeted.Load())
 	}
 	s.mu.Lock()
 	delete(s.open, x)

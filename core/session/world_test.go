@@ -344,7 +344,7 @@ func (i *identities) Token(token string) (chat.Identity, error) {
 
 func (i *identities) Known(u chat.UserID) bool { return i.known.Known(string(u)) }
 
-func (i *identities) Guest(wish, secret string, evict func()) (chat.UserID, string, func(), error) {
+func (i *identities) Guest(wish, secret string, evict func()) (chat.UserID, string, func(bool), error) {
 	if i.guests == nil {
 		return "", "", nil, chat.Errorf(chat.CodeUnauthorized, "no guests here")
 	}

@@ -26,7 +26,7 @@ func Encode(event any) Frame {
 // EncodeEntry makes the frame of one log entry. It is the hot path: written
 // out by hand, one allocation, and equal to Encode(EventOf(room, e)).
 func EncodeEntry(room chat.RoomID, e *journal.Entry) Frame {
-	if len(e.Changes) > 0 {
+	if len(e.Changes) > 0 || len(e.Erases) > 0 {
 		return Encode(EventOf(room, e))
 	}
 	const fixed = maxHeader + 96 // header, punctuation, names and numbers
@@ -55,6 +55,9 @@ func EncodeEntry(room chat.RoomID, e *journal.Entry) Frame {
 	}
 	if e.Outcome == chat.Redacted {
 		b = append(b, `,"outcome":"redacted"`...)
+	}
+	if e.Outcome == chat.Erased {
+		b = append(b, `,"erased":true`...)
 	}
 	return seal(append(b, '}'))
 }
@@ -101,7 +104,7 @@ func appendString(b []byte, s string) []byte {
 // EventOf is the event of one log entry, for history answers.
 func EventOf(room chat.RoomID, e *journal.Entry) EntryEvent {
 	ev := EntryEvent{Type: Type(e.Kind), Room: room, Seq: e.Seq, ID: e.ID, From: e.From,
-		TS: e.Time, Nonce: e.Nonce, Text: e.Text}
+		TS: e.Time, Nonce: e.Nonce, Text: e.Text, Erased: e.Outcome == chat.Erased, Erases: e.Erases}
 	if e.Outcome == chat.Redacted {
 		ev.Outcome = e.Outcome
 	}

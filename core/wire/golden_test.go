@@ -78,6 +78,7 @@ var commandVectors = []struct{ name, about, frame string }{
 	{"unban", "", `{"type":"unban","id":"18","room":"lobby","user":"bob"}`},
 	{"mute", "", `{"type":"mute","id":"19","room":"lobby","user":"bob","seconds":600,"reason":"too many capitals"}`},
 	{"unmute", "", `{"type":"unmute","id":"20","room":"lobby","user":"bob"}`},
+	{"erase", "one's own message, or anybody's for a moderator", `{"type":"erase","id":"22","room":"lobby","nonce":"e1","seq":43,"reason":"by request"}`},
 	{"unknown-member", "ignored, so that newer clients may talk to older servers", `{"type":"leave","room":"lobby","colour":{"a":[1]}}`},
 
 	{"bad-direct-nobody", "", `{"type":"direct"}`},
@@ -130,6 +131,8 @@ var commandVectors = []struct{ name, about, frame string }{
 	{"bad-kick-name", "", `{"type":"kick","room":"lobby","user":"bob smith"}`},
 	{"bad-kick-reason", "", `{"type":"kick","room":"lobby","user":"bob","reason":"` + strings.Repeat("x", 501) + `"}`},
 	{"bad-ban-seconds", "", `{"type":"ban","room":"lobby","user":"bob","seconds":315360001}`},
+	{"bad-erase-seq", "", `{"type":"erase","id":"22","room":"lobby"}`},
+	{"bad-erase-reason", "", `{"type":"erase","room":"lobby","seq":1,"reason":"` + strings.Repeat("x", 501) + `"}`},
 	{"bad-seq-negative", "", `{"type":"history","id":"5","room":"lobby","before":-1}`},
 }
 
@@ -174,6 +177,9 @@ func eventVectors() []struct {
 		Changes: []journal.Change{{Key: "ban/bob"}}}
 	kick := &journal.Entry{Seq: 4, ID: goldenID, Kind: journal.KindKick, From: "mia", Time: 1764000000000, Text: "please calm down",
 		Changes: []journal.Change{{Key: "role/bob"}}}
+	erased := *entry
+	erased.Text, erased.Outcome = "", chat.Erased
+	erase := &journal.Entry{Seq: 45, ID: goldenID, Kind: journal.KindErase, From: "mia", Time: 1764000009000, Text: "by request", Erases: []uint64{41, 43}}
 	reasons := []chat.Reason{{Code: "wordlist", Text: "a word on this server's list was masked", Source: "plugin:wordlist"}}
 	long := func(n int) *journal.Entry { e := *entry; e.Text = strings.Repeat("x", n); return &e }
 	denied := chat.Errorf(chat.CodeDenied, "the message was refused")
@@ -201,13 +207,14 @@ func eventVectors() []struct {
 		{"welcome-user", "", wire.Encode(wire.WelcomeEvent{Type: wire.Welcome, Protocol: 1, User: "mia", Class: chat.ClassUser, Roles: []string{"moderator"}, Session: "0197c5f0a1b3", HeartbeatMS: 15000, ReconnectJitterMS: 5000})},
 		{"joined", "", wire.Encode(wire.JoinedEvent{Type: wire.Joined, ID: "2", Room: "lobby", Epoch: "9f3c01d2", Seq: 43, LastID: goldenID, Title: "Lobby", Mode: "open", Count: 3})},
 		{"joined-recovered", "", wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: "announcements", Epoch: "9f3c01d2", Seq: 43, LastID: goldenID, Recovered: true, Mode: "announce", SlowModeS: 30, Role: "moderator", Count: 1})},
+		{"joined-private", "a room that not everybody may join", wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: "team", Epoch: "9f3c01d2", Seq: 1, LastID: goldenID, Mode: "open", Visibility: "private", Role: "owner", Count: 1})},
 		{"joined-empty", "a room without entries", wire.Encode(wire.JoinedEvent{Type: wire.Joined, Room: "new", Epoch: "9f3c01d2", Mode: "open", Count: 1})},
 		{"welcome-expires", "the token ends", wire.Encode(wire.WelcomeEvent{Type: wire.Welcome, ID: "1", Protocol: 1, User: "mia", Class: chat.ClassUser, Session: "0197c5f0a1b3", ExpiresTS: 1764003600000, HeartbeatMS: 15000, ReconnectJitterMS: 5000})},
 		{"refreshed", "", wire.Encode(wire.RefreshedEvent{Type: wire.Refreshed, ID: "12", Roles: []string{"moderator"}, ExpiresTS: 1764003600000})},
 		{"left", "", wire.Encode(wire.LeftEvent{Type: wire.Left, ID: "3", Room: "lobby"})},
 		{"left-kicked", "", wire.Encode(wire.LeftEvent{Type: wire.Left, Room: "lobby", Code: "kicked", Text: "please calm down", By: "mia"})},
 		{"left-banned", "for a time", wire.Encode(wire.LeftEvent{Type: wire.Left, Room: "lobby", Code: "banned", Text: "spam", By: "mia", UntilTS: 1764003600000})},
-		{"left-denied", "the policy has changed, or what it reads", wire.Encode(wire.LeftEvent{Type: wire.Left, Room: "lobby", Code: "denied", Text: "This room is private.", Reasons: []chat.Reason{{Code: "private_room", Text: "This room is private.", Source: "policy"}}})},
+		{"left-denied", "the policy has changed, or what it reads", wire.Encode(wire.LeftEvent{Type: wire.Left, Room: "lobby", Code: "denied", Text: "This room is private.", Reasons: []chat.Reason{{Code: "private_room", Text: "This room is private.", Source: "policy"}}, Decision: "06h1f93qbr000002"})},
 		{"ack", "", wire.EncodeAck("4", "lobby", &journal.Receipt{Epoch: "9f3c01d2", Seq: 43, ID: goldenID, Outcome: chat.Accepted})},
 		{"ack-no-id", "", wire.EncodeAck("", "lobby", &journal.Receipt{Epoch: "9f3c01d2", Seq: 43, ID: goldenID, Outcome: chat.Redacted})},
 		{"ack-redacted", "", wire.EncodeAck("4", "lobby", &journal.Receipt{Epoch: "9f3c01d2", Seq: 43, ID: goldenID, Outcome: chat.Redacted, Reasons: reasons})},
@@ -227,6 +234,8 @@ func eventVectors() []struct {
 		{"error-retry", "at once, with backoff", wire.Encode(wire.ErrorOf("4", "lobby", &chat.Error{Code: chat.CodeUnavailable, Text: "the store does not answer", Retry: -1}))},
 		{"message", "", wire.EncodeEntry("lobby", entry)},
 		{"message-redacted", "", wire.EncodeEntry("lobby", &redacted)},
+		{"message-erased", "in history, or replayed; of an erased kick too", wire.EncodeEntry("lobby", &erased)},
+		{"erase", "the text of entries 41 and 43 is gone", wire.EncodeEntry("lobby", erase)},
 		{"message-escapes", "", wire.EncodeEntry("lobby", &escapes)},
 		{"message-300", "a two-byte length (RFC 6455 §5.2)", wire.EncodeEntry("lobby", long(300))},
 		{"settings", "", wire.EncodeEntry("lobby", settings)},

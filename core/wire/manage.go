@@ -76,6 +76,16 @@ func checkRestrain(c *Command) *chat.Error {
 	return checkWithin("seconds", c.Seconds, MaxSeconds)
 }
 
+func checkErase(c *Command) *chat.Error {
+	if err := checkManage(c); err != nil {
+		return err
+	}
+	if c.Seq == 0 {
+		return chat.Errorf(chat.CodeBadRequest, `erase needs a "seq", the number of the entry`)
+	}
+	return checkReason(c)
+}
+
 // checkPerson is for what is done to a person.
 func checkPerson(c *Command) *chat.Error {
 	if err := checkManage(c); err != nil {

@@ -82,6 +82,8 @@ var commandShapes = map[wire.Type]shape{
 		fields: []string{"room", "nonce", "user", "seconds", "reason"}, required: []string{"room", "user"}},
 	wire.Unmute: {about: "Lifts a mute. Answered by ack.",
 		fields: []string{"room", "nonce", "user", "reason"}, required: []string{"room", "user"}},
+	wire.Erase: {about: "Takes the text of an entry out of the room's log, for good. Answered by ack.",
+		fields: []string{"room", "nonce", "seq", "reason"}, required: []string{"room", "seq"}},
 	wire.Ping: {about: "Asks for a pong.", fields: []string{"ts"}},
 	wire.Pong: {about: "Answers a ping of the server.", fields: []string{"ts"}},
 }
@@ -112,7 +114,7 @@ var eventShapes = []struct {
 	{[]string{"close"}, "The last line of a TCP connection.", wire.CloseEvent{}},
 }
 
-var entryKinds = []string{"message", "settings", "role", "ban", "kick"}
+var entryKinds = []string{"message", "settings", "role", "ban", "kick", "erase"}
 
 // buildSchema makes the schema of protocol v1. The published one allows
 // members it does not know, as the protocol does; the strict one is for tests,

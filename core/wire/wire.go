@@ -39,7 +39,8 @@ const (
 )
 
 // The commands that run a room; the answer to each is an ack. The entries that
-// role, kick, ban and mute append have the types "role", "kick" and "ban".
+// role, kick, ban, mute and erase append have the types "role", "kick", "ban"
+// and "erase".
 const (
 	Configure Type = "configure"
 	SlowMode  Type = "slow_mode"
@@ -49,6 +50,7 @@ const (
 	Unban     Type = "unban"
 	Mute      Type = "mute"
 	Unmute    Type = "unmute"
+	Erase     Type = "erase"
 )
 
 // The events a server sends besides "history", "members", "ping", "pong",
@@ -79,7 +81,7 @@ const (
 // Command is any command of protocol v1: the union of all fields. Which ones
 // a type needs is in docs/protocol.md and checked by Decode.
 type Command struct {
-	Type Type   `json:"type" jsonschema:"enum=hello,enum=join,enum=leave,enum=send,enum=history,enum=members,enum=ping,enum=pong,enum=reviews,enum=review,enum=appeal,enum=refresh,enum=why,enum=typing,enum=direct,enum=configure,enum=slow_mode,enum=role,enum=kick,enum=ban,enum=unban,enum=mute,enum=unmute"`
+	Type Type   `json:"type" jsonschema:"enum=hello,enum=join,enum=leave,enum=send,enum=history,enum=members,enum=ping,enum=pong,enum=reviews,enum=review,enum=appeal,enum=refresh,enum=why,enum=typing,enum=direct,enum=configure,enum=slow_mode,enum=role,enum=kick,enum=ban,enum=unban,enum=mute,enum=unmute,enum=erase"`
 	ID   string `json:"id,omitempty" jsonschema:"maxLength=64,description=echoed by the reply"`
 
 	// hello; refresh: the token
@@ -118,6 +120,9 @@ type Command struct {
 	// another, for moderators
 	User chat.UserID `json:"user,omitempty"`
 	Role string      `json:"role,omitempty" jsonschema:"enum=owner,enum=moderator,enum=member,enum=none"`
+
+	// erase
+	Seq uint64 `json:"seq,omitzero" jsonschema:"minimum=1,description=erase: the entry whose text is to go"`
 
 	// slow_mode, ban, mute
 	Seconds int `json:"seconds,omitzero" jsonschema:"minimum=0,maximum=315360000,description=how long; 0 is for good and for slow_mode off"`
@@ -169,9 +174,11 @@ type JoinedEvent struct {
 	Recovered bool           `json:"recovered"`         // entries after since follow, without a gap
 	Title     string         `json:"title,omitempty"`
 	Mode      string         `json:"mode"`
-	SlowModeS int            `json:"slow_mode_s,omitzero"`
-	Role      string         `json:"role,omitempty"` // one's own in this room: owner, moderator or member
-	Count     int            `json:"count"`          // members here now, this connection included
+	// Visibility is "private", or absent for a public room.
+	Visibility string `json:"visibility,omitempty"`
+	SlowModeS  int    `json:"slow_mode_s,omitzero"`
+	Role       string `json:"role,omitempty"` // one's own in this room: owner, moderator or member
+	Count      int    `json:"count"`          // members here now, this connection included
 }
 
 // LeftEvent answers leave, and tells a member that it was made to leave: then
@@ -185,6 +192,8 @@ type LeftEvent struct {
 	Reasons []chat.Reason `json:"reasons,omitempty"` // denied: the policy's
 	By      chat.UserID   `json:"by,omitempty"`      // kicked, banned: by whom
 	UntilTS int64         `json:"until_ts,omitzero"` // banned: Unix ms at which it ends; absent = never
+	// Decision names the decision of the policy that said no, where one did.
+	Decision string `json:"decision,omitempty"`
 }
 
 // AckEvent answers send, appeal and the commands that run a room: the message,
@@ -230,6 +239,11 @@ type EntryEvent struct {
 	Nonce   string         `json:"nonce,omitempty"`
 	Text    string         `json:"text,omitempty"`
 	Outcome chat.Outcome   `json:"outcome,omitempty"` // only "redacted" is spelled out
+	// Erased says that what was written here is gone, for good.
+	Erased bool `json:"erased,omitzero"`
+	// Erases names, in an entry of type erase, the earlier entries whose text is
+	// to be forgotten.
+	Erases []uint64 `json:"erases,omitempty"`
 	// Changes are the state changes of entries that are not messages.
 	Changes []ChangeEvent `json:"changes,omitempty"`
 }

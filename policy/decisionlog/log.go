@@ -118,7 +118,8 @@ type Made struct {
 	Input    *gate.Input // copied
 	Decision *gate.Decision
 	NS       int64
-	Mask     Mask // of the policy that decided
+	Mask     Mask   // of the policy that decided
+	Named    string // see Record
 }
 
 // Decided records a decision and returns its id, also where it is dropped: the
@@ -128,8 +129,9 @@ func (l *Log) Decided(m Made) string {
 	r := &Record{
 		Revision: d.Revision, Input: m.Mask.masked(m.Input), Message: m.Input.Message, Allow: d.Allow, Reasons: d.Reasons,
 		Failed: d.Failed, Cached: d.Cached, NS: m.NS, Masked: m.Mask.fields, NotReplayable: m.Mask.beyond,
+		Named: m.Named,
 	}
-	if o := d.Obligations; o.RateLimit != nil || o.SlowModeS != nil || o.Plugins != nil || o.History != nil || o.TextBytes != nil {
+	if o := d.Obligations; !o.None() {
 		r.Obligations = &o
 	}
 	return l.add(r)

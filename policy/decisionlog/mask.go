@@ -52,7 +52,7 @@ type Mask struct {
 func (l *Log) Mask(reads []string) Mask {
 	var m Mask
 	for _, f := range l.cfg.Mask {
-		read := slices.Contains(reads, f)
+		read := looksAt(reads, f)
 		if read && !l.cfg.MaskRead {
 			continue
 		}
@@ -78,5 +78,11 @@ func (m Mask) masked(in *gate.Input) *gate.Input {
 // Hides reports whether r lacks a field that a policy which reads those fields
 // would look at, so that its answer to r would mean nothing.
 func (r *Record) Hides(reads []string) bool {
-	return slices.ContainsFunc(r.Masked, func(f string) bool { return slices.Contains(reads, f) })
+	return slices.ContainsFunc(r.Masked, func(f string) bool { return looksAt(reads, f) })
+}
+
+// looksAt reports whether a policy that reads those fields needs field to answer:
+// a template is found by the room's name.
+func looksAt(reads []string, field string) bool {
+	return slices.Contains(reads, field) || field == "resource.id" && slices.Contains(reads, "resource.template")
 }

@@ -32,6 +32,9 @@ type Record struct {
 	NS          int64             `json:"ns"` // what evaluating took, for a cached answer when it was evaluated
 	// Masked names the fields of Input that were left out.
 	Masked []string `json:"masked,omitempty"`
+	// Named identifies what the data called networks and new accounts then. Where
+	// it is another's, so are context.networks and subject.new_account.
+	Named string `json:"named,omitempty"`
 	// NotReplayable says that a masked field was one the policy reads.
 	NotReplayable bool `json:"not_replayable,omitempty"`
 

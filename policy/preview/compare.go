@@ -49,9 +49,11 @@ type Report struct {
 	// for those of kind Reasons.
 	Changed int `json:"changed"`
 	// Unreplayable records lack a field that one of the two reads; Late ones
-	// did not get their turn in time.
+	// did not get their turn in time. The answer to Unsure ones hangs on an
+	// address or an age that is not recorded, see policy.Replay.
 	Unreplayable int `json:"unreplayable,omitempty"`
 	Late         int `json:"late,omitempty"`
+	Unsure       int `json:"unsure,omitempty"`
 	// Recorded counts the records that the old revision itself made, and
 	// Unequal those of them to which it gives another answer now. That cannot
 	// be, unless a cache or a node went wrong.
@@ -138,14 +140,17 @@ type group struct {
 }
 
 func (r *Report) replay(ctx context.Context, old, fresh *policy.Engine, rec *decisionlog.Record, groups map[group]int) {
-	was, _ := old.Evaluate(ctx, rec.Input)
-	asked := *rec.Input
-	asked.Raw.Now = rec.Time // what periods it lies in is the new data's to say
-	now, _ := fresh.Evaluate(ctx, &asked)
-	if ctx.Err() != nil {
+	q := policy.Recorded{Input: rec.Input, At: rec.Time, Revision: rec.Revision, Named: rec.Named}
+	first, second := old.Replay(ctx, q, fresh), fresh.Replay(ctx, q, old)
+	switch {
+	case ctx.Err() != nil:
 		r.Late++ // what was cut short is no answer
 		return
+	case !first.Sure || !second.Sure:
+		r.Unsure++
+		return
 	}
+	was, now := first.Decision, second.Decision
 	r.Replayed++
 	example := Example{ID: rec.ID, Time: rec.Time, Input: *rec.Input, Old: AnswerOf(&was), New: AnswerOf(&now)}
 	if recorded := rec.Decision(); rec.Revision == old.Revision() && !rec.Failed && !was.Failed {
@@ -165,14 +170,15 @@ func (r *Report) replay(ctx context.Context, old, fresh *policy.Engine, rec *dec
 		r.Changed++
 	}
 	key := group{kind: kind, action: rec.Input.Action.Name}
-	first, second := fresh, old
-	if kind == DenyToAllow {
-		first, second = old, fresh
+	var rule *policy.Rule
+	if kind != DenyToAllow {
+		rule = blame(ctx, fresh, second.Input)
 	}
-	inputs := map[*policy.Engine]*gate.Input{old: rec.Input, fresh: &asked}
-	rule := blame(ctx, first, inputs[first])
 	if rule == nil {
-		rule = blame(ctx, second, inputs[second])
+		rule = blame(ctx, old, first.Input)
+	}
+	if rule == nil {
+		rule = blame(ctx, fresh, second.Input)
 	}
 	if rule != nil {
 		key.file, key.line = rule.File, rule.Line

@@ -37,8 +37,8 @@ type Keep struct {
 // String is the text that ParseKeep read.
 func (k Keep) String() string { return k.text }
 
-// ParseKeep reads "role:admin moderate.review" or "user:olga message.send
-// announcements": who, the action, and the room, lobby where none is named.
+// ParseKeep reads "role:admin moderate.review" or "user:olga moderate.review
+// kitchen": who, the action, and the room, lobby where none is named.
 func ParseKeep(text string) (Keep, error) {
 	const form = "role:NAME ACTION [ROOM] or user:NAME ACTION [ROOM], such as role:admin moderate.review"
 	words := strings.Fields(text)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -250,8 +251,8 @@ func TestGuardKeepsOperators(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := guard(t, "role:admin connect", "role:admin moderate.review", "user:olga message.send announcements")
-	if got := g.Missing(t.Context(), old); len(got) != 1 || got[0] != "user:olga message.send announcements" {
+	g := guard(t, "role:admin connect", "role:admin moderate.review", "user:olga moderate.review lobby")
+	if got := g.Missing(t.Context(), old); len(got) != 1 || got[0] != "user:olga moderate.review lobby" {
 		t.Errorf("got %v missing, want what the default policy does not allow", got)
 	}
 	fresh := compile(t, "r2", `default decision := {"allow": true}
@@ -344,5 +345,43 @@ templates: {all: {rooms: ["*"], quiet: [rest]}}
 	}
 	if rule := r.Changes[0].Rule; rule == nil || rule.File != "settings.rego" {
 		t.Errorf("got the rule %+v, want that of quiet hours", rule)
+	}
+}
+
+// TestCompareSaysWhatNobodyKnows: networks that mean something else now are not
+// replayed as if they were the same, where it matters.
+func TestCompareSaysWhatNobodyKnows(t *testing.T) {
+	o := policy.Defaults()
+	o.EvalTimeout, o.TestTimeout = time.Minute, time.Minute
+	engine := func(revision, office string) *policy.Engine {
+		t.Helper()
+		files := rego.Files()
+		files["parley/data.yaml"] = fmt.Appendf(nil, "networks: {office: [%s]}\ntemplates: {team: {rooms: [team], networks: [office]}}\n", office)
+		e, err := o.Compile(t.Context(), files, revision)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	old, fresh := engine("r1", "192.0.2.0/24"), engine("r2", "198.51.100.0/24")
+	from := func(room string) *gate.Input {
+		return ask(gate.MessageSend, "ann", func(in *gate.Input) {
+			in.Resource.ID, in.Raw.Remote = room, netip.MustParseAddr("192.0.2.7")
+		})
+	}
+	records := recorded(t, old, nil, from("team"), from("lobby"))
+	r := preview.Compare(t.Context(), old, fresh, records, time.Minute)
+	if r.Replayed != 1 || r.Unsure != 1 || r.Changed != 0 || r.Unequal != 0 {
+		t.Fatalf("got %+v, want the lobby replayed and the team unsure", r)
+	}
+	if got := r.Summary(); !strings.HasPrefix(got, "0 of 1 recorded") || !strings.Contains(got, "of 1 more nobody can say") {
+		t.Errorf("got %q", got)
+	}
+	if r := preview.Compare(t.Context(), old, engine("r3", "192.0.2.0/24"), records, time.Minute); r.Replayed != 2 || r.Unsure != 0 {
+		t.Errorf("the same networks: got %+v, want both replayed", r)
+	}
+	r = preview.Report{Unsure: 3}
+	if got := r.Summary(); got != "nothing recorded to replay; of 3 more nobody can say, since they hang on an address or an age" {
+		t.Errorf("got %q", got)
 	}
 }

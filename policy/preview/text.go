@@ -9,15 +9,19 @@ import (
 
 // Summary is the report in one line, for a log.
 func (r *Report) Summary() string {
+	unsure := ""
+	if r.Unsure > 0 {
+		unsure = fmt.Sprintf("; of %d more nobody can say, since they hang on an address or an age", r.Unsure)
+	}
 	if r.Replayed == 0 {
-		return "nothing recorded to replay"
+		return "nothing recorded to replay" + unsure
 	}
 	counts := map[Kind]int{}
 	for _, c := range r.Changes {
 		counts[c.Kind] += c.Count
 	}
 	return fmt.Sprintf("%d of %d recorded decisions change: %d to refused, %d to allowed, %d in their conditions",
-		r.Changed, r.Replayed, counts[AllowToDeny], counts[DenyToAllow], counts[Obligations])
+		r.Changed, r.Replayed, counts[AllowToDeny], counts[DenyToAllow], counts[Obligations]) + unsure
 }
 
 // WriteText writes the report for a terminal.

@@ -443,9 +443,6 @@ refusal contains {
 # In an announcement room everybody reads and moderators write.
 announcing if input.resource.mode == "announce"
 
-# The room of this name is always one, whatever its settings say.
-announcing if input.resource.id == "announcements"
-
 refusal contains {
 	"code": "moderators_write",
 	"text": "Only moderators write in this room. You can read everything here.",
@@ -454,18 +451,6 @@ refusal contains {
 	input.action.name != "message.react"
 	announcing
 	not moderator
-}
-
-# Whoever opens a room with an account owns it, and an owner writes. So this room
-# is not for the first comer. (A guest may open it: guests own nothing.)
-refusal contains {
-	"code": "moderators_open",
-	"text": "Only moderators of this server open the announcements room.",
-} if {
-	input.action.name == "room.create"
-	input.resource.id == "announcements"
-	input.subject.type == "user"
-	not global_moderator
 }
 
 refusal contains {

@@ -291,21 +291,10 @@ test_announce_mode_is_written_by_moderators if {
 	allowed(also(change("/resource/mode", "announce"), "/subject/room_role", "moderator"))
 	allowed(also(change("/resource/mode", "announce"), "/subject/room_role", "owner"))
 	refused(also(change("/resource/mode", "announce"), "/subject/room_role", "member"), "moderators_write")
+	allowed(also(change("/resource/mode", "announce"), "/subject/roles", ["admin", "staff"]))
 }
 
-test_announcements_is_an_announcement_room_in_any_mode if {
-	refused(change("/resource/id", "announcements"), "moderators_write")
-	allowed(also(change("/resource/id", "announcements"), "/action/name", "room.join"))
-	allowed(also(change("/resource/id", "announcements"), "/subject/roles", ["moderator"]))
-	allowed(also(change("/resource/id", "announcements"), "/subject/roles", ["admin", "staff"]))
-}
-
-test_only_moderators_and_guests_open_announcements if {
-	fresh := also(change("/action/name", "room.create"), "/resource/id", "announcements")
-	refused(also(fresh, "/subject/type", "user"), "moderators_open")
-	allowed(also(also(fresh, "/subject/type", "user"), "/subject/roles", ["moderator"]))
-	allowed(fresh)
-}
+test_no_name_of_a_room_means_anything_by_itself if allowed(change("/resource/id", "announcements"))
 
 test_read_only_and_archived_refuse_even_moderators if {
 	refused(also(change("/resource/mode", "read-only"), "/subject/roles", ["admin"]), "read_only")

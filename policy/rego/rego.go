@@ -10,8 +10,10 @@ import (
 	"parley/policy"
 )
 
-// Revision names the default policy in decisions and in the status.
-const Revision = "default"
+// Revision names the default policy in decisions and in the status. Another
+// version of the server may have other rules, so the name holds their digest: what
+// one recorded is not held against the other.
+var Revision = "default:" + Files().Digest()
 
 //go:embed *.rego
 var embedded embed.FS

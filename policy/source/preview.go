@@ -217,8 +217,8 @@ type Explanation struct {
 	Revision string              `json:"revision"` // in use
 	Now      preview.Answer      `json:"now"`
 	Error    string              `json:"error,omitempty"` // why the policy cannot answer
-	// Exact is false where a masked field is one that the policy reads, so that
-	// the answer means nothing.
+	// Exact is false where a masked field is one that the policy reads, or the
+	// answer hangs on an address or an age that is not recorded: it means nothing.
 	Exact bool          `json:"exact"`
 	Rules []policy.Rule `json:"rules"`
 	Trace string        `json:"trace"`
@@ -240,9 +240,10 @@ func (s *Source) Explain(ctx context.Context, id string) (Explanation, error) {
 		return Explanation{}, ErrNoDecision
 	}
 	r, e := page.Records[0], s.live.Engine()
-	x, err := e.Explain(ctx, r.Input)
+	asked := e.Replay(ctx, policy.Recorded{Input: r.Input, At: r.Time, Revision: r.Revision, Named: r.Named})
+	x, err := e.Explain(ctx, asked.Input)
 	out := Explanation{
-		Record: r, Revision: e.Revision(), Now: preview.AnswerOf(&x.Decision), Exact: !r.Hides(e.Reads()), Rules: x.Rules, Trace: x.Trace,
+		Record: r, Revision: e.Revision(), Now: preview.AnswerOf(&x.Decision), Exact: asked.Sure && !r.Hides(e.Reads()), Rules: x.Rules, Trace: x.Trace,
 	}
 	if err != nil {
 		out.Error = err.Error()

@@ -220,7 +220,7 @@ func TestExplainRecorded(t *testing.T) {
 // What an operator wants to keep and does not have is said at the start.
 func TestMissingKeepIsSaid(t *testing.T) {
 	cfg := config()
-	keep, err := preview.ParseKeep("user:olga message.send announcements")
+	keep, err := preview.ParseKeep("user:olga moderate.review lobby")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"parley/core/gate"
+	"parley/policy/rego"
 	"parley/policy/source"
 )
 
@@ -127,7 +128,7 @@ func ask(id string) *gate.Input {
 func TestBuiltIn(t *testing.T) {
 	s := open(t, config(), io.Discard)
 	run(t, s)
-	if d := s.Decide(t.Context(), ask("ann")); !d.Allow || d.Revision != "default" {
+	if d := s.Decide(t.Context(), ask("ann")); !d.Allow || d.Revision != rego.Revision {
 		t.Errorf("got %+v, want the built-in policy to allow", d)
 	}
 	if st := s.Status(); st.Source != "built-in" || st.Tests == 0 || st.Git != nil {
@@ -331,7 +332,7 @@ func TestColdStartWithoutAnything(t *testing.T) {
 	var log syncBuffer
 	s := open(t, cfg, &log)
 	run(t, s)
-	if st := s.Status(); st.Revision != "default" || st.Source != "built-in" || st.Refused == nil {
+	if st := s.Status(); st.Revision != rego.Revision || st.Source != "built-in" || st.Refused == nil {
 		t.Errorf("got %+v, want the built-in policy and the reason", st)
 	}
 	for _, want := range []string{"THE BUILT-IN POLICY DECIDES", "cannot be used"} {
@@ -358,7 +359,7 @@ func TestColdStartOnABrokenCommit(t *testing.T) {
 	cfg.Git.URL = r.dir
 	s := open(t, cfg, io.Discard)
 	st := s.Status()
-	if st.Revision != "default" || st.Refused == nil || st.Refused.Revision != bad || st.Refused.Problems[0].Line != 2 {
+	if st.Revision != rego.Revision || st.Refused == nil || st.Refused.Revision != bad || st.Refused.Problems[0].Line != 2 {
 		t.Errorf("got %+v, want the built-in policy and what is wrong with %s", st, bad)
 	}
 }

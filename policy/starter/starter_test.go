@@ -21,7 +21,7 @@ func TestNewIsReady(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"README.md", "house.rego", "lists/data.json", "parley/data.yaml", "settings.rego", ".github/workflows/policy.yml", ".gitlab-ci.yml", "parley.rego"} {
+	for _, want := range []string{"README.md", "house.rego", "lists/data.json", "parley/data.yaml", "settings.rego", ".github/workflows/policy.yml", ".gitignore", ".gitlab-ci.yml", "parley.rego"} {
 		if !slices.Contains(names, want) {
 			t.Errorf("got %v, want %s among them", names, want)
 		}

@@ -154,16 +154,6 @@ func owned(reply any) (since time.Time, guest bool, err error) {
 	return time.Unix(seconds, 0), rest == "guest", nil
 }
 
-// Registered reports whether the name is a registered user's.
-func (n *Names) Registered(folded string) (bool, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.Timeout)
-	defer cancel()
-	reply, err := n.client.Do(ctx, "get", n.key(folded))
-	n.heard(err)
-	text, _ := reply.(string)
-	return strings.HasPrefix(text, "u "), err
-}
-
 // Key returns the key of all nodes' guests: the one that is there, or this
 // node's own, which it then is.
 func (n *Names) Key(ctx context.Context, own []byte) ([]byte, error) {

@@ -91,16 +91,16 @@ func TestOneNameOneGuest(t *testing.T) {
 	store := redistest.Start(t, redistest.Options{})
 	a, b := newNode(t, store.URL(), quick()), newNode(t, store.URL(), quick())
 	ann := a.enter("ann", "")
-	ann.Leave()
+	ann.Leave(true)
 	// Which node's key is everybody's is not known from the start.
 	eventually(t, "the nodes share a key", func() bool {
 		ann = a.enter("ann", ann.Secret)
-		defer ann.Leave()
+		defer ann.Leave(true)
 		again, err := b.guests.Enter("ann", ann.Secret, nil)
 		if err != nil {
 			return false
 		}
-		defer again.Leave()
+		defer again.Leave(true)
 		return again.Resumed
 	})
 	ann = a.enter("ann", ann.Secret)
@@ -152,9 +152,6 @@ func TestARegisteredUserTakesTheName(t *testing.T) {
 	if _, err := a.guests.Enter("olga", "", func() { close(evicted) }); err != nil {
 		t.Fatal(err)
 	}
-	if known, err := b.names.Registered("olga"); known || err != nil {
-		t.Errorf("before: got %v, %v", known, err)
-	}
 	since := time.Unix(1_700_000_000, 0)
 	if first, err := b.names.Own("olga", since); err != nil || !first.Equal(since) {
 		t.Fatalf("own: got %v, %v", first, err)
@@ -168,9 +165,6 @@ func TestARegisteredUserTakesTheName(t *testing.T) {
 		if _, err := n.guests.Enter("olga", "", nil); err == nil || !strings.Contains(err.Error(), "registered user") {
 			t.Errorf("a guest as olga: got %v", err)
 		}
-	}
-	if known, err := a.names.Registered("olga"); !known || err != nil {
-		t.Errorf("after: got %v, %v", known, err)
 	}
 	for _, later := range []time.Time{since.Add(time.Hour), since.Add(-time.Hour), since} {
 		first, err := a.names.Own("olga", later)

@@ -242,11 +242,13 @@ func (c *Crowd) Settle(reader client.Options, rules ...func(*checker.Run)) *chec
 		c.t.Fatalf("connect to read the history: %v", err)
 	}
 	defer conn.Close()
+	ctx, cancel := context.WithTimeout(c.t.Context(), Patience) // for all of them
+	defer cancel()
 	for _, room := range c.rooms {
 		history := c.history(conn, room)
 		run.Histories = append(run.Histories, history)
 		for _, m := range c.members {
-			c.stands(m, history)
+			c.stands(ctx, m, history)
 		}
 	}
 	for _, leave := range c.leave {
@@ -278,25 +280,25 @@ func (c *Crowd) history(conn *client.Conn, room chat.RoomID) checker.History {
 
 // stands waits until a member has got all of a room's history. One that never
 // does is left to the checker, which says what it misses.
-func (c *Crowd) stands(m *Member, h checker.History) {
+func (c *Crowd) stands(ctx context.Context, m *Member, h checker.History) {
+	c.t.Helper()
 	top := h.Entries[len(h.Entries)-1].Seq
-	ctx, cancel := context.WithTimeout(c.t.Context(), Patience)
-	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if at, _ := m.Position(h.Room); at.Epoch == h.Epoch && at.Seq >= top {
-			m.log.Settles(h.Room)
-			return
+		at, _ := m.Position(h.Room)
+		if at.Epoch == h.Epoch && at.Seq >= top {
+			break
 		}
 		select {
 		case <-tick.C:
+			continue
 		case <-ctx.Done():
-			c.t.Errorf("waited %v and %s does not stand at seq %d of %s", Patience, m.log.Client, top, h.Room)
-			m.log.Settles(h.Room)
-			return
 		}
+		c.t.Errorf("%s stands at seq %d of epoch %s in %s, whose top is seq %d of epoch %s", m.log.Client, at.Seq, at.Epoch, h.Room, top, h.Epoch)
+		break
 	}
+	m.log.Settles(h.Room)
 }
 
 // Keep runs a Resilient until the test ends and returns how to stop it.

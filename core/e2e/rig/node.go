@@ -93,10 +93,11 @@ func Start(t *testing.T, extra Settings) *Node {
 	return n
 }
 
-// FreePorts returns addresses on loopback that were free a moment ago. They
-// lie below the ports the kernel gives to outgoing connections (32768 and up
-// by default): a client that dials a server which is down could otherwise be
-// given the server's own port, connect to itself and keep the server out.
+// FreePorts returns addresses on loopback that were free a moment ago, each
+// once in this process. They lie below the ports the kernel gives to outgoing
+// connections (32768 and up by default): a client that dials a server which is
+// down could otherwise be given the server's own port, connect to itself and
+// keep the server out.
 func FreePorts(t *testing.T, count int) []string {
 	t.Helper()
 	var addrs []string
@@ -109,11 +110,16 @@ func FreePorts(t *testing.T, count int) []string {
 			}
 			continue
 		}
-		defer ln.Close() // all are held until the last is known
-		addrs = append(addrs, addr)
+		_ = ln.Close()
+		if _, twice := given.LoadOrStore(addr, true); !twice {
+			addrs = append(addrs, addr)
+		}
 	}
 	return addrs
 }
+
+// given are the addresses that FreePorts has returned.
+var given sync.Map
 
 // Start runs the process and waits for /readyz.
 func (n *Node) Start() {
@@ -138,26 +144,32 @@ func (n *Node) Launch() {
 	}
 	n.done = make(chan struct{})
 	go n.follow(n.Cmd, pr, pw, n.done)
-	n.answers("/healthz", "serves")
+	n.answers("/healthz", http.StatusOK)
 }
 
 // Ready waits for /readyz.
 func (n *Node) Ready() {
 	n.T.Helper()
-	n.answers("/readyz", "is ready")
+	n.Awaits(http.StatusOK)
 }
 
-// answers waits until a page of the admin listener has status 200.
-func (n *Node) answers(page, what string) {
+// Awaits waits until /readyz answers with a status.
+func (n *Node) Awaits(want int) {
 	n.T.Helper()
-	Await(n.T, "node "+n.HTTP+" "+what, func() bool {
+	n.answers("/readyz", want)
+}
+
+// answers waits until a page of the admin listener has a status.
+func (n *Node) answers(page string, want int) {
+	n.T.Helper()
+	Await(n.T, fmt.Sprintf("node %s answers %d to %s", n.HTTP, want, page), func() bool {
 		select {
 		case <-n.done:
-			n.T.Fatalf("node %s ended before it %s (%v):\n%s", n.HTTP, what, n.Cmd.ProcessState, n.Out)
+			n.T.Fatalf("node %s ended before it answered %d to %s (%v):\n%s", n.HTTP, want, page, n.Cmd.ProcessState, n.Out)
 		default:
 		}
 		status, _ := n.Get(page)
-		return status == http.StatusOK
+		return status == want
 	})
 }
 

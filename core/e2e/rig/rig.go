@@ -32,10 +32,15 @@ var built struct {
 	platform string // the server's binary
 }
 
-// Main builds the binary into a folder of its own, lets more build there too,
-// runs the tests and demands that no goroutine outlives them. It returns the
-// exit code.
-func Main(m *testing.M, more ...func(dir string) error) int {
+// Suite is a package's tests.
+type Suite struct {
+	Build func(dir string) error // builds more than the binary into a folder; nil: nothing
+	Leaks []goleak.Option        // goroutines that may outlive the tests
+}
+
+// Main builds the binary into a folder of its own, runs the tests and demands
+// that no goroutine outlives them. It returns the exit code.
+func (s Suite) Main(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "parley-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -47,10 +52,8 @@ func Main(m *testing.M, more ...func(dir string) error) int {
 	// packages' tests, and the race detector would slow the load tests down
 	// tenfold.
 	err = GoBuild([]string{"CGO_ENABLED=0"}, "-trimpath", "-o", built.platform, "parley/cmd/platform")
-	for _, build := range more {
-		if err == nil {
-			err = build(dir)
-		}
+	if err == nil && s.Build != nil {
+		err = s.Build(dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -58,7 +61,7 @@ func Main(m *testing.M, more ...func(dir string) error) int {
 	}
 	code := m.Run()
 	if code == 0 {
-		if err := goleak.Find(); err != nil {
+		if err := goleak.Find(s.Leaks...); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}

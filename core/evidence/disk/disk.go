@@ -9,13 +9,14 @@
 //
 // bbolt has no checksums, so each record begins with one over its key and its
 // body; one that fails is left out and logged. Any goroutine may call any
-// method. Erasing frees pages in the file, which the next records overwrite;
-// it does not wipe them.
+// method. Erasing frees pages in the file. By message, user or room it overwrites
+// them as well; by age it leaves that to the records that follow.
 package disk
 
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -30,6 +31,7 @@ import (
 
 	"parley/core/chat"
 	"parley/core/evidence"
+	"parley/core/scrub"
 )
 
 // Config says where the file is and how large it may grow.
@@ -52,6 +54,8 @@ const (
 	// eraseBatch is how many records one transaction erases.
 	eraseBatch = 1000
 	sumBytes   = 4
+	// scrubTime bounds the overwriting of what was erased.
+	scrubTime = 30 * time.Second
 )
 
 var (
@@ -318,7 +322,17 @@ func (s *Store) Erase(sel evidence.Selection) (total int, err error) {
 	}
 	if sel.Only != evidence.Originals {
 		n, err := s.eraseDecisions(sel)
-		return total + n, err
+		if total += n; err != nil {
+			return total, err
+		}
+	}
+	if total == 0 || sel.ID == "" && sel.User == "" && sel.Room == "" {
+		return total, nil // by age: the pages are used again soon enough
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), scrubTime)
+	defer cancel()
+	if _, err := scrub.Free(ctx, s.db, nil); err != nil {
+		return total, fmt.Errorf("evidence: %w", err)
 	}
 	return total, nil
 }

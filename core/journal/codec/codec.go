@@ -8,7 +8,7 @@
 // # Layout
 //
 //	answer  id, outcome, reasons
-//	entry   answer, kind, time, from, nonce, text, changes
+//	entry   answer, kind, time, from, nonce, text, changes, and erases where there are any
 //
 //	text    uvarint length, bytes
 //	id      text; at most journal.MaxID bytes, so that its length is one byte
@@ -16,6 +16,7 @@
 //	reasons uvarint count, each code, text, source: three texts
 //	changes uvarint count, each key: text, then value: uvarint 0 to delete,
 //	        or length+1 and bytes
+//	erases  uvarint count, each seq as its distance from the one before
 //	review  entry as a text, flags (1: appeal), record, by: texts, decided: varint
 //	kind, outcome
 //	        one byte for a word that nearly every entry uses, or 0 and a text
@@ -63,6 +64,7 @@ func AppendEntry(b []byte, e *journal.Entry) ([]byte, error) {
 	body = AppendText(body, e.Nonce)
 	body = AppendText(body, e.Text)
 	body = appendChanges(body, e.Changes)
+	body = appendErases(body, e.Erases)
 	if n := len(body) - len(b); n > journal.MaxEntryBytes {
 		return b, tooLarge("bytes encoded", n, journal.MaxEntryBytes)
 	}
@@ -136,6 +138,20 @@ func appendChanges(b []byte, cs []journal.Change) []byte {
 	return b
 }
 
+// appendErases appends nothing where there are none, as in nearly every entry.
+func appendErases(b []byte, seqs []uint64) []byte {
+	if len(seqs) == 0 {
+		return b
+	}
+	b = binary.AppendUvarint(b, uint64(len(seqs)))
+	last := uint64(0)
+	for _, seq := range seqs {
+		b = binary.AppendUvarint(b, seq-last)
+		last = seq
+	}
+	return b
+}
+
 // check enforces the bounds that need no encoding.
 func check(e *journal.Entry) error {
 	switch {
@@ -145,6 +161,8 @@ func check(e *journal.Entry) error {
 		return tooLarge("reasons", len(e.Reasons), journal.MaxReasons)
 	case len(e.Changes) > journal.MaxChanges:
 		return tooLarge("changes", len(e.Changes), journal.MaxChanges)
+	case len(e.Erases) > journal.MaxErases:
+		return tooLarge("erased entries", len(e.Erases), journal.MaxErases)
 	}
 	for i := range e.Changes {
 		if n := len(e.Changes[i].Key); n > journal.MaxChangeKey {

@@ -24,6 +24,8 @@ var entries = map[string]journal.Entry{
 		Changes: []journal.Change{{Key: "settings", Value: []byte("{}")}, {Key: "ban/bob"}, {Key: "empty", Value: []byte{}}},
 	},
 	"settings":       {ID: "x", Kind: journal.KindSettings},
+	"erase":          {ID: "x", Kind: journal.KindErase, Erases: []uint64{1, 7, 7, 1 << 40, 3, math.MaxUint64}},
+	"many erases":    {Erases: make([]uint64, journal.MaxErases)},
 	"role":           {ID: "x", Kind: journal.KindRole},
 	"ban":            {ID: "x", Kind: journal.KindBan},
 	"unknown words":  {ID: "1", Kind: "reaction", Outcome: "deferred"},

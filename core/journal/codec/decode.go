@@ -27,6 +27,10 @@ func DecodeEntry(e *journal.Entry, seq uint64, body string) error {
 	e.Nonce = d.Text()
 	e.Text = d.Text()
 	e.Changes = d.changes()
+	e.Erases = nil
+	if d.More() {
+		e.Erases = d.erases()
+	}
 	return d.End()
 }
 
@@ -172,4 +176,19 @@ func (d *Decoder) changes() []journal.Change {
 		}
 	}
 	return cs
+}
+
+// erases takes a list that is not empty.
+func (d *Decoder) erases() []uint64 {
+	n := d.Count(journal.MaxErases, 1)
+	if n == 0 {
+		d.fail()
+		return nil
+	}
+	seqs, last := make([]uint64, n), uint64(0)
+	for i := range seqs {
+		last += d.Uvarint()
+		seqs[i] = last
+	}
+	return seqs
 }

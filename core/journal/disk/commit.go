@@ -32,8 +32,9 @@ type committer struct {
 
 	next uint64 // number of the next receipt
 
-	garbage   bool        // there may be generations to delete
-	sweepAt   chat.RoomID // maintenance goes on behind this room
+	garbage   bool            // there may be generations to delete
+	importing map[string]bool // generations that are being put in, by prefix; they are garbage should the process end
+	sweepAt   chat.RoomID     // maintenance goes on behind this room
 	nextSweep time.Time
 	failures  int // writes that failed in a row
 	relapses  int // commits that failed since the last that did not
@@ -49,6 +50,7 @@ type work struct {
 	appended int
 	changed  bool // the span has to be written
 	lineage  bool // the lineage as well
+	dirty    bool // something else was staged, and the commit has to be made
 }
 
 // forgotten is a receipt that leaves the window.
@@ -62,7 +64,7 @@ func newCommitter(j *Journal) *committer {
 		j:       j,
 		works:   map[chat.RoomID]*work{},
 		staged:  map[nonceHash]*pending{},
-		garbage: true,
+		garbage: true, importing: map[string]bool{},
 	}
 }
 
@@ -227,6 +229,7 @@ func (c *committer) stageAll(b *buckets, ps []*pending) (changed bool, err error
 		changed = true
 	}
 	for _, w := range c.order {
+		changed = changed || w.dirty
 		if w.appended > 0 {
 			if err := c.retain(b, w, 2*w.appended+8); err != nil {
 				return false, err
@@ -273,7 +276,7 @@ func (c *committer) workOn(b *buckets, room chat.RoomID) (*work, error) {
 
 // stage puts one append into the transaction, or decides what else it gets.
 func (c *committer) stage(b *buckets, p *pending) error {
-	p.receipt, p.err, p.added, p.decided, p.twin = journal.Receipt{}, nil, false, false, nil
+	p.receipt, p.err, p.added, p.decided, p.doubt, p.twin = journal.Receipt{}, nil, false, false, false, nil
 	if p.abandoned.Load() {
 		return nil
 	}
@@ -284,6 +287,9 @@ func (c *committer) stage(b *buckets, p *pending) error {
 	if p.repair { // by what is in memory, if workOn found that
 		w.changed, w.lineage = w.h.gen > 0, w.h.gen > 0
 		return nil
+	}
+	if p.do != nil {
+		return p.do(c, b, w, p)
 	}
 	if w.h.gen == 0 || w.h.lost(p.req.Known) {
 		if err := c.newEpoch(b, w, p.req.Known); err != nil {
@@ -443,6 +449,8 @@ func (c *committer) answer(ps []*pending) {
 			if p.decided {
 				c.j.watch.tellReview(p)
 			}
+		case p.doubt:
+			c.j.watch.doubt(p.req.Room)
 		case p.twin != nil:
 			p.receipt = p.twin.receipt
 			p.receipt.Repeat = true

@@ -34,6 +34,8 @@ type Journal struct {
 	log *slog.Logger
 	db  *bolt.DB
 
+	reading sync.RWMutex // held for reading by every read transaction, from before it begins
+
 	queue    queue
 	pendings sync.Pool
 	pub      published
@@ -175,6 +177,8 @@ var errClosed = fmt.Errorf("%w: it is closed", journal.ErrUnavailable)
 func (j *Journal) view(fn func(b *buckets) error) (err error) {
 	defer rescue(&err)
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	j.reading.RLock()
+	defer j.reading.RUnlock()
 	tx, err := j.db.Begin(false)
 	if err != nil {
 		return fmt.Errorf("%w: %w", journal.ErrUnavailable, err)

@@ -15,6 +15,7 @@ import (
 type pending struct {
 	req       journal.Request
 	repair    bool      // no append: check the head of req.Room
+	do        change    // no append: this, in the commit; it may run more than once
 	rec       []byte    // version and body of the entry; the committer seals it
 	body      int       // length of rec before it is sealed
 	review    []byte    // version and body of the review, where there is one
@@ -28,8 +29,14 @@ type pending struct {
 	gen     uint32   // generation the entry went to
 	added   bool     // an entry was staged
 	decided bool     // a change of a review was staged
+	doubt   bool     // the log was replaced: watchers are told to look again
 	twin    *pending // staged in the same commit with the same nonce
 }
+
+// change is work on a room that is no append. What it wants to be known of the
+// room it puts into w; p.err is what its caller is told, an error it returns
+// fails the commit.
+type change func(c *committer, b *buckets, w *work, p *pending) error
 
 // newPending takes a pending from the pool. The pool is the journal's own: a
 // channel made in a testing/synctest bubble must not turn up in another.

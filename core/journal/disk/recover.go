@@ -175,7 +175,11 @@ func (c *committer) sweep(b *buckets, budget int) (changed bool, err error) {
 
 // deleteGarbage deletes entries of generations that were left.
 func (c *committer) deleteGarbage(b *buckets, budget int) (n int, err error) {
-	prefix, _ := b.garbage().Cursor().First()
+	left := b.garbage().Cursor()
+	prefix, _ := left.First()
+	for prefix != nil && c.importing[string(prefix)] {
+		prefix, _ = left.Next()
+	}
 	if prefix == nil {
 		c.garbage = false
 		return 0, nil

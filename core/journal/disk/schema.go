@@ -33,6 +33,8 @@ var migrations = []migration{
 	// An older binary would take a receipt without seq, and a span that counts
 	// reviews, for damaged; so it must refuse the file.
 	{"reviews; receipts without seq; spans that count reviews", []step{createBucket("reviews"), createBucket("decided")}},
+	// An older binary would take an entry that erases others for damaged.
+	{"entries that erase", []step{{"entries of the kind erase name seqs", func(*bolt.Tx) error { return nil }}}},
 }
 
 func createBucket(name string) step {

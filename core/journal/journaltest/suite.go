@@ -49,7 +49,7 @@ type Store struct {
 // Run runs the suite. newStore makes a new, empty store for each case and
 // removes it with t.Cleanup.
 func Run(t *testing.T, newStore func(t *testing.T) Store) {
-	for _, c := range slices.Concat(appendCases, expectCases, epochCases, readCases, watchCases, lifeCases, reviewCases, queueCases) {
+	for _, c := range slices.Concat(appendCases, expectCases, epochCases, readCases, watchCases, lifeCases, reviewCases, queueCases, eraseCases, importCases) {
 		t.Run(c.name, func(t *testing.T) { c.run(t, newStore(t)) })
 	}
 }
@@ -187,7 +187,7 @@ func wantEntries(t *testing.T, what string, got, want []journal.Entry) {
 // change values are not (nil deletes).
 func equal(a, b journal.Entry) bool {
 	return a.Seq == b.Seq && a.ID == b.ID && a.Kind == b.Kind && a.From == b.From && a.Time == b.Time &&
-		a.Nonce == b.Nonce && a.Text == b.Text && a.Outcome == b.Outcome &&
+		a.Nonce == b.Nonce && a.Text == b.Text && a.Outcome == b.Outcome && slices.Equal(a.Erases, b.Erases) &&
 		slices.Equal(a.Reasons, b.Reasons) &&
 		slices.EqualFunc(a.Changes, b.Changes, func(x, y journal.Change) bool {
 			return x.Key == y.Key && (x.Value == nil) == (y.Value == nil) && string(x.Value) == string(y.Value)

@@ -122,6 +122,29 @@ func (j *Journal) store(ctx context.Context, r *journal.Request, entry, answer, 
 	return reply, err
 }
 
+// Renew implements journal.Renewer.
+func (j *Journal) Renew(ctx context.Context, room chat.RoomID, known journal.Position) error {
+	if err := j.begin(); err != nil {
+		return err
+	}
+	defer j.calls.Done()
+	if err := checkRoom(room); err != nil {
+		return err
+	}
+	prefix := j.roomPrefix(room)
+	keys := []string{prefix + "log", prefix + "meta", prefix + "state"}
+	args := []any{"", "", "", j.cfg.NonceWindow.Milliseconds(), "open", knownEpoch(known.Epoch), known.Seq, string(known.ID),
+		"", j.cfg.MaxEntries, j.watches.channel(room), j.client.PublishCommand(), 0}
+	reply, err := j.client.Eval(ctx, appendScript, keys, args...)
+	if err == nil && reply == unlisted {
+		if err = j.listRoom(ctx, room); err == nil {
+			args[argNewEpoch] = newEpoch()
+			_, err = j.client.Eval(ctx, appendScript, keys, args...)
+		}
+	}
+	return fail("begin a new epoch of "+string(room), err)
+}
+
 // appendChanges adds keys of the state with their values, as append.lua reads
 // them.
 func appendChanges(args []any, cs []journal.Change) []any {

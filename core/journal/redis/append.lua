@@ -10,7 +10,8 @@
 --      author are open; for absent people: the outbox and the count of what it
 --      dropped, as the last two
 -- ARGV 1 entry, 2 its id, 3 answer to keep for the nonce, 4 nonce window in ms,
---      5 what to do: append, create; hold, approve, reject, 6-8 the known epoch, seq ("0" for none) and id,
+--      5 what to do: append, create; hold, approve, reject; or open, which only
+--      begins a new epoch, if something is lost, 6-8 the known epoch, seq ("0" for none) and id,
 --      9 a name for a new epoch, "" if the room is not listed yet, 10 entries
 --      to keep ("0" for all), 11 channel, 12 the command that publishes,
 --      13 how many keys of the state are expected to have a value, 14 a parcel
@@ -65,6 +66,10 @@ if kseq > 0 then
   end
 end
 
+if act == 'open' and not lost then
+  return '0 ' .. (epoch ~= '' and epoch or '-') .. ' 0'
+end
+
 local fresh = lost or epoch == ''
 if act == 'create' and top > 0 and not fresh then
   return '2'
@@ -106,6 +111,10 @@ if fresh then
     redis.call('RENAME', KEYS[1], aside)
     redis.call('EXPIRE', aside, 604800) -- a week
   end
+end
+
+if act == 'open' then
+  return '0 ' .. epoch .. ' 0'
 end
 
 if waits and not decides then

@@ -16,11 +16,14 @@
 //	PREFIX:{ROOM}:nonce:L:U:N   "epoch seq answer" for the nonce N of the user U, whose name has L bytes;
 //	                            "* 0 answer", which does not expire, while a message with it waits
 //	PREFIX:{ROOM}:log:EPOCH     what was left of an epoch that lost entries, for a week
+//	PREFIX:{ROOM}:log:copy      the log as it is written anew by Erase, and log:copying who does so
+//	PREFIX:{ROOM}:import:TOKEN  a log on its way in, for an hour at most
 //	PREFIX:{ROOM}:reviews       hash: messages that wait for a moderator, by id (see review.go)
 //	PREFIX:{ROOM}:authors       hash: how many messages of each author wait
 //	PREFIX:{ROOM}:decided       list: what moderators decided, the newest first
 //	PREFIX:{ROOM}:new           channel; "epoch seq entry" or "epoch 0 review"; PREFIX@N in database N
 //	PREFIX:rooms                sorted set of every room, all with score 0
+//	PREFIX:{forgotten}:list     sorted set of what was erased, by time, for every node's evidence (see forget.go)
 //	PREFIX:waiting              sorted set of "ROOM ID" of every message that waits, by its time
 //
 // A script touches the keys of one room alone, so that they may lie in any slot.

@@ -104,7 +104,10 @@ type Journal struct {
 	stop   context.CancelFunc // ends ctx
 }
 
-var _ journal.Journal = (*Journal)(nil)
+var (
+	_ journal.Journal = (*Journal)(nil)
+	_ journal.Renewer = (*Journal)(nil)
+)
 
 // New returns a journal on the client's server, under the client's prefix. It
 // starts nothing and asks the server nothing. The client stays the caller's:

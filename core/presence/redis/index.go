@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"parley/core/chat"
@@ -55,7 +56,7 @@ const askBatch = 256
 // Connected returns which of the users have a connection to a node that is
 // alive. It may be a moment behind: a user who has just come or gone at another
 // node counts as before until that node has written it. An error means that
-// Redis could not be asked; those in the map are connected here all the same.
+// nobody could be asked; those in the map are connected here all the same.
 func (l *Link) Connected(ctx context.Context, users []chat.UserID) (map[chat.UserID]bool, error) {
 	out := make(map[chat.UserID]bool, len(users))
 	var ask []chat.UserID
@@ -68,6 +69,13 @@ func (l *Link) Connected(ctx context.Context, users []chat.UserID) (map[chat.Use
 		}
 	}
 	l.mu.Unlock()
+	select {
+	case <-l.nodes.Known():
+	default:
+		if len(ask) > 0 {
+			return out, errors.New("ask where users are connected: it is not known yet which nodes are alive")
+		}
+	}
 	cmds := make([]rds.Command, 0, min(len(ask), askBatch))
 	for len(ask) > 0 {
 		n := min(len(ask), askBatch)
@@ -92,7 +100,7 @@ func (l *Link) Connected(ctx context.Context, users []chat.UserID) (map[chat.Use
 func (l *Link) somewhere(reply any) bool {
 	list, _ := reply.([]any)
 	for _, v := range list[:min(len(list), maxNodes)] {
-		if name, ok := v.(string); ok && name != l.self && l.nodes.Alive(cluster.NodeID(name)) {
+		if name, ok := v.(string); ok && name != l.self && l.alive(cluster.NodeID(name)) {
 			return true
 		}
 	}

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -63,6 +64,9 @@ func (c Config) check() error {
 // Nodes says who is alive; *cluster.Registry does.
 type Nodes interface {
 	Self() cluster.NodeID
+	// Known is closed once it is known who is alive; until then Alive is true
+	// of everybody.
+	Known() <-chan struct{}
 	Alive(cluster.NodeID) bool
 	// Confirm asks which of the nodes have a lease at this moment.
 	Confirm(ctx context.Context, ids ...cluster.NodeID) (map[cluster.NodeID]bool, error)
@@ -169,6 +173,22 @@ func (l *Link) room(channel string) chat.RoomID {
 	name, _ := strings.CutPrefix(channel, l.channel)
 	name, _ = strings.CutSuffix(name, hereName)
 	return chat.RoomID(name)
+}
+
+// alive reports whether the node is known to be alive.
+func (l *Link) alive(n cluster.NodeID) bool {
+	select {
+	case <-l.nodes.Known():
+		return l.nodes.Alive(n)
+	default:
+		return false
+	}
+}
+
+// away reports whether an error says that Redis cannot be asked now. Any other
+// is about what was asked: trying again would not help.
+func away(err error) bool {
+	return errors.Is(err, rds.ErrUnavailable) || errors.Is(err, rds.ErrOverloaded)
 }
 
 func poke(c chan struct{}) {

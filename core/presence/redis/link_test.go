@@ -258,6 +258,47 @@ func TestBadRegisters(t *testing.T) {
 	}
 }
 
+// A key that is no hash costs its room alone.
+func TestForeignKey(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	s.Do("SET", "parley:{tea}:here", "something else")
+	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
+	aware(t, a, b)
+	a.enters("ann", "tea", "lobby")
+	began := time.Now()
+	if n, _ := a.Members(t.Context(), "tea"); n != 1 || time.Since(began) > time.Second {
+		t.Errorf("got %d members after %v, want one at once", n, time.Since(began))
+	}
+	a.sees("lobby", "ann")
+	b.enters("bob", "tea", "lobby")
+	a.hears("tea join ann 1", "lobby join ann 1", "lobby join bob 2")
+	await(t, "it was counted", func() bool { return a.Stats().Bad > 0 && b.Stats().Bad > 0 })
+}
+
+// A node that is asked before it knows who is alive counts nobody's register,
+// and everybody's who lives once it does.
+func TestBeforeTheFirstView(t *testing.T) {
+	s := redistest.Start(t, redistest.Options{})
+	p := redistest.StartProxy(t, s.Addr())
+	b := start(t, s.URL(), "b", nil)
+	b.enters("bob", "lobby")
+	await(t, "b's register", func() bool { return len(fields(s, "parley:{lobby}:here")) == 1 })
+	s.Do("HSET", "parley:{lobby}:here", "dead-00000000", "1 1 1 eve")
+	s.Pause()
+	a := start(t, p.URL(), "a", nil)
+	a.enters("ann", "lobby")
+	if n, _ := a.Members(t.Context(), "lobby"); n != 1 {
+		t.Errorf("got %d members without redis, want one", n)
+	}
+	if got, err := a.Connected(t.Context(), []chat.UserID{"bob"}); err == nil {
+		t.Errorf("before it knows who is alive: got %v, want an error", got)
+	}
+	s.Resume()
+	a.sees("lobby", "ann", "bob")
+	a.hears("lobby join ann 1", "lobby count  2")
+	a.hearsNoMore()
+}
+
 func TestTypingAcrossNodes(t *testing.T) {
 	s := redistest.Start(t, redistest.Options{})
 	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)

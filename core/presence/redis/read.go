@@ -25,7 +25,7 @@ func (l *Link) Message(channel, payload string) {
 		return
 	}
 	node := cluster.NodeID(h.node)
-	if !l.nodes.Alive(node) {
+	if !l.alive(node) {
 		l.stranger(id, node)
 		return
 	}
@@ -50,7 +50,7 @@ func (l *Link) put(id chat.RoomID, node cluster.NodeID, text string) {
 		return
 	}
 	l.tracker.Put(id, presence.Node(node), g)
-	if !l.nodes.Alive(node) { // it died meanwhile, and its registers may have been dropped before this one came
+	if !l.alive(node) { // it died meanwhile, and its registers may have been dropped before this one came
 		l.tracker.Drop(id, presence.Node(node))
 	}
 }
@@ -65,7 +65,7 @@ func (l *Link) stranger(id chat.RoomID, node cluster.NodeID) {
 		return
 	}
 	f.strange = true
-	if l.nodes.Alive(node) { // it has come meanwhile
+	if l.alive(node) { // it has come meanwhile
 		l.readLocked(id, f)
 	}
 }
@@ -97,6 +97,11 @@ const (
 func (l *Link) readUntil(ctx context.Context) {
 	due := time.NewTicker(dueEvery)
 	defer due.Stop()
+	select { // before, nobody's register would count
+	case <-l.nodes.Known():
+	case <-ctx.Done():
+		return
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -105,8 +110,8 @@ func (l *Link) readUntil(ctx context.Context) {
 		case now := <-due.C:
 			l.recall(now)
 		}
-		l.bury(ctx)
-		for l.readSome(ctx) {
+		for more := true; more; more = l.readSome(ctx) {
+			l.bury(ctx)
 		}
 	}
 }
@@ -198,12 +203,16 @@ func (l *Link) readSome(ctx context.Context) bool {
 	strangers := make(map[cluster.NodeID][]string)
 	failed := false
 	for i, r := range l.client.Pipeline(ctx, cmds) {
-		if r.Err != nil {
+		switch {
+		case r.Err == nil:
+			l.take(ids[i], r.Value, strangers)
+		case away(r.Err):
 			failed = true
 			l.again(ids[i])
-			continue
+		default:
+			l.refuse("room", ids[i], "", r.Err)
+			l.tracker.Loaded(ids[i])
 		}
-		l.take(ids[i], r.Value, strangers)
 	}
 	l.sweep(ctx, strangers)
 	if failed { // what waits, waits for the others too: redis is away
@@ -241,7 +250,7 @@ func (l *Link) take(id chat.RoomID, reply any, strangers map[cluster.NodeID][]st
 		found[presence.Node(name)] = true
 		switch {
 		case name == l.self:
-		case l.nodes.Alive(node):
+		case l.alive(node):
 			l.put(id, node, text)
 		default:
 			strange = true
@@ -280,7 +289,7 @@ func (l *Link) missing(id chat.RoomID, found map[presence.Node]bool, strange, re
 		}
 		since, seen := f.missing[n]
 		switch {
-		case !l.nodes.Alive(cluster.NodeID(n)), seen && now.Sub(since) >= l.cfg.Grace:
+		case !l.alive(cluster.NodeID(n)), seen && now.Sub(since) >= l.cfg.Grace:
 			gone = append(gone, n)
 			continue
 		case !seen:

@@ -23,7 +23,12 @@ import (
 	"parley/core/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// go-redis looks for a lost server once a second, and ends when it
+		// next notices that the client was closed.
+		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 // patience bounds every wait; what is awaited takes milliseconds.
 const patience = 30 * time.Second

@@ -65,7 +65,10 @@ func (l *Link) flush(ctx context.Context) error {
 		drain(ctx, l, &l.users, users, l.writeUsers),
 		drain(ctx, l, &l.names, names, l.writeNames),
 	)
-	if len(typing) > 0 && err == nil { // behind the registers that say who is here
+	switch {
+	case err != nil: // who wrote meanwhile is of no interest later
+		l.dropped.Add(uint64(len(typing)))
+	case len(typing) > 0: // behind the registers that say who is here
 		l.tellTyping(ctx, typing)
 	}
 	return err
@@ -151,12 +154,16 @@ func wrote[K comparable](ctx context.Context, l *Link, in *ledger[K], names []K,
 	defer l.mu.Unlock()
 	for i, k := range names {
 		err := replies[i].Err
-		in.wrote(k, now, err)
-		if err == nil {
+		switch {
+		case err == nil:
 			l.written.Add(1)
-		} else if first == nil {
+		case !away(err): // a key that somebody else has put there, say: the others go on
+			l.refuse("answer to a write", "", "", err)
+			err = nil
+		case first == nil:
 			first = err
 		}
+		in.wrote(k, now, err)
 	}
 	return first
 }

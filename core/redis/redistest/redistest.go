@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -82,14 +83,24 @@ func launch(t testing.TB, o Options, args func(*Server) []string, ready string) 
 	}
 }
 
+// freePort returns a port that was free a moment ago. It lies below the ports
+// that the kernel gives to outgoing connections (32768 and up by default): a
+// client that dials a server which is down could otherwise be given the
+// server's own port, connect to itself and keep the server out. They lie below
+// those of core/e2e/rig as well, whose nodes start at the same time.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("find a free port: %v", err)
+	for tries := 1; ; tries++ {
+		port := 10000 + rand.IntN(2000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			l.Close()
+			return port
+		}
+		if tries == 100 {
+			t.Fatalf("find a free port: %v", err)
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // serverArgs are the arguments of an ordinary server.

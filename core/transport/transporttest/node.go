@@ -112,7 +112,7 @@ func (g guests) Token(string) (chat.Identity, error) {
 
 func (g guests) Known(chat.UserID) bool { return false }
 
-func (g guests) Guest(wish, secret string, evict func()) (chat.UserID, string, func(), error) {
+func (g guests) Guest(wish, secret string, evict func()) (chat.UserID, string, func(bool), error) {
 	seat, err := g.seats.Enter(chat.UserID(wish), secret, evict)
 	if err != nil {
 		return "", "", nil, err

@@ -14,6 +14,7 @@
 //   presence  the presence event
 //   typing    {room, user}                     somebody else writes there
 //   outgoing  one message of ours whose state changed, see send()
+//   expiring  {ends}                           our token ends soon, at that time in Unix ms
 //   review    a held message was decided, or the queue we look at has changed
 
 const HELLO_TIMEOUT = 10_000; // ms from dialing to the welcome
@@ -24,6 +25,7 @@ const BACKOFF_BASE = 500; // ms
 const BACKOFF_MAX = 30_000; // ms
 const RESEND_FOR = 5 * 60_000; // ms; half of the server's idempotency window (10 min by default)
 const MAX_OUTGOING = 50; // unanswered messages
+const RENEW_BEFORE = 5 * 60_000; // ms before our token ends that we say so
 const TYPING_EVERY = 3_000; // ms between two words that we write in a room
 const TYPING_REFUSED = 60_000; // the same after one was refused
 const MAX_RETRIES = 4; // of a send that the server asked to repeat
@@ -179,6 +181,20 @@ export class Client extends EventTarget {
     return this.#request({ type, room, user, nonce: nonce(), ...(seconds ? { seconds } : {}) });
   }
 
+  // configure changes what it names of a room's settings, in the protocol's words.
+  configure(room, changes) {
+    return this.#request({ type: "configure", room, nonce: nonce(), ...changes });
+  }
+
+  // refresh puts a new token in the place of ours, also for reconnecting, and
+  // answers with the refreshed event. One that is refused changes nothing.
+  async refresh(token) {
+    const e = await this.#request({ type: "refresh", token });
+    this.#identity = { token };
+    this.#foresee(e.expires_ts);
+    return e;
+  }
+
   // appeal asks that a moderator looks at a message that was denied, once.
   appeal(m) {
     const error = m.error;
@@ -259,9 +275,18 @@ export class Client extends EventTarget {
     this.#watch();
     this.#set("online");
     this.#emit("welcome", w);
+    this.#foresee(w.expires_ts);
     this.#rejoin([...this.#rooms.keys()]);
     this.#expire();
     for (const m of this.#outgoing.values()) this.#post(m);
+  }
+
+  // foresee says in time that the token ends.
+  #foresee(ends) {
+    clearTimeout(this.#timers.get("renew"));
+    if (!ends) return;
+    const wait = Math.max(0, ends - RENEW_BEFORE - Date.now());
+    if (wait < 2 ** 31) this.#after("renew", wait, () => this.#emit("expiring", { ends })); // a timer lasts 24 days at most
   }
 
   // rejoin is one command for all rooms, each with the position we have.
@@ -339,6 +364,7 @@ export class Client extends EventTarget {
     reviews: (e) => this.#reply(e),
     review: (e) => (this.#reply(e), this.#emit("review", e)),
     why: (e) => this.#reply(e),
+    refreshed: (e) => this.#reply(e),
     error: (e) => this.#error(e),
     joined: (e) => this.#joined(e),
     left: (e) => this.#left(e),
@@ -348,6 +374,7 @@ export class Client extends EventTarget {
     role: (e) => this.#entry(e),
     ban: (e) => this.#entry(e),
     kick: (e) => this.#entry(e),
+    erase: (e) => this.#entry(e),
     presence: (e) => this.#rooms.get(e.room)?.joined && this.#emit("presence", e),
     typing: (e) => this.#rooms.get(e.room)?.joined && this.#emit("typing", e),
     ping: (e) => this.#command({ type: "pong", ts: e.ts }),

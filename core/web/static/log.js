@@ -140,7 +140,7 @@ export class LogView {
 
   #fill(part, item) {
     const { m, redacted, reasons } = item;
-    const mark = JSON.stringify([item.text, item.grouped, item.state, redacted, reasons, m?.error?.code, m?.why]);
+    const mark = JSON.stringify([item.text, item.erased, item.grouped, item.state, redacted, reasons, m?.error?.code, m?.why]);
     if (part.mark === mark) return;
     part.mark = mark;
     part.node.className = ["message", item.own && "own", item.grouped && "grouped", item.state].filter(Boolean).join(" ");
@@ -151,7 +151,8 @@ export class LogView {
     if (held) [...part.foot.querySelectorAll("button")].find((b) => b.textContent === held)?.focus();
   }
 
-  #foot({ m, own, state, redacted, reasons }) {
+  #foot({ m, own, state, redacted, reasons, erased }) {
+    if (erased) return [el("span", { className: "quiet" }, "This message was erased.")];
     if (state === "failed") return this.#failure(m);
     if (state === "pending") return [el("span", { className: "quiet" }, "Sending…")];
     if (state === "held") {
@@ -231,7 +232,7 @@ function items(room) {
   for (const e of room.entries) {
     if (e.type === "message") {
       const own = e.from === me;
-      message({ key: own && e.nonce ? "mine " + e.nonce : "seq " + e.seq, seq: e.seq, from: e.from, ts: e.ts, text: e.text ?? "",
+      message({ key: own && e.nonce ? "mine " + e.nonce : "seq " + e.seq, seq: e.seq, from: e.from, ts: e.ts, text: e.text ?? "", erased: Boolean(e.erased),
         own, redacted: e.outcome === "redacted", reasons: e.reasons, state: "" });
       continue;
     }

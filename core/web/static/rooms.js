@@ -16,6 +16,7 @@ export class Room {
   count = 0;
   title = "";
   mode = "open";
+  visibility = "public";
   slow = 0; // seconds between two messages of one user
   role = ""; // our own in this room
   runs = false; // we may act on people here
@@ -38,7 +39,7 @@ export class Room {
   // entered takes a joined event. What is kept continues without a gap unless
   // the event says fresh.
   entered(e) {
-    Object.assign(this, { joined: true, denied: null, title: e.title ?? "", mode: e.mode, slow: e.slow_mode_s ?? 0, role: e.role ?? "", count: e.count });
+    Object.assign(this, { joined: true, denied: null, title: e.title ?? "", mode: e.mode, visibility: e.visibility ?? "public", slow: e.slow_mode_s ?? 0, role: e.role ?? "", count: e.count });
     if (e.fresh) this.forget();
   }
 
@@ -52,6 +53,7 @@ export class Room {
   take(e) {
     this.#settle(e);
     this.#configure(e.changes);
+    if (e.type === "erase") this.#erase(new Set(e.erases));
     this.#typists.delete(e.from);
     if (this.behind) return false;
     this.entries.push(e);
@@ -72,12 +74,23 @@ export class Room {
     this.mine.delete(e.nonce);
   }
 
+  // erase forgets what was written in entries that are in the window; those
+  // that are read later come without it.
+  #erase(seqs) {
+    for (const e of this.entries) {
+      if (!seqs.has(e.seq)) continue;
+      if (e.mine) this.mine.delete(e.mine.nonce);
+      for (const key of ["text", "reasons", "outcome", "mine"]) delete e[key];
+      e.erased = true;
+    }
+  }
+
   #configure(changes = []) {
     for (const c of changes) {
       if (c.key === "role/" + this.client.user) this.role = c.value ?? "";
       if (c.key !== "settings") continue;
       const s = c.value ?? {};
-      Object.assign(this, { title: s.title ?? "", mode: s.mode ?? "open", slow: s.slow_mode_s ?? 0 });
+      Object.assign(this, { title: s.title ?? "", mode: s.mode ?? "open", visibility: s.visibility ?? "public", slow: s.slow_mode_s ?? 0 });
     }
   }
 

@@ -5,9 +5,11 @@
 import { byID, coalesce, el, say, show } from "./dom.js";
 import { LogView } from "./log.js";
 import { QueueView } from "./queue.js";
+import { RenewView } from "./renew.js";
 import { Room } from "./rooms.js";
+import { SettingsView } from "./settings.js";
 import { NAMED, SideView } from "./side.js";
-import { byteLength, closed, explain, lost, modeNote, obstacles, putOut, sentence, soon, sources, typists, verdict, why } from "./words.js";
+import { behind, byteLength, closed, explain, lost, modeNote, obstacles, putOut, sentence, soon, sources, typists, verdict, why } from "./words.js";
 
 const ROOM_NAME = /^[a-z0-9][a-z0-9_.:-]{0,63}$/;
 
@@ -25,6 +27,8 @@ export class UI {
   #side = new SideView((type, name, seconds) => this.#manage(type, name, seconds));
   #roles = []; // our global roles
   #queue;
+  #settings;
+  #renew;
 
   constructor(client, config, session) {
     this.#client = client;
@@ -42,7 +46,9 @@ export class UI {
       read: () => this.#read(),
     });
     this.#queue = new QueueView((room, id, action, reason) => client.review(room, id, action, reason));
-    for (const type of ["state", "welcome", "refused", "joined", "left", "denied", "reset", "entry", "presence", "typing", "outgoing", "review"]) {
+    this.#settings = new SettingsView((room, changes) => client.configure(room, changes));
+    this.#renew = new RenewView((token) => this.#refreshed(token));
+    for (const type of ["state", "welcome", "refused", "joined", "left", "denied", "reset", "entry", "presence", "typing", "outgoing", "expiring", "review"]) {
       client.addEventListener(type, (e) => this["on" + type](e.detail));
     }
     this.#listen();
@@ -77,6 +83,7 @@ export class UI {
   // --- signing in and out ---
 
   #ask(problem) {
+    this.#renew.hide();
     show(byID("app"), false);
     show(byID("signin"), true);
     this.#problem("signin-problem", problem);
@@ -115,6 +122,7 @@ export class UI {
     this.#roles = w.roles ?? [];
     if (w.secret) this.#session.identity = { guest: w.user, secret: w.secret };
     byID("token").value = "";
+    this.#renew.hide();
     this.#side.me(w.user, w.class);
     show(byID("app"), true);
     show(byID("signin"), false);
@@ -123,6 +131,16 @@ export class UI {
       this.#visit();
     }
     this.#typed();
+  }
+
+  onexpiring(e) {
+    this.#renew.ask(e.ends);
+  }
+
+  async #refreshed(token) {
+    this.#roles = (await this.#client.refresh(token)).roles ?? [];
+    this.#session.identity = { token };
+    this.#refresh();
   }
 
   onrefused(e) {
@@ -263,7 +281,7 @@ export class UI {
     if (!room) return;
     Object.assign(room, { joined: false, denied: e });
     room.forget();
-    if (room === this.#active) this.#say(`You cannot enter ${room.name}: ${explain(e).text}`, explain(e).source);
+    if (room === this.#active) this.#say(`You cannot enter ${room.name}: ${explain(e).text}`, behind(e));
     this.#session.rooms = [...this.#rooms.values()].filter((r) => !r.denied).map((r) => r.name);
     this.#refresh();
   }
@@ -271,7 +289,7 @@ export class UI {
   onleft(e) {
     const room = this.#room(e.room);
     this.ondenied({ ...e, code: "denied", text: putOut(e) });
-    if (room && room === this.#active) this.#say(putOut(e), sources(e.reasons ?? []));
+    if (room && room === this.#active) this.#say(putOut(e), behind(e));
   }
 
   // runs says whether we may act on people here. The policy decides; this is
@@ -427,6 +445,7 @@ export class UI {
     room.runs = this.#runs(room);
     this.#side.people(room, this.#user, room.runs);
     this.#queue.draw(room);
+    this.#settings.draw(room);
     this.#drawTypists();
     const unread = [...this.#rooms.values()].reduce((n, r) => n + r.unread, 0);
     document.title = `${unread ? `(${unread}) ` : ""}${room.title || room.name} · ${this.#config.name}`;

@@ -74,6 +74,11 @@ export function sources(reasons) {
   return [...new Set(reasons.map((r) => [r.source?.replace(/^plugin:/, "plugin "), r.code].filter(Boolean).join(" · ")))].join(", ");
 }
 
+// behind is what an operator finds a refusal by: the rule, and the decision's name.
+export function behind(e) {
+  return [sources(e.reasons ?? []), e.decision ? "decision " + e.decision : ""].filter(Boolean).join(", ");
+}
+
 // why is the reasons for a redaction in one sentence each.
 export function why(reasons) {
   const said = (reasons ?? []).map((r) => sentence(r.text || plain(r.code))).filter(Boolean);
