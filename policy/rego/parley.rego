@@ -95,7 +95,7 @@ managing if input.action.name in {"room.configure", "member.role"}
 opening_direct if input.action.name == "direct.open"
 
 # The room of two people. The server gives it its name, and both of them a role.
-direct if startswith(input.resource.id, "dm:")
+direct if input.resource.direct
 
 # --- What is permitted --------------------------------------------------------
 

@@ -8,7 +8,7 @@ import data.parley
 ask := {
 	"subject": {"type": "guest", "id": "ann", "roles": [], "room_role": "", "banned": false, "muted": false},
 	"action": {"name": "message.send", "role": "", "changes": [], "mode": "", "visibility": "", "slow_mode_s": 0, "seconds": 0, "lift": false},
-	"resource": {"type": "room", "id": "lobby", "exists": true, "mode": "open", "visibility": "public", "slow_mode_s": 0},
+	"resource": {"type": "room", "id": "lobby", "exists": true, "mode": "open", "visibility": "public", "slow_mode_s": 0, "direct": false},
 	"target": {"type": "", "id": "", "self": false, "room_role": "", "banned": false, "muted": false},
 	"context": {"transport": "ws", "network": "public", "text_bytes": 5, "slow_wait_s": 0},
 }
@@ -243,7 +243,7 @@ test_people_with_an_account_open_direct_rooms if {
 }
 
 # A talk between two, as one of the two finds it.
-talk := also(also(also(ask, "/resource/id", "dm:x4y5"), "/resource/visibility", "private"), "/subject/room_role", "member")
+talk := also(also(also(ask, "/resource/direct", true), "/resource/visibility", "private"), "/subject/room_role", "member")
 
 test_the_two_talk if {
 	every action in ["room.join", "history.read", "members.read", "message.send", "typing"] {
