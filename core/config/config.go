@@ -369,7 +369,7 @@ func Defaults() Config {
 			Replay: Replay{Entries: 1000, Time: 2 * time.Second},
 			Guard:  Guard{Keep: []string{"role:admin connect", "role:admin room.join", "role:admin moderate.review", "role:admin admin.write"}},
 		},
-		Redis: Redis{CallTimeout: redis.Defaults().CallTimeout, MaxQueued: redis.Defaults().MaxQueued},
+		Redis:  Redis{CallTimeout: redis.Defaults().CallTimeout, MaxQueued: redis.Defaults().MaxQueued},
 		Absent: Absent{Enabled: true, MaxEntries: 100_000}, // about 40 MB without texts
 		Journal: Journal{
 			RetentionEntries: 100_000,
