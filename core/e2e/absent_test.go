@@ -218,16 +218,12 @@ func startDuo(t *testing.T, more settings, known ...chat.UserID) *duo {
 		}
 		<-v.Done()
 	}
-	for _, u := range known {
-		x.awaitGone(u)
+	for _, u := range known { // written a moment later, by the node where they were
+		await(t, string(u)+" is known to all nodes, and connected nowhere", func() bool {
+			return x.store.Do("EXISTS", "parley:{u:"+string(u)+"}:known") == "1" && x.store.Do("HLEN", "parley:{u:"+string(u)+"}:at") == "0"
+		})
 	}
 	return x
-}
-
-// awaitGone waits until no node says that the user is connected.
-func (x *duo) awaitGone(u chat.UserID) {
-	x.t.Helper()
-	await(x.t, string(u)+" is connected nowhere", func() bool { return x.store.Do("HLEN", "parley:{u:"+string(u)+"}:at") == "0" })
 }
 
 func (x *duo) visit(at int, u chat.UserID, roles ...string) *visitor {
