@@ -228,7 +228,7 @@ func TestDefaultPolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := strings.Join(e.Reads(), " "), "subject.type subject.roles subject.new_account subject.room_role subject.banned subject.muted action.name action.role action.changes action.mode resource.mode resource.visibility resource.template target.type target.self target.room_role context.slow_wait_s context.periods context.networks"; got != want {
+	if got, want := strings.Join(e.Reads(), " "), "subject.type subject.roles subject.new_account subject.room_role subject.banned subject.muted action.name action.role action.changes action.mode resource.mode resource.visibility resource.direct resource.template target.type target.self target.room_role context.slow_wait_s context.periods context.networks"; got != want {
 		t.Errorf("reads: got %s, want %s", got, want)
 	}
 	in := question()

@@ -35,6 +35,7 @@ const (
 	resourceMode
 	resourceVisibility
 	resourceSlowModeS
+	resourceDirect
 	resourceTemplate
 	targetType
 	targetID
@@ -74,6 +75,7 @@ var fieldPaths = [numFields][2]string{
 	resourceMode:       {"resource", "mode"},
 	resourceVisibility: {"resource", "visibility"},
 	resourceSlowModeS:  {"resource", "slow_mode_s"},
+	resourceDirect:     {"resource", "direct"},
 	resourceTemplate:   {"resource", "template"},
 	targetType:         {"target", "type"},
 	targetID:           {"target", "id"},
@@ -168,6 +170,8 @@ func (f field) of(in *gate.Input) any {
 		return &in.Resource.Visibility
 	case resourceSlowModeS:
 		return &in.Resource.SlowModeS
+	case resourceDirect:
+		return &in.Resource.Direct
 	case resourceTemplate:
 		return &in.Resource.Template
 	case targetType:

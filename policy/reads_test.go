@@ -132,7 +132,7 @@ func randomInput(r *rand.Rand) *gate.Input {
 		},
 		Resource: gate.Resource{
 			Type: pick(r, "room", "server"), ID: pick(r, "", "a", "ab", "name", "id", "announcements"), Exists: r.IntN(2) == 0,
-			Mode: pick(r, "open", "announce", "archived"), Visibility: pick(r, "public", "private"), SlowModeS: pick(r, 0, 1, 30, 21600),
+			Mode: pick(r, "open", "announce", "archived"), Visibility: pick(r, "public", "private"), SlowModeS: pick(r, 0, 1, 30, 21600), Direct: r.IntN(4) == 0,
 		},
 		Target: gate.Target{
 			Type: pick(r, "", "user", "guest"), ID: pick(r, "", "ann", "a", "b"), Self: r.IntN(4) == 0,

@@ -52,6 +52,7 @@ var rank = map[string]int{
 	"core/state": 2, "core/auth": 2, "core/auth/names": 3, "core/wire": 2, "core/moderation": 2, "core/journal/codec": 2, "core/journal/journaltest": 2, "core/redis/redistest": 2,
 	"core/cluster": 2, "core/cluster/objects": 2,
 	"core/doctor": 2, "core/config": 3, "core/archive": 3, "core/presence": 3, "core/presence/redis": 4, "core/room": 3, "core/journal/disk": 3, "core/journal/redis": 3, "core/checker": 3, "core/client": 3, "core/evidence": 3, "core/evidence/disk": 4,
+	"core/absent": 2, "core/absent/redis": 3, "core/absent/webhook": 4,
 	"core/session": 4, "core/web": 4, "core/admin": 5,
 	"core/mirror":           4,
 	"core/transport/intake": 1, "core/transport/proxy": 1, "core/transport/stream": 4, "core/transport": 5,

@@ -69,7 +69,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 	}
 	c.AddCommand(runCommand(), checkCommand(), doctorCommand(), tokenCommand(), benchCommand(), versionCommand(), diagCommand(), nodesCommand(), pluginCommand(), trialCommand(), explainCommand(), whyCommand(), eraseCommand(), backupCommand(), restoreCommand(), migrateCommand(), policyCommand(), policyTrialCommand(), releaseCommand(), readyCommand())
-	c.AddCommand(mirrorCommand())
+	c.AddCommand(mirrorCommand(), workerCommand())
 	c.AddCommand(experimentsCommands()...)
 	c.SetVersionTemplate("{{.Version}}\n")
 	helpful(c)

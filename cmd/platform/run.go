@@ -135,6 +135,9 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	if s.here != nil {
 		g.start(inner, "presence on other nodes", s.here.Run)
 	}
+	if s.absent != nil {
+		g.start(inner, "messages for absent people", s.absent.Run)
+	}
 	g.start(inner, "heartbeat", s.wheel.Run)
 	g.start(inner, "names", s.identities.run)
 	g.start(ctx, "plugins", s.catalog.Run) // they judge on without it; a trial must not hold up the shutdown

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	redisabsent "parley/core/absent/redis"
 	"parley/core/admin"
 	"parley/core/auth"
 	"parley/core/chat"
@@ -84,7 +85,8 @@ type server struct {
 	stage    *moderation.Stage
 	hub      *room.Hub
 	presence *presence.Tracker
-	here     *redispresence.Link // nil without other nodes
+	here     *redispresence.Link  // nil without other nodes
+	absent   *redisabsent.Carrier // with here
 	wheel    *liveness.Wheel
 	sessions *session.Server
 	certs    *certs.Keeper // nil without TLS
@@ -218,6 +220,10 @@ func (s *server) openChat(context.Context) error {
 	if err != nil {
 		return err
 	}
+	carrier, err := s.openAbsent()
+	if err != nil {
+		return err
+	}
 	s.hub, s.wheel = hub, wheel
 	s.sessions, err = session.New(session.Config{
 		FrameBytes: int(l.FrameBytes), TextBytes: int(l.TextBytes),
@@ -225,10 +231,14 @@ func (s *server) openChat(context.Context) error {
 		AcceptsPerSecond: l.AcceptsPerSecond, CommandsPerSecond: l.CommandsPerSecond, CommandsBurst: l.CommandsBurst,
 		RoomsPerConnection: l.RoomsPerConnection, HistoryEntries: l.HistoryEntries, HandshakeTimeout: l.HandshakeTimeout, PingsPerSecond: l.PingsPerSecond,
 		ReconnectJitter: s.cfg.Shutdown.ReconnectJitter, Heartbeat: s.cfg.Liveness.Ping, StoreTimeout: storeTimeout, SendTimeout: s.sendTimeout(), ReviewAge: l.ReviewAge,
+		NotifyAbsent: s.cfg.Absent.Enabled,
 	}, session.Deps{
 		Hub: hub, Journal: s.journal, Gate: s.policy, Stage: s.stage, Signals: moderation.NewTracker(trackedSpeakers),
-		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, People: people, Spread: s.spread(), Log: s.log,
+		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, People: people, Absent: carrier, Spread: s.spread(), Log: s.log,
 	})
+	if err == nil && s.absent != nil {
+		s.absent.OnCalled(s.sessions.Called)
+	}
 	return err
 }
 

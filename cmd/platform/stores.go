@@ -60,6 +60,7 @@ func (s *server) openJournal(context.Context) error {
 		s.closers = append(s.closers, client.Close)
 		jc := redisjournal.Defaults()
 		jc.MaxEntries, jc.MaxAge, jc.NonceWindow = j.RetentionEntries, j.RetentionAge, j.NonceWindow
+		jc.NotifyText = s.cfg.Absent.Text
 		rj, err := redisjournal.New(jc, client, s.log)
 		if err != nil {
 			return err

@@ -37,7 +37,7 @@ func (n *node) hold(nonce, text string) string {
 	n.t.Helper()
 	rm := must(n.hub.Room(n.t.Context(), "lobby"))
 	e := journal.Entry{ID: chat.MessageID("id-" + nonce), Kind: journal.KindMessage, From: "ann", Time: 5, Nonce: nonce, Text: text, Outcome: chat.Held}
-	if _, err := rm.Review(n.t.Context(), e, &journal.Review{Entry: e, Record: "d1"}); err != nil {
+	if _, err := rm.Review(n.t.Context(), e, &journal.Review{Entry: e, Record: "d1"}, nil); err != nil {
 		n.t.Fatal(err)
 	}
 	return string(e.ID)

@@ -106,6 +106,8 @@ func replyTo(ev any) (id string, room chat.RoomID, fail *chat.Error) {
 		return e.ID, e.Room, nil
 	case *wire.RefreshedEvent:
 		return e.ID, "", nil
+	case *wire.DirectEvent:
+		return e.ID, "", nil
 	case *wire.ErrorEvent:
 		return e.ID, e.Room, errorOf(e)
 	}
@@ -255,6 +257,12 @@ func (c *Conn) Members(ctx context.Context, room chat.RoomID) (*wire.MembersEven
 // but an error, which Options.OnEvent sees.
 func (c *Conn) Typing(room chat.RoomID) error {
 	return c.command(&wire.Command{Type: wire.Typing, Room: room})
+}
+
+// Direct opens the room of the user and another person, to be joined like any
+// other.
+func (c *Conn) Direct(ctx context.Context, user chat.UserID) (*wire.DirectEvent, error) {
+	return ask[wire.DirectEvent](ctx, c, wire.Command{Type: wire.Direct, User: user})
 }
 
 // Reviews asks for the messages that wait for a moderator: all of the room for

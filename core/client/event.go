@@ -32,6 +32,8 @@ func decode(frame []byte) (any, error) {
 		ev = new(wire.PresenceEvent)
 	case wire.Typing:
 		ev = new(wire.TypingEvent)
+	case wire.Direct:
+		ev = new(wire.DirectEvent)
 	case wire.Ping, wire.Pong:
 		ev = new(wire.PingEvent)
 	case wire.Joined:

@@ -30,6 +30,7 @@ type Config struct {
 	Evidence  Evidence  `yaml:"evidence" doc:"Originals of judged messages, for moderators: what plugins saw and said, so that a decision can be explained and tried again. Kept on the node that judged."`
 	Policy    Policy    `yaml:"policy" doc:"Rego rules that decide who may do what. Without dir and git.url the built-in policy decides."`
 	Redis     Redis     `yaml:"redis" doc:"The shared store of a cluster."`
+	Absent    Absent    `yaml:"absent" doc:"Messages for people who are connected nowhere: who is mentioned, and the other person of a direct. Only with redis.url; platform worker webhook delivers them."`
 	Cluster   Cluster   `yaml:"cluster" doc:"This node among the others that share redis.url."`
 	Journal   Journal   `yaml:"journal" doc:"The log of each room: history, order and resume."`
 	Limits    Limits    `yaml:"limits" doc:"Bounds on what clients may ask of the server."`
@@ -216,6 +217,13 @@ type Cluster struct {
 	NodeName string `yaml:"node_name" check:"nodename" zero:"the host's name" doc:"Name of this node, for operators. It stays over restarts; nodes should not share one."`
 }
 
+// Absent configures messages for absent people.
+type Absent struct {
+	Enabled    bool `yaml:"enabled" doc:"Whether such messages are put into the stream that workers deliver from."`
+	Text       bool `yaml:"text" doc:"Whether they carry the text. It then lies in Redis outside the room, and goes to the webhook."`
+	MaxEntries int  `yaml:"max_entries" min:"100" max:"100000000" doc:"How many may wait to be delivered. The oldest make way, and are counted."`
+}
+
 // Redis configures the shared store.
 type Redis struct {
 	URL          string `yaml:"url" check:"redisurl" secret:"true" zero:"the embedded store, one node" doc:"Redis that the nodes of a cluster share: one server, the sentinels of one, or nodes of a Redis Cluster; rediss in place of redis for TLS. See [redis.md](redis.md)."`
@@ -362,7 +370,8 @@ func Defaults() Config {
 			Replay: Replay{Entries: 1000, Time: 2 * time.Second},
 			Guard:  Guard{Keep: []string{"role:admin connect", "role:admin room.join", "role:admin moderate.review", "role:admin admin.write"}},
 		},
-		Redis: Redis{Prefix: redis.Defaults().Prefix, CallTimeout: redis.Defaults().CallTimeout, MaxQueued: redis.Defaults().MaxQueued},
+		Redis:  Redis{Prefix: redis.Defaults().Prefix, CallTimeout: redis.Defaults().CallTimeout, MaxQueued: redis.Defaults().MaxQueued},
+		Absent: Absent{Enabled: true, MaxEntries: 100_000}, // about 40 MB without texts
 		Journal: Journal{
 			RetentionEntries: 100_000,
 			NonceWindow:      10 * time.Minute, // longer than any client keeps resending

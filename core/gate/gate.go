@@ -94,6 +94,7 @@ type Resource struct {
 	Mode       string `json:"mode"`        // "open", "announce", "read-only", "archived"
 	Visibility string `json:"visibility"`  // "public" or "private"
 	SlowModeS  int    `json:"slow_mode_s"` // the room's setting in seconds, 0 = off
+	Direct     bool   `json:"direct"`      // the room of two people, both of whom have a role there
 	Template   string `json:"template"`    // the template of the policy's data that the room's name fits, "" for none
 }
 

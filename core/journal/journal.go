@@ -124,7 +124,32 @@ type Request struct {
 	// the same id, author and nonce. A decision stores the answer under the
 	// nonce anew, so that a resend is told what is true by then.
 	Review *Review
+	// Notify names people whom the entry concerns and who are not there to read
+	// it, at most MaxNotices. A store that keeps an outbox (package
+	// journal/redis) puts them there in the same step, if it appends an entry:
+	// not for a repeat, nor for a review that is held or rejected. Others ignore
+	// it.
+	Notify []Notice
 }
+
+// Notice says that an entry concerns somebody, and why.
+type Notice struct {
+	User chat.UserID
+	Kind NoticeKind
+}
+
+// NoticeKind says why an entry concerns somebody.
+type NoticeKind string
+
+// The kinds of notice.
+const (
+	NoticeMention NoticeKind = "mention" // the text names them
+	NoticeDirect  NoticeKind = "direct"  // it was written to them, in the room of two
+)
+
+// MaxNotices bounds the notices of one entry: ten mentions and the other person
+// of a direct.
+const MaxNotices = 11
 
 // Info describes a room as the journal holds it.
 type Info struct {

@@ -99,6 +99,9 @@ func (r *Request) Check() error {
 	if len(r.Expect) > MaxChanges {
 		return fmt.Errorf("%w: %d keys of the state are expected to have a value, at most %d are allowed", ErrTooLarge, len(r.Expect), MaxChanges)
 	}
+	if len(r.Notify) > MaxNotices {
+		return fmt.Errorf("%w: it concerns %d people, at most %d are allowed", ErrTooLarge, len(r.Notify), MaxNotices)
+	}
 	act := r.Act()
 	if act == ActAppend {
 		return nil

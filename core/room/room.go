@@ -271,6 +271,12 @@ func (r *Room) Append(ctx context.Context, e journal.Entry, create bool) (journa
 	return r.append(ctx, journal.Request{Room: r.id, Entry: e, Create: create, Known: r.Position()})
 }
 
+// Post appends a message as Append does; notify names those whom it concerns and
+// who are not there.
+func (r *Room) Post(ctx context.Context, e journal.Entry, notify []journal.Notice) (journal.Receipt, error) {
+	return r.append(ctx, journal.Request{Room: r.id, Entry: e, Known: r.Position(), Notify: notify})
+}
+
 func (r *Room) append(ctx context.Context, req journal.Request) (journal.Receipt, error) {
 	receipt, err := r.hub.journal.Append(ctx, req)
 	e := &req.Entry
@@ -288,9 +294,10 @@ func (r *Room) append(ctx context.Context, req journal.Request) (journal.Receipt
 }
 
 // Review appends what concerns a review of the room: see journal.Request. The
-// entry of an approval reaches the room's members as any other does.
-func (r *Room) Review(ctx context.Context, e journal.Entry, v *journal.Review) (journal.Receipt, error) {
-	return r.append(ctx, journal.Request{Room: r.id, Entry: e, Known: r.Position(), Review: v})
+// entry of an approval reaches the room's members as any other does, and those
+// of notify as that of Post.
+func (r *Room) Review(ctx context.Context, e journal.Entry, v *journal.Review, notify []journal.Notice) (journal.Receipt, error) {
+	return r.append(ctx, journal.Request{Room: r.id, Entry: e, Known: r.Position(), Review: v, Notify: notify})
 }
 
 // Announce sends an ephemeral frame to the members that keep up, but not to the

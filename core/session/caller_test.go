@@ -119,7 +119,7 @@ type event struct {
 	ReviewID                                                                                                    string `json:"review_id"`
 	Decision                                                                                                    string
 	Appeal, By, Record                                                                                          any
-	All                                                                                                         bool
+	All, New                                                                                                    bool
 	ExpiresTS                                                                                                   int64 `json:"expires_ts"`
 	UntilTS                                                                                                     int64 `json:"until_ts"`
 	Limits                                                                                                      map[string]int

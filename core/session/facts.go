@@ -41,6 +41,7 @@ func locate(in *gate.Input, r *room.Room, u chat.UserID, now time.Time) {
 	in.Resource = gate.Resource{
 		Type: "room", ID: string(r.ID()), Exists: r.Exists(),
 		Mode: string(st.Settings.Mode), Visibility: string(st.Settings.Visibility), SlowModeS: st.Settings.SlowModeS,
+		Direct: isDirect(r.ID()),
 	}
 	if wait := slowWait(u, r, st.Settings.SlowModeS, now); wait > 0 {
 		in.Context.SlowWaitS = int((wait + time.Second - 1) / time.Second)

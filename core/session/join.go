@@ -129,6 +129,9 @@ func (x *Session) enterRoom(ctx context.Context, id chat.RoomID) (*room.Room, er
 	if r.Exists() {
 		return r, nil
 	}
+	if isDirect(id) {
+		return nil, chat.Errorf(chat.CodeNoRoom, "there is no room %s; the room of two people is opened by the command direct", id)
+	}
 	in := x.about(gate.RoomCreate, r, time.Now())
 	d := x.srv.d.Gate.Decide(ctx, in)
 	if !d.Allow {

@@ -18,7 +18,7 @@ import (
 // hold puts the message e in the room's review queue.
 func (s *Server) hold(ctx context.Context, r *room.Room, e journal.Entry, appeal bool, record string) (journal.Receipt, error) {
 	e.Outcome = chat.Held
-	receipt, err := r.Review(ctx, e, &journal.Review{Entry: e, Appeal: appeal, Record: record})
+	receipt, err := r.Review(ctx, e, &journal.Review{Entry: e, Appeal: appeal, Record: record}, nil)
 	var full *chat.Error
 	switch {
 	case err == nil:
@@ -113,7 +113,14 @@ func (s *Server) settle(ctx context.Context, r *room.Room, v *journal.Review, ou
 	done := *v
 	done.Entry.Text, done.Entry.Outcome, done.Entry.Reasons = "", outcome, e.Reasons
 	done.By, done.Decided = by, e.Time
-	receipt, err := r.Review(ctx, e, &done)
+	post := func(notify []journal.Notice) (journal.Receipt, error) { return r.Review(ctx, e, &done, notify) }
+	var receipt journal.Receipt
+	var err error
+	if outcome == chat.Accepted {
+		receipt, err = s.tell(ctx, r, &e, post)
+	} else {
+		receipt, err = post(nil)
+	}
 	if err != nil {
 		return journal.Review{}, receipt, err
 	}

@@ -112,7 +112,7 @@ func (x *Session) post(ctx context.Context, c *wire.Command) (journal.Receipt, e
 	case abi.Deny:
 		return none, x.refusal(r, e, &j)
 	}
-	receipt, err := r.Append(ctx, e, false)
+	receipt, err := x.srv.tell(ctx, r, &e, func(notify []journal.Notice) (journal.Receipt, error) { return r.Post(ctx, e, notify) })
 	if err != nil {
 		return none, storeError(fmt.Errorf("append to room %s: %w", c.Room, err))
 	}

@@ -75,6 +75,7 @@ type Config struct {
 	StoreTimeout       time.Duration // for one command's work on the store
 	SendTimeout        time.Duration // the same for a send; 0 = StoreTimeout
 	ReviewAge          time.Duration // how long a held message waits for a moderator
+	NotifyAbsent       bool          // through Deps.Absent, who has to be there
 }
 
 // Deps are what sessions work with.
@@ -90,6 +91,7 @@ type Deps struct {
 	Evidence Evidence // nil keeps none
 	Spread   Spread   // nil where the store is this node's own
 	People   People   // nil where there is no other node
+	Absent   Absent   // nil where nobody is told of what concerns them while they are away
 	Log      *slog.Logger
 }
 

@@ -98,6 +98,7 @@ func init() { // the handlers refer to the table through the stats
 		wire.Refresh: {afterHello, one, true, false, (*Session).refresh},
 		wire.Why:     {afterHello, whyCost, true, true, (*Session).why},
 		wire.Typing:  {afterHello, one, false, false, (*Session).typing},
+		wire.Direct:  {afterHello, directCost, true, true, (*Session).direct},
 
 		wire.Configure: {afterHello, one, true, true, (*Session).configure},
 		wire.SlowMode:  {afterHello, one, true, true, (*Session).slowMode},

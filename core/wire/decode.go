@@ -48,7 +48,7 @@ func decode(frame []byte, c *Command) *chat.Error {
 		if c.Type == "" {
 			return chat.Errorf(chat.CodeBadRequest, `the command has no "type"`)
 		}
-		return chat.Errorf(chat.CodeUnknownType, "there is no command %q; known are hello, refresh, join, leave, send, history, members, ping, pong, reviews, review, appeal, why, typing, configure, slow_mode, role, kick, ban, unban, mute, unmute, erase", cut(string(c.Type), 32))
+		return chat.Errorf(chat.CodeUnknownType, "there is no command %q; known are hello, refresh, join, leave, send, history, members, ping, pong, reviews, review, appeal, why, typing, direct, configure, slow_mode, role, kick, ban, unban, mute, unmute, erase", cut(string(c.Type), 32))
 	}
 	return check(c)
 }
@@ -97,6 +97,7 @@ var checks = map[Type]func(*Command) *chat.Error{
 	Refresh: checkRefresh,
 	Why:     checkWhy,
 	Typing:  checkRoom,
+	Direct:  checkDirect,
 
 	Configure: checkConfigure,
 	SlowMode:  checkSlowMode,

@@ -112,6 +112,13 @@ func checkWithin(field string, n, most int) *chat.Error {
 	return nil
 }
 
+func checkDirect(c *Command) *chat.Error {
+	if !chat.ValidUser(c.User) {
+		return chat.Errorf(chat.CodeBadRequest, `direct needs a "user", the name of the person to talk to`)
+	}
+	return nil
+}
+
 func checkRefresh(c *Command) *chat.Error {
 	switch {
 	case c.Token == "":

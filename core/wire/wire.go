@@ -35,6 +35,7 @@ const (
 	Refresh Type = "refresh"
 	Why     Type = "why"
 	Typing  Type = "typing"
+	Direct  Type = "direct"
 )
 
 // The commands that run a room; the answer to each is an ack. The entries that
@@ -53,7 +54,7 @@ const (
 )
 
 // The events a server sends besides "history", "members", "ping", "pong",
-// "reviews", "review", "why" and "typing".
+// "reviews", "review", "why", "typing" and "direct".
 // Entries of a room's log use their journal.Kind as type.
 const (
 	Welcome   Type = "welcome"
@@ -80,7 +81,7 @@ const (
 // Command is any command of protocol v1: the union of all fields. Which ones
 // a type needs is in docs/protocol.md and checked by Decode.
 type Command struct {
-	Type Type   `json:"type" jsonschema:"enum=hello,enum=join,enum=leave,enum=send,enum=history,enum=members,enum=ping,enum=pong,enum=reviews,enum=review,enum=appeal,enum=refresh,enum=why,enum=typing,enum=configure,enum=slow_mode,enum=role,enum=kick,enum=ban,enum=unban,enum=mute,enum=unmute,enum=erase"`
+	Type Type   `json:"type" jsonschema:"enum=hello,enum=join,enum=leave,enum=send,enum=history,enum=members,enum=ping,enum=pong,enum=reviews,enum=review,enum=appeal,enum=refresh,enum=why,enum=typing,enum=direct,enum=configure,enum=slow_mode,enum=role,enum=kick,enum=ban,enum=unban,enum=mute,enum=unmute,enum=erase"`
 	ID   string `json:"id,omitempty" jsonschema:"maxLength=64,description=echoed by the reply"`
 
 	// hello; refresh: the token
@@ -89,7 +90,7 @@ type Command struct {
 	Secret string  `json:"secret,omitempty" jsonschema:"description=the resume secret of an earlier guest welcome"`
 	Device string  `json:"device,omitempty" jsonschema:"maxLength=128,description=client name and version"`
 
-	// all but hello, refresh, ping and pong
+	// all but hello, refresh, direct, ping and pong
 	Room  chat.RoomID       `json:"room,omitempty"`
 	Since *journal.Position `json:"since,omitempty" jsonschema:"description=join: resume after this position"`
 	Rooms []JoinRoom        `json:"rooms,omitempty" jsonschema:"description=join: many rooms at once"`
@@ -115,7 +116,8 @@ type Command struct {
 	Visibility *string `json:"visibility,omitempty" jsonschema:"enum=public,enum=private"`
 	SlowModeS  *int    `json:"slow_mode_s,omitempty" jsonschema:"minimum=0,maximum=21600,description=seconds between two messages of one user; 0 is off"`
 
-	// role, kick, ban, unban, mute, unmute; why: of another, for moderators
+	// role, kick, ban, unban, mute, unmute; direct: whom to talk to; why: of
+	// another, for moderators
 	User chat.UserID `json:"user,omitempty"`
 	Role string      `json:"role,omitempty" jsonschema:"enum=owner,enum=moderator,enum=member,enum=none"`
 
@@ -290,6 +292,17 @@ type TypingEvent struct {
 	Type Type        `json:"type"`
 	Room chat.RoomID `json:"room"`
 	User chat.UserID `json:"user"`
+}
+
+// DirectEvent answers direct: the room where the two talk, to be joined as any
+// other. Without an id it tells somebody who is not in that room that the other
+// person has opened it or has written there.
+type DirectEvent struct {
+	Type Type        `json:"type"`
+	ID   string      `json:"id,omitempty"`
+	Room chat.RoomID `json:"room"`
+	User chat.UserID `json:"user"`         // the other person
+	New  bool        `json:"new,omitzero"` // the room was made for this command
 }
 
 // ResetEvent says that what follows does not continue what came before:

@@ -91,6 +91,12 @@ managing if restraining
 
 managing if input.action.name in {"room.configure", "member.role"}
 
+# Opening the room of two people; the target is the other one.
+opening_direct if input.action.name == "direct.open"
+
+# The room of two people. The server gives it its name, and both of them a role.
+direct if input.resource.direct
+
 # --- What is permitted --------------------------------------------------------
 
 # Guests and users may connect.
@@ -203,7 +209,7 @@ permitted if {
 
 # A talk between two is opened by people with an account.
 permitted if {
-	input.action.name == "direct.open"
+	opening_direct
 	input.subject.type == "user"
 }
 
@@ -292,6 +298,74 @@ refusal contains {
 	permitted
 	input.action.role != ""
 	input.target.type != "user"
+}
+
+# A talk between two is between two: no third person reads along, whatever their
+# role on the server.
+refusal contains {
+	"code": "direct_room",
+	"text": "This is a talk between two people, and you are not one of them.",
+} if {
+	entering
+	direct
+	not insider
+	permitted
+}
+
+refusal contains {
+	"code": "direct_room",
+	"text": "This is a talk between two people, and you are not one of them.",
+} if {
+	reviewing
+	direct
+	not insider
+	permitted
+}
+
+# Nobody is added to it, and it stays private. Either may step down.
+refusal contains {
+	"code": "direct_room",
+	"text": "A talk between two people stays between them.",
+} if {
+	direct
+	not restraining
+	not stepping_down
+	managing
+	permitted
+}
+
+refusal contains {
+	"code": "direct_room",
+	"text": "A talk between two people stays between them.",
+} if {
+	direct
+	input.action.name == "member.invite"
+	permitted
+}
+
+stepping_down if {
+	input.action.name == "member.role"
+	input.target.self
+	input.action.role == ""
+}
+
+# A guest's name may be somebody else's tomorrow, who would read the talk.
+refusal contains {
+	"code": "needs_account",
+	"text": "A talk between two needs two people with an account who have been on this server.",
+} if {
+	opening_direct
+	permitted
+	input.target.type != "user"
+}
+
+# Whoever was banned from a talk does not open it again.
+refusal contains {
+	"code": "banned",
+	"text": "You are banned from this room.",
+} if {
+	opening_direct
+	input.subject.banned
 }
 
 # What somebody has written is changed by them alone.

@@ -8,7 +8,7 @@ import data.parley
 ask := {
 	"subject": {"type": "guest", "id": "ann", "roles": [], "room_role": "", "banned": false, "muted": false},
 	"action": {"name": "message.send", "role": "", "changes": [], "mode": "", "visibility": "", "slow_mode_s": 0, "seconds": 0, "lift": false},
-	"resource": {"type": "room", "id": "lobby", "exists": true, "mode": "open", "visibility": "public", "slow_mode_s": 0},
+	"resource": {"type": "room", "id": "lobby", "exists": true, "mode": "open", "visibility": "public", "slow_mode_s": 0, "direct": false},
 	"target": {"type": "", "id": "", "self": false, "room_role": "", "banned": false, "muted": false},
 	"context": {"transport": "ws", "network": "public", "text_bytes": 5, "slow_wait_s": 0},
 }
@@ -235,8 +235,44 @@ test_who_invites if {
 }
 
 test_people_with_an_account_open_direct_rooms if {
-	refused(change("/action/name", "direct.open"), "not_allowed")
-	allowed(also(change("/action/name", "direct.open"), "/subject/type", "user"))
+	open := also(change("/action/name", "direct.open"), "/target/type", "user")
+	refused(open, "not_allowed")
+	allowed(also(open, "/subject/type", "user"))
+	refused(also(also(open, "/subject/type", "user"), "/target/type", "guest"), "needs_account")
+	refused(also(also(open, "/subject/type", "user"), "/subject/banned", true), "banned")
+}
+
+# A talk between two, as one of the two finds it.
+talk := also(also(also(ask, "/resource/direct", true), "/resource/visibility", "private"), "/subject/room_role", "member")
+
+test_the_two_talk if {
+	every action in ["room.join", "history.read", "members.read", "message.send", "typing"] {
+		allowed(also(talk, "/action/name", action))
+	}
+}
+
+test_no_third_person_is_in_a_talk_between_two if {
+	every action in ["room.join", "history.read", "members.read", "message.send", "typing"] {
+		stranger := also(also(talk, "/action/name", action), "/subject/room_role", "")
+		refused(stranger, "private_room")
+		refused(also(stranger, "/subject/roles", ["moderator"]), "direct_room")
+		refused(also(stranger, "/subject/roles", ["admin"]), "direct_room")
+		refused(also(also(stranger, "/subject/roles", ["admin"]), "/resource/visibility", "public"), "direct_room")
+	}
+	refused(also(also(also(talk, "/action/name", "moderate.review"), "/subject/room_role", ""), "/subject/roles", ["admin"]), "direct_room")
+}
+
+test_nobody_is_added_to_a_talk_between_two if {
+	invite := also(talk, "/action/name", "member.invite")
+	refused(invite, "direct_room")
+	give := also(also(also(talk, "/action/name", "member.role"), "/action/role", "member"), "/target/type", "user")
+	refused(also(give, "/subject/roles", ["admin"]), "direct_room")
+	refused(also(also(talk, "/action/name", "room.configure"), "/subject/roles", ["admin"]), "direct_room")
+}
+
+test_either_of_two_may_step_down if {
+	step := also(also(talk, "/action/name", "member.role"), "/target/self", true)
+	allowed(also(step, "/action/role", ""))
 }
 
 test_administrators_run_the_server if {

@@ -122,9 +122,9 @@ test_guests_and_new_accounts_open_no_rooms if {
 
 test_new_accounts_approach_nobody if {
 	fails(newbie("member.invite", ""), "new_account")
-	fails(newbie("direct.open", ""), "new_account")
+	fails(also(newbie("direct.open", ""), "/target/type", "user"), "new_account")
 	goes(settled("member.invite", ""))
-	goes(settled("direct.open", ""))
+	goes(also(settled("direct.open", ""), "/target/type", "user"))
 }
 
 test_guests_read_where_they_may_only_read if {

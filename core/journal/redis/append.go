@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"parley/core/absent"
 	"parley/core/chat"
 	"parley/core/journal"
 	"parley/core/journal/codec"
@@ -39,7 +40,13 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 			return journal.Receipt{}, fmt.Errorf("append to %s: %w", r.Room, err)
 		}
 	}
-	reply, err := j.store(ctx, &r, b[:size], b[size:], review)
+	var parcel []byte
+	if len(r.Notify) > 0 {
+		if parcel, err = absent.Pack(&r.Entry, r.Notify, j.cfg.NotifyText); err != nil {
+			return journal.Receipt{}, fmt.Errorf("append to %s: %w: %w", r.Room, journal.ErrTooLarge, err)
+		}
+	}
+	reply, err := j.store(ctx, &r, b[:size], b[size:], review, parcel)
 	// A call without an answer may still be on its way to the server, and its
 	// bytes with it: then the buffer is left to it.
 	if err == nil {
@@ -68,9 +75,9 @@ func (j *Journal) Append(ctx context.Context, r journal.Request) (journal.Receip
 }
 
 // store runs append.lua, with what has to be listed before it.
-func (j *Journal) store(ctx context.Context, r *journal.Request, entry, answer, review []byte) (reply any, err error) {
+func (j *Journal) store(ctx context.Context, r *journal.Request, entry, answer, review, parcel []byte) (reply any, err error) {
 	prefix := j.roomPrefix(r.Room)
-	keys := make([]string, 3, 7)
+	keys := make([]string, 3, 9)
 	keys[0], keys[1], keys[2] = prefix+"log", prefix+"meta", prefix+"state"
 	if r.Entry.Nonce != "" {
 		keys = append(keys, nonceKey(prefix, r.Entry.From, r.Entry.Nonce))
@@ -79,13 +86,19 @@ func (j *Journal) store(ctx context.Context, r *journal.Request, entry, answer, 
 	if r.Create {
 		act = "create"
 	}
-	args := make([]any, 0, 17+2*len(r.Expect)+2*len(r.Entry.Changes))
+	args := make([]any, 0, 19+2*len(r.Expect)+2*len(r.Entry.Changes))
 	args = append(args, entry, string(r.Entry.ID), answer, j.cfg.NonceWindow.Milliseconds(), act,
 		knownEpoch(r.Known.Epoch), r.Known.Seq, string(r.Known.ID),
-		"", j.cfg.MaxEntries, j.watches.channel(r.Room), j.client.PublishCommand(), len(r.Expect))
+		"", j.cfg.MaxEntries, j.watches.channel(r.Room), j.client.PublishCommand(), len(r.Expect), parcel, maxOutbox)
 	if r.Review != nil {
 		keys = append(keys, prefix+"reviews", prefix+"decided", prefix+"authors")
 		args = append(args, review, bounds[r.Act()], journal.MaxOwnReviews, string(r.Entry.From))
+	}
+	if len(parcel) > 0 {
+		keys = append(keys, j.absent.Outbox(r.Room), j.absent.Lost(r.Room))
+		if err := j.listOutbox(ctx, r.Room); err != nil {
+			return nil, err
+		}
 	}
 	args = appendChanges(appendChanges(args, r.Expect), r.Entry.Changes)
 	if r.Act() == journal.ActHold {
@@ -149,6 +162,9 @@ func appendChanges(args []any, cs []journal.Change) []any {
 const (
 	argNewEpoch = 8   // place among the arguments of append.lua
 	unlisted    = "6" // its reply when the room is to be listed first
+	// maxOutbox is how many entries of a room may wait to be carried out of it,
+	// which takes milliseconds while any node runs. The oldest make way.
+	maxOutbox = 1000
 )
 
 // acts are the names that append.lua has for what an append does, and bounds

@@ -7,15 +7,17 @@
 --
 -- KEYS 1 log, 2 meta, 3 state, 4 nonce (absent without a nonce); for a review,
 --      which has a nonce: 5 open reviews, 6 decisions, 7 how many of each
---      author are open
+--      author are open; for absent people: the outbox and the count of what it
+--      dropped, as the last two
 -- ARGV 1 entry, 2 its id, 3 answer to keep for the nonce, 4 nonce window in ms,
 --      5 what to do: append, create; hold, approve, reject; or open, which only
 --      begins a new epoch, if something is lost, 6-8 the known epoch, seq ("0" for none) and id,
 --      9 a name for a new epoch, "" if the room is not listed yet, 10 entries
 --      to keep ("0" for all), 11 channel, 12 the command that publishes,
---      13 how many keys of the state are expected to have a value; for a
---      review: 14 its record, 15 how many there may be, 16 how many of one
---      author, 17 the author; then what is expected and the changes: key,
+--      13 how many keys of the state are expected to have a value, 14 a parcel
+--      for the outbox, "" for none, 15 how many there may be; for a
+--      review: 16 its record, 17 how many there may be, 18 how many of one
+--      author, 19 the author; then what is expected and the changes: key,
 --      "=" .. value or "" for absent, or to delete
 -- Reply "0 epoch seq": appended; "1 epoch seq answer": the nonce was known;
 --       "2": the room exists; "3": no such open review; "4": too many of them,
@@ -106,14 +108,14 @@ if decides and redis.call('HEXISTS', KEYS[5], ARGV[2]) == 0 then
   return '3'
 end
 if act == 'hold' and not waits then
-  if tonumber(redis.call('HGET', KEYS[7], ARGV[17]) or '0') >= tonumber(ARGV[16]) then
+  if tonumber(redis.call('HGET', KEYS[7], ARGV[19]) or '0') >= tonumber(ARGV[18]) then
     return '5'
   end
-  if redis.call('HLEN', KEYS[5]) >= tonumber(ARGV[15]) then
+  if redis.call('HLEN', KEYS[5]) >= tonumber(ARGV[17]) then
     return '4'
   end
 end
-local rest = (act == 'hold' or decides) and 18 or 14
+local rest = (act == 'hold' or decides) and 20 or 16
 local changes = rest + 2 * tonumber(ARGV[13])
 for i = rest, (waits and not decides) and 0 or changes - 1, 2 do -- a known nonce has its answer
   local value = redis.call('HGET', KEYS[3], ARGV[i])
@@ -169,16 +171,20 @@ if act ~= 'hold' and act ~= 'reject' and not posted then
     redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[10], '0-' .. seq, unpack(fields))
   end
   redis.call('HSET', KEYS[2], 'top', seq, 'id', ARGV[2])
+  if ARGV[14] ~= '' and redis.call('RPUSH', KEYS[#KEYS - 1], epoch .. ' ' .. seq .. ' ' .. ARGV[14]) > tonumber(ARGV[15]) then
+    redis.call('LPOP', KEYS[#KEYS - 1])
+    redis.call('INCR', KEYS[#KEYS])
+  end
 end
 if act == 'hold' then
-  redis.call('HSET', KEYS[5], ARGV[2], ARGV[14])
-  redis.call('HINCRBY', KEYS[7], ARGV[17], 1)
+  redis.call('HSET', KEYS[5], ARGV[2], ARGV[16])
+  redis.call('HINCRBY', KEYS[7], ARGV[19], 1)
 elseif decides then
-  redis.call('LPUSH', KEYS[6], ARGV[14])
-  redis.call('LTRIM', KEYS[6], 0, tonumber(ARGV[15]) - 1)
+  redis.call('LPUSH', KEYS[6], ARGV[16])
+  redis.call('LTRIM', KEYS[6], 0, tonumber(ARGV[17]) - 1)
   redis.call('HDEL', KEYS[5], ARGV[2])
-  if redis.call('HINCRBY', KEYS[7], ARGV[17], -1) <= 0 then
-    redis.call('HDEL', KEYS[7], ARGV[17])
+  if redis.call('HINCRBY', KEYS[7], ARGV[19], -1) <= 0 then
+    redis.call('HDEL', KEYS[7], ARGV[19])
   end
 end
 for i = changes, posted and 0 or #ARGV, 2 do
@@ -197,8 +203,8 @@ end
 if seq ~= '0' then
   redis.call(ARGV[12], ARGV[11], done .. ' ' .. ARGV[1])
 end
-if rest == 18 then -- after the entry, so that whoever hears of an approval has it
-  redis.call(ARGV[12], ARGV[11], epoch .. ' 0 ' .. ARGV[14])
+if rest == 20 then -- after the entry, so that whoever hears of an approval has it
+  redis.call(ARGV[12], ARGV[11], epoch .. ' 0 ' .. ARGV[16])
 end
 if posted and act == 'approve' then
   return '1 ' .. epoch .. ' ' .. posted

@@ -11,7 +11,8 @@ import (
 	rds "parley/core/redis"
 )
 
-// Two lists span rooms: the rooms, and what waits for a moderator in them.
+// Three lists span rooms: the rooms, what waits for a moderator in them, and
+// those with news for absent people (package absent/redis reads that one).
 // They lie in slots of their own, so the script of an append cannot write
 // them. A name is listed before what it names is stored, and taken off after
 // that is gone: whatever ends in between leaves a name too many, which whoever
@@ -35,6 +36,12 @@ func (j *Journal) listRoom(ctx context.Context, room chat.RoomID) error {
 // listWaiting lists a review that is about to be stored.
 func (j *Journal) listWaiting(ctx context.Context, r *journal.Request) error {
 	_, err := j.client.Do(ctx, "zadd", j.waitingKey(), r.Review.Entry.Time, waitingName(r.Room, r.Review.Entry.ID))
+	return err
+}
+
+// listOutbox lists a room whose outbox is about to get something.
+func (j *Journal) listOutbox(ctx context.Context, room chat.RoomID) error {
+	_, err := j.client.Do(ctx, "zadd", j.absent.Rooms, time.Now().UnixMilli(), string(room))
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"parley/core/absent"
 	"parley/core/chat"
 	"parley/core/journal"
 	rds "parley/core/redis"
@@ -31,6 +32,8 @@ type Config struct {
 	// TopsEvery is how often each watched room's top is compared with the
 	// store's.
 	TopsEvery time.Duration
+	// NotifyText puts the text of a message into the news for absent people.
+	NotifyText bool
 }
 
 // Defaults returns the bounds for ordinary use.
@@ -85,6 +88,7 @@ type Journal struct {
 	// Set at construction.
 	cfg    Config
 	client *rds.Client
+	absent absent.Keys
 	log    *slog.Logger
 	sub    *rds.Subscriber
 	bufs   sync.Pool // *[]byte
@@ -112,7 +116,7 @@ func New(cfg Config, client *rds.Client, log *slog.Logger) (*Journal, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	j := &Journal{cfg: cfg, client: client, log: log}
+	j := &Journal{cfg: cfg, client: client, absent: absent.KeysOf(client.Prefix()), log: log}
 	j.bufs.New = func() any { b := make([]byte, 0, 1024); return &b }
 	j.watches.init(client.ChannelPrefix())
 	j.sub = client.Subscriber(&j.watches)

@@ -12,7 +12,7 @@ const config = { name: meta("name"), room: meta("room"), rooms: meta("rooms").sp
 // guest's resume secret or a token) and which rooms were joined. A browser may
 // forbid storage; then the tab remembers until it is reloaded.
 class Tab {
-  #data = { identity: null, rooms: [] };
+  #data = { identity: null, rooms: [], directs: {} };
 
   constructor() {
     try {
@@ -36,8 +36,16 @@ class Tab {
     this.#keep({ rooms: v });
   }
 
+  // directs is who the other person of a direct room is.
+  get directs() {
+    return this.#data.directs;
+  }
+  set directs(v) {
+    this.#keep({ directs: v });
+  }
+
   clear() {
-    this.#keep({ identity: null, rooms: [] });
+    this.#keep({ identity: null, rooms: [], directs: {} });
   }
 
   #keep(change) {

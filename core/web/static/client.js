@@ -12,6 +12,7 @@
 //   reset     {room}                           forget the room's log, read history
 //   entry     one entry of a room's log, in order, once
 //   presence  the presence event
+//   direct    {room, user, new}                somebody has written to us in a room of two that we are not in
 //   typing    {room, user}                     somebody else writes there
 //   outgoing  one message of ours whose state changed, see send()
 //   expiring  {ends}                           our token ends soon, at that time in Unix ms
@@ -157,6 +158,12 @@ export class Client extends EventTarget {
 
   members(room) {
     return this.#request({ type: "members", room });
+  }
+
+  // direct answers with the room of us and another person, which is then joined
+  // as any other.
+  direct(user) {
+    return this.#request({ type: "direct", user });
   }
 
   // reviews answers with the reviews event: the queue for a moderator (all), and
@@ -365,6 +372,7 @@ export class Client extends EventTarget {
     review: (e) => (this.#reply(e), this.#emit("review", e)),
     why: (e) => this.#reply(e),
     refreshed: (e) => this.#reply(e),
+    direct: (e) => (e.id ? this.#reply(e) : this.#emit("direct", e)),
     error: (e) => this.#error(e),
     joined: (e) => this.#joined(e),
     left: (e) => this.#left(e),

@@ -15,6 +15,7 @@ export class Room {
   members = null; // Set of names, or null where the server names nobody
   count = 0;
   title = "";
+  partner = ""; // the other person, where the room is one of two
   mode = "open";
   visibility = "public";
   slow = 0; // seconds between two messages of one user
@@ -30,6 +31,11 @@ export class Room {
   #typists = new Map(); // who writes -> until when
   queue = null; // the reviews that wait, where we decide about them
   #generation = 0; // answers to history asked for before a reset are dropped
+
+  // label is what the room is called for people.
+  get label() {
+    return this.title || this.partner || this.name;
+  }
 
   constructor(name, client) {
     this.name = name;

@@ -45,7 +45,7 @@ export class SideView {
 
   rooms(rooms, active, offered) {
     const list = [...rooms.values()];
-    this.#replace("room-list", list.map((r) => [r.name, r.title, r.name === active, Boolean(r.denied), r.unread]), () =>
+    this.#replace("room-list", list.map((r) => [r.name, r.label, r.name === active, Boolean(r.denied), r.unread]), () =>
       list.map((r) => item(r, r.name === active)));
     this.#replace("offered-list", offered, () => offered.map((name) => el("li", {}, link(name, name))));
     show(byID("offered"), offered.length > 0);
@@ -69,7 +69,7 @@ export class SideView {
     say(byID("people-count"), String(room.count));
     const names = [...(room.members ?? [])].sort((a, b) => (b === me) - (a === me) || a.localeCompare(b));
     this.#replace("people-list", [me, runs, ...names], () =>
-      names.slice(0, NAMED).map((name) => person(name, name === me, runs && name !== me && this.#manage)));
+      names.slice(0, NAMED).map((name) => person(name, name === me, runs && name !== me, this.#manage)));
     const more = room.members ? Math.max(0, names.length - NAMED) : room.count;
     const note = room.members ? `and ${more} more` : `${room.count} ${room.count === 1 ? "person" : "people"}`;
     if (show(byID("people-more"), more > 0)) say(byID("people-more"), note);
@@ -83,7 +83,7 @@ export class SideView {
 }
 
 function item(room, active) {
-  const a = link(room.name, room.title || room.name);
+  const a = link(room.name, room.label, room.partner ? "@" : "#");
   if (active) a.ariaCurrent = "page";
   if (room.denied) a.classList.add("denied");
   if (room.unread > 0 && !active) {
@@ -93,13 +93,14 @@ function item(room, active) {
   return el("li", {}, a);
 }
 
-function link(name, title) {
-  return el("a", { href: "#" + name }, el("span", { className: "hash", ariaHidden: "true" }, "#"), el("span", { className: "label" }, title));
+function link(name, title, sign = "#") {
+  return el("a", { href: "#" + name }, el("span", { className: "hash", ariaHidden: "true" }, sign), el("span", { className: "label" }, title));
 }
 
-function person(name, me, manage) {
-  return el("li", {}, avatar(el("span", { ariaHidden: "true" }), name), el("span", { className: "label" }, name), me ? el("span", { className: "you" }, "you") : "",
-    manage ? menu(name, manage) : "");
+function person(name, me, runs, manage) {
+  const talk = me ? el("span", { className: "label" }, name) : el("button", { type: "button", className: "label talk", title: `Write to ${name} alone` }, name);
+  if (!me) talk.addEventListener("click", () => manage("direct", name));
+  return el("li", {}, avatar(el("span", { ariaHidden: "true" }), name), talk, me ? el("span", { className: "you" }, "you") : "", runs ? menu(name, manage) : "");
 }
 
 const ACTS = [["kick", "Put out"], ["mute", "Mute for 10 minutes", 600], ["ban", "Ban for an hour", 3600], ["ban", "Ban for good"], ["unmute", "Unmute"], ["why", "What keeps them from posting"]];

@@ -48,7 +48,7 @@ export class UI {
     this.#queue = new QueueView((room, id, action, reason) => client.review(room, id, action, reason));
     this.#settings = new SettingsView((room, changes) => client.configure(room, changes));
     this.#renew = new RenewView((token) => this.#refreshed(token));
-    for (const type of ["state", "welcome", "refused", "joined", "left", "denied", "reset", "entry", "presence", "typing", "outgoing", "expiring", "review"]) {
+    for (const type of ["state", "welcome", "refused", "joined", "left", "denied", "reset", "entry", "presence", "typing", "direct", "outgoing", "expiring", "review"]) {
       client.addEventListener(type, (e) => this["on" + type](e.detail));
     }
     this.#listen();
@@ -264,6 +264,7 @@ export class UI {
     const room = this.#room(e.room);
     if (!room) return;
     room.entered(e);
+    room.partner = this.#session.directs[room.name] ?? "";
     if (room === this.#active) this.#fill(room);
     else room.members = null;
     this.#refresh();
@@ -300,9 +301,31 @@ export class UI {
 
   #manage(type, name, seconds) {
     if (type === "why") return this.#whyOf(name);
+    if (type === "direct") return this.#talkTo(name);
     const room = this.#active.name;
     this.#say("");
     this.#client.manage(room, type, name, seconds).catch((e) => room === this.#active?.name && this.#say(explain(e).text, explain(e).source));
+  }
+
+  // talkTo opens the room of us and another person.
+  #talkTo(name) {
+    this.#say("");
+    this.#client.direct(name).then(
+      (e) => {
+        this.#session.directs = { ...this.#session.directs, [e.room]: e.user };
+        location.hash = e.room;
+      },
+      (e) => this.#say(explain(e).text, explain(e).source),
+    );
+  }
+
+  // ondirect enters the room in which somebody has written to us.
+  ondirect(e) {
+    this.#session.directs = { ...this.#session.directs, [e.room]: e.user };
+    const room = this.#enter(e.room);
+    room.partner = e.user;
+    if (!e.new && room !== this.#active) room.unread ||= 1;
+    this.#refresh();
   }
 
   // why asks what stood in a message's way; what it is told is shown with it.
@@ -436,10 +459,10 @@ export class UI {
   #refresh = coalesce(() => {
     const room = this.#active;
     if (!room) return;
-    say(byID("room-title"), room.title || room.name);
-    say(byID("room-note"), modeNote(room) || "#" + room.name);
+    say(byID("room-title"), room.label);
+    say(byID("room-note"), modeNote(room) || (room.partner ? "Only you and " + room.partner : "#" + room.name));
     show(byID("leave"), this.#rooms.size > 1 || room.name !== this.#config.room);
-    byID("text").placeholder = `Write to ${room.title || room.name}`;
+    byID("text").placeholder = `Write to ${room.label}`;
     byID("text").disabled = byID("send").disabled = Boolean(room.denied);
     this.#side.rooms(this.#rooms, room.name, this.#config.rooms.filter((name) => !this.#rooms.has(name)));
     room.runs = this.#runs(room);
@@ -448,7 +471,7 @@ export class UI {
     this.#settings.draw(room);
     this.#drawTypists();
     const unread = [...this.#rooms.values()].reduce((n, r) => n + r.unread, 0);
-    document.title = `${unread ? `(${unread}) ` : ""}${room.title || room.name} · ${this.#config.name}`;
+    document.title = `${unread ? `(${unread}) ` : ""}${room.label} · ${this.#config.name}`;
     this.#log.draw();
   });
 }

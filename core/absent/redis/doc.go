@@ -1,0 +1,62 @@
+// Package redis moves news for absent people through Redis: a Carrier, one on
+// each node, takes it out of the rooms' outboxes into the stream of the
+// installation, and a Queue hands it to the workers that deliver it.
+//
+// Each script touches the keys of one slot, so all kinds of Redis are the same.
+// What is moved between two slots is put where it goes before it is taken off
+// where it was: whatever ends in between, it is there twice and not gone. The
+// copies have the same absent.Entry.Key.
+package redis
+
+import (
+	_ "embed"
+	"fmt"
+
+	rds "parley/core/redis"
+)
+
+var (
+	//go:embed take.lua
+	takeSource string
+	//go:embed taken.lua
+	takenSource string
+	//go:embed put.lua
+	putSource string
+	//go:embed unlist.lua
+	unlistSource string
+	//go:embed read.lua
+	readSource string
+	//go:embed keep.lua
+	keepSource string
+	//go:embed done.lua
+	doneSource string
+	//go:embed bury.lua
+	burySource string
+	//go:embed revive.lua
+	reviveSource string
+
+	takeScript   = rds.NewScript("take an outbox", takeSource).Bulk()
+	takenScript  = rds.NewScript("empty an outbox", takenSource)
+	putScript    = rds.NewScript("put news for absent people", putSource)
+	unlistScript = rds.NewScript("unlist an outbox", unlistSource)
+	readScript   = rds.NewScript("read news for absent people", readSource).Bulk()
+	keepScript   = rds.NewScript("keep news for absent people", keepSource)
+	doneScript   = rds.NewScript("end news for absent people", doneSource)
+	buryScript   = rds.NewScript("bury news for absent people", burySource)
+	reviveScript = rds.NewScript("retry news for absent people", reviveSource)
+)
+
+// texts takes a reply that must be a list of strings.
+func texts(reply any) ([]string, error) {
+	list, ok := reply.([]any)
+	if !ok && reply != nil {
+		return nil, fmt.Errorf("redis answered %T, want a list", reply)
+	}
+	out := make([]string, len(list))
+	for i, v := range list {
+		if out[i], ok = v.(string); !ok {
+			return nil, fmt.Errorf("redis answered %T at %d, want a string", v, i)
+		}
+	}
+	return out, nil
+}
