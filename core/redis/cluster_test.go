@@ -220,7 +220,7 @@ func TestClusterFailover(t *testing.T) {
 	e.mu.Lock()
 	clear(e.doubts)
 	e.mu.Unlock()
-	cluster.Masters[1].Do("WAIT", "1", "5000")
+	cluster.Masters[1].AwaitReplica()
 	cluster.Masters[1].Kill()
 	if _, err := c.Do(t.Context(), "set", channels[1], "now"); !errors.Is(err, redis.ErrUnavailable) {
 		t.Errorf("at once: got %v, want ErrUnavailable", err)

@@ -25,7 +25,7 @@ func TestSentinelFailover(t *testing.T) {
 	}
 	e.await(t, "the subscription", func() bool { return e.doubts["a"] == 1 })
 	sentinels.All[0].Kill() // two of three still agree
-	primary.Do("WAIT", "1", "5000")
+	primary.AwaitReplica()
 	primary.Kill()
 	if _, err := c.Do(t.Context(), "set", "k", "now"); !errors.Is(err, redis.ErrUnavailable) {
 		t.Errorf("at once: got %v, want ErrUnavailable", err)

@@ -311,6 +311,7 @@ func TestRedisAway(t *testing.T) {
 	c.Wrote("lobby")
 	await(t, "the carrier notices", func() bool { return c.Stats().Failed > 0 })
 	store.Resume()
+	await(t, "redis is tried again", func() bool { _, err := client.Do(t.Context(), "exists", "p"); return err == nil })
 	say(t, j, "lobby", "m2", "bob")
 	await(t, "it arrives", func() bool { return len(drain(t, q)) == 1 })
 }

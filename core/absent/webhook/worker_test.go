@@ -378,10 +378,12 @@ func TestRedisGoesAndComes(t *testing.T) {
 	w.store.Pause()
 	await(t, "the worker notices", func() bool { return x.Stats().Errors > 0 })
 	w.store.Resume()
+	await(t, "redis is tried again", func() bool { _, err := w.client.Do(t.Context(), "exists", "p"); return err == nil })
 	w.put("b")
 	w.left(0, 0)
 	w.store.Wipe() // the group is gone as well
 	w.store.Restart()
+	await(t, "redis is tried again", func() bool { _, err := w.client.Do(t.Context(), "exists", "p"); return err == nil })
 	w.put("c")
 	w.left(0, 0)
 	for _, u := range []chat.UserID{"a", "b", "c"} {

@@ -183,7 +183,7 @@ func TestLostTail(t *testing.T) {
 			far := follow(t, node(t, quick(f.url), journalredis.Defaults()), room)
 			far.awaitDoubt(t, 0)
 			mustAppend(t, j, message(room, "kept"))
-			f.primary.Do("WAIT", "1", "5000")
+			f.primary.AwaitReplica()
 			f.replica.Pause()
 			f.primary.Do("CLIENT", "KILL", "TYPE", "replica") // or the kernel keeps the entry for it
 			lost := mustAppend(t, j, message(room, "lost"))

@@ -150,6 +150,17 @@ func StartReplica(t testing.TB, of *Server, o Options) *Server {
 	return s
 }
 
+// AwaitReplica waits until a replica has all that this server was told so far.
+func (s *Server) AwaitReplica() {
+	s.t.Helper()
+	for range 60 { // a second each
+		if s.Do("WAIT", "1", "1000") != "0" {
+			return
+		}
+	}
+	s.t.Fatal("no replica follows this server")
+}
+
 // addrs joins the addresses of servers.
 func addrs(servers []*Server) string {
 	list := make([]string, len(servers))
