@@ -150,15 +150,32 @@ func StartReplica(t testing.TB, of *Server, o Options) *Server {
 	return s
 }
 
-// AwaitReplica waits until a replica has all that this server was told so far.
+// AwaitReplica waits until a replica has all that this server was told so far,
+// by whomever. (WAIT asks only about the writes of its own connection.)
 func (s *Server) AwaitReplica() {
 	s.t.Helper()
-	for range 60 { // a second each
-		if s.Do("WAIT", "1", "1000") != "0" {
+	// number is the first one after a name in INFO replication, -1 without it.
+	number := func(info, name string) int64 {
+		_, rest, ok := strings.Cut(info, name)
+		if !ok {
+			return -1
+		}
+		var n int64
+		if _, err := fmt.Sscan(strings.FieldsFunc(rest, func(c rune) bool { return c < '0' || c > '9' })[0], &n); err != nil {
+			s.t.Fatalf("read %q: %v", rest, err)
+		}
+		return n
+	}
+	want := number(s.Do("INFO", "replication"), "master_repl_offset:")
+	for deadline := time.Now().Add(startTimeout); ; {
+		_, replica, _ := strings.Cut(s.Do("INFO", "replication"), "slave0:")
+		if number(replica, "offset=") >= want {
 			return
 		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("no replica has everything after %v", startTimeout)
+		}
 	}
-	s.t.Fatal("no replica follows this server")
 }
 
 // addrs joins the addresses of servers.
