@@ -47,6 +47,7 @@ func TestDeflateAndPlainMembersHearTheSame(t *testing.T) {
 		c.send(`{"type":"hello","guest":"` + name + `"}`)
 		c.sees("welcome")
 		c.send(`{"type":"join","room":"lobby"}`)
+		c.sees("joined")
 	}
 	long := strings.Repeat("over and over ", 200)
 	small.send(`{"type":"send","room":"lobby","text":"` + long + `"}`)

@@ -187,7 +187,7 @@ func TestKeyboard(t *testing.T) {
 		stops = append(stops, stop)
 	}
 	order := " " + strings.Join(stops, " ") + " "
-	for _, want := range []string{" skip #lobby ", " #announcements join-room Join signout ", " scroll ", " text send leave "} {
+	for _, want := range []string{" skip #lobby ", " #announcements join-room Join signout ", " scroll ", " text send ", " talk leave "} { // between them the people of the room
 		if !strings.Contains(order, want) {
 			t.Errorf("Tab does not go%sin a row; it goes%s", want, order)
 		}
