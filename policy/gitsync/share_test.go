@@ -2,6 +2,7 @@ package gitsync
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -245,6 +246,18 @@ func TestPinsTravel(t *testing.T) {
 	b, cb := cutOff(t, func(cfg *Config) { cfg.StateDir = kept })
 	give := func(want string) {
 		t.Helper()
+		// What a has taken is what it offers a moment later.
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for offer(t, a).Parcel.Commit != want {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				t.Fatalf("%s is never offered", want)
+			}
+		}
 		if err := b.Accept(t.Context(), offer(t, a)); err != nil {
 			t.Fatal(err)
 		}
