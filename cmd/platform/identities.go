@@ -125,8 +125,16 @@ func (i *identities) own(folded string, since time.Time) time.Time {
 // ownedName is what the nodes know of a registered user.
 type ownedName struct{ told, since time.Time }
 
-// Known implements session.Authenticator.
-func (i *identities) Known(u chat.UserID) bool { return i.known.Known(fold(string(u))) }
+// Known implements session.Authenticator. Where the other nodes cannot be asked,
+// what this one knows counts.
+func (i *identities) Known(ctx context.Context, u chat.UserID) bool {
+	folded := fold(string(u))
+	if i.known.Known(folded) || i.names == nil {
+		return i.known.Known(folded)
+	}
+	registered, err := i.names.Registered(ctx, folded)
+	return registered && err == nil
+}
 
 // Guest implements session.Authenticator.
 func (i *identities) Guest(wish, secret string, evict func()) (chat.UserID, string, func(bool), error) {

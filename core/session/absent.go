@@ -83,7 +83,7 @@ func (s *Server) notices(ctx context.Context, r *room.Room, e *journal.Entry, ot
 		case there[u]:
 		case u == other:
 			notify = append(notify, journal.Notice{User: u, Kind: journal.NoticeDirect})
-		case st.Role(u) != "" || s.known(ctx, u):
+		case st.Role(u) != "" || s.d.Auth.Known(ctx, u):
 			notify = append(notify, journal.Notice{User: u, Kind: journal.NoticeMention})
 		}
 	}

@@ -75,7 +75,7 @@ func (x *Session) direct(ctx context.Context, c *wire.Command) error {
 	now := time.Now()
 	in := x.about(gate.DirectOpen, r, now)
 	in.Resource.Visibility = string(state.Private) // also before it is there
-	x.aim(in, r, c.User, x.srv.known(ctx, c.User), now)
+	x.aim(in, r, c.User, x.srv.d.Auth.Known(ctx, c.User), now)
 	if d := x.srv.d.Gate.Decide(ctx, in); !d.Allow {
 		return denied(d)
 	}

@@ -36,7 +36,7 @@ func (x *Session) erase(ctx context.Context, c *wire.Command) error {
 		if err != nil {
 			return x.unlessStranger(ctx, c.Room, o.in, err)
 		}
-		x.aim(o.in, r, e.From, x.srv.known(ctx, e.From), now)
+		x.aim(o.in, r, e.From, x.srv.d.Auth.Known(ctx, e.From), now)
 		o.in.Message = e.ID
 		o.entry.Kind, o.entry.Erases = journal.KindErase, []uint64{c.Seq}
 		o.first = func(ctx context.Context) error {

@@ -109,7 +109,7 @@ func (s *Server) countUser(who chat.Identity) bool {
 		return false
 	}
 	if s.users[u]++; s.users[u] == 1 && s.d.People != nil {
-		s.d.People.Online(u, who.Class == chat.ClassUser)
+		s.d.People.Online(u)
 	}
 	return true
 }

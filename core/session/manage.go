@@ -50,7 +50,7 @@ func (x *Session) carryOut(ctx context.Context, c *wire.Command, action string, 
 		return none, lateError(err)
 	}
 	defer x.srv.turns.end(t)
-	account := c.User != "" && x.srv.known(ctx, c.User)
+	account := c.User != "" && x.srv.d.Auth.Known(ctx, c.User)
 	receipt, err := x.srv.d.Hub.Change(ctx, r, []chat.UserID{x.who.User, c.User}, func(st *state.Room) (journal.Entry, error) {
 		now := time.Now()
 		o := order{in: x.about(action, r, now), entry: journal.Entry{ID: chat.MessageID(newID()), From: x.who.User, Time: now.UnixMilli(),

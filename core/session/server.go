@@ -51,9 +51,10 @@ type Authenticator interface {
 	// resume the name. secret resumes an earlier one. evict is called when a
 	// token user claims the name.
 	Guest(wish, secret string, evict func()) (name chat.UserID, resume string, release func(told bool), err error)
-	// Known reports whether a token was ever verified for the name, so that no
-	// guest can have it.
-	Known(chat.UserID) bool
+	// Known reports whether a token was ever verified for the name, at any node,
+	// so that no guest can have it; what the others know only as far as they can
+	// be asked before ctx ends.
+	Known(ctx context.Context, u chat.UserID) bool
 }
 
 // Config bounds what clients may ask for; 0 means no limit.
@@ -97,19 +98,11 @@ type Deps struct {
 
 // People tells the nodes of each other's users (package presence/redis).
 type People interface {
-	// Online and Offline hear whose first connection to this node has come,
-	// with a token or without, and whose last has ended, in that order and
-	// under the server's lock: they must not block.
-	Online(u chat.UserID, account bool)
+	// Online and Offline hear whose first connection to this node has come, and
+	// whose last has ended, in that order and under the server's lock: they must
+	// not block.
+	Online(chat.UserID)
 	Offline(chat.UserID)
-	// Known reports whether a token has named the user at any of the nodes, as
-	// far as can be found out before ctx ends.
-	Known(context.Context, chat.UserID) bool
-}
-
-// known reports whether a token has ever named the user, here or elsewhere.
-func (s *Server) known(ctx context.Context, u chat.UserID) bool {
-	return s.d.Auth.Known(u) || s.d.People != nil && s.d.People.Known(ctx, u)
 }
 
 // Evidence keeps what plugins saw and said (package evidence). It does not

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"slices"
 	"sync"
 	"testing"
@@ -59,11 +58,8 @@ type line struct {
 	got []string
 }
 
-func (l *line) Online(u chat.UserID, account bool) {
-	l.note("+" + string(u) + map[bool]string{true: " with a token"}[account])
-}
-func (l *line) Offline(u chat.UserID)                       { l.note("-" + string(u)) }
-func (l *line) Known(_ context.Context, u chat.UserID) bool { return u == "zoe" }
+func (l *line) Online(u chat.UserID)  { l.note("+" + string(u)) }
+func (l *line) Offline(u chat.UserID) { l.note("-" + string(u)) }
 
 func (l *line) note(s string) {
 	l.mu.Lock()
@@ -87,7 +83,7 @@ func TestPeopleComeAndGo(t *testing.T) {
 	again := w.user("ann")
 	bob.end()
 	again.end()
-	if want := []string{"+ann with a token", "+bob", "-ann", "+ann with a token", "-bob", "-ann"}; !slices.Equal(l.got, want) {
+	if want := []string{"+ann", "+bob", "-ann", "+ann", "-bob", "-ann"}; !slices.Equal(l.got, want) {
 		t.Errorf("got %q, want %q", l.got, want)
 	}
 }
@@ -96,7 +92,7 @@ func TestPeopleComeAndGo(t *testing.T) {
 func TestKnownElsewhere(t *testing.T) {
 	w := newWorld(t, nil)
 	w.law()
-	w.srv.d.People = new(line)
+	w.auth.elsewhere = true
 	mia := w.user("mia")
 	mia.join("court") // hers
 	if e := mia.do(`{"type":"role","room":"court","user":"zoe","role":"moderator"}`); e.Type != "ack" {

@@ -63,7 +63,7 @@ func (s *Server) subjectOf(ctx context.Context, u chat.UserID, r *room.Room) sub
 		return best.subject()
 	}
 	who := subject{user: u, class: chat.ClassGuest}
-	if s.known(ctx, u) {
+	if s.d.Auth.Known(ctx, u) {
 		who.class = chat.ClassUser
 	}
 	return who

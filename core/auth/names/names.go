@@ -187,6 +187,18 @@ func owned(reply any) (since time.Time, guest bool, err error) {
 	return since, rest == "guest", nil
 }
 
+// Registered reports whether the name is a registered user's, at any node.
+func (n *Names) Registered(ctx context.Context, folded string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timeout)
+	defer cancel()
+	reply, err := n.client.Do(ctx, "get", n.key(folded))
+	if err != nil {
+		return false, fmt.Errorf("ask whose the name %s is: %w", folded, err)
+	}
+	text, _ := reply.(string)
+	return strings.HasPrefix(text, "u "), nil
+}
+
 // Key returns the key of all nodes' guests: the one that is there, or this
 // node's own, which it then is.
 func (n *Names) Key(ctx context.Context, own []byte) ([]byte, error) {

@@ -171,6 +171,11 @@ func TestARegisteredUserTakesTheName(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("the guest was not evicted")
 	}
+	for name, want := range map[string]bool{"olga": true, "nobody": false} {
+		if known, err := a.names.Registered(t.Context(), name); known != want || err != nil {
+			t.Errorf("%s is registered: got %v, %v, want %v", name, known, err, want)
+		}
+	}
 	for _, n := range []*node{a, b} {
 		if _, err := n.guests.Enter("olga", "", nil); err == nil || !strings.Contains(err.Error(), "registered user") {
 			t.Errorf("a guest as olga: got %v", err)

@@ -7,7 +7,6 @@
 //	PREFIX:{ROOM}:here     hash: by node, its register of the room (see register.go)
 //	PREFIX:{ROOM}:here     channel: "here NODE REGISTER", or "type NODE USER"; PREFIX@N in database N
 //	PREFIX:{u:USER}:at     hash: by node, "1" while the user is connected to it
-//	PREFIX:{u:USER}:known  when a token named the user first, Unix ms; it does not end
 //
 // Only its node writes a field, at most once in Config.Pace, whatever has
 // happened meanwhile; commands of many rooms and users share a pipeline. A

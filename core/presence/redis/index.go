@@ -10,18 +10,14 @@ import (
 	rds "parley/core/redis"
 )
 
-// Online says that the user's first connection to this node is there, with a
-// token that names the user or as a guest, Offline that the last has ended. Both
-// only note it; it is written with others. They must come in the order of what
+// Online says that the user's first connection to this node is there, Offline
+// that the last has ended. Both only note it; it is written with others. They must come in the order of what
 // happened.
-func (l *Link) Online(u chat.UserID, account bool) {
+func (l *Link) Online(u chat.UserID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.here[u] = account
+	l.here[u] = struct{}{}
 	l.users.mark(u)
-	if account {
-		l.names.mark(u)
-	}
 	poke(l.write)
 }
 
@@ -32,22 +28,6 @@ func (l *Link) Offline(u chat.UserID) {
 	delete(l.here, u)
 	l.users.mark(u)
 	poke(l.write)
-}
-
-// Known reports whether a token has named the user at any node, false where Redis
-// does not say.
-func (l *Link) Known(ctx context.Context, u chat.UserID) bool {
-	if !chat.ValidUser(u) {
-		return false
-	}
-	l.mu.Lock()
-	account := l.here[u]
-	l.mu.Unlock()
-	if account {
-		return true
-	}
-	n, err := l.client.Do(ctx, "exists", l.knownKey(u))
-	return err == nil && n == int64(1)
 }
 
 // askBatch is how many users one pipeline asks for.

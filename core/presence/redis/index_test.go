@@ -32,14 +32,14 @@ func TestConnected(t *testing.T) {
 	aware(t, a, b, dies)
 	const all = "ann bob eve "
 	users := []chat.UserID{"ann", "nobody", "bob", "eve", "no name at all"}
-	a.Online("ann", true)
+	a.Online("ann")
 	if got := a.at(users...); got != "ann " {
 		t.Errorf("got %q, want ann at once", got)
 	}
-	b.Online("bob", false)
-	b.Online("ann", true)
-	dies.Online("eve", false)
-	dies.Online("bob", false)
+	b.Online("bob")
+	b.Online("ann")
+	dies.Online("eve")
+	dies.Online("bob")
 	for _, n := range []*node{a, b, dies} {
 		await(t, "all three are connected", func() bool { return n.at(users...) == all })
 	}
@@ -47,12 +47,6 @@ func TestConnected(t *testing.T) {
 	await(t, "ann's entry at a is gone", func() bool { return len(fields(s, "parley:{u:ann}:at")) == 1 })
 	if got := a.at(users...); got != all {
 		t.Errorf("got %q, want all three", got)
-	}
-	for u, want := range map[chat.UserID]bool{"ann": true, "bob": false, "nobody": false, "no name at all": false} {
-		await(t, "b knows who has an account", func() bool { return b.Known(t.Context(), u) == want })
-	}
-	if !a.Known(t.Context(), "ann") {
-		t.Error("ann is not known where she was")
 	}
 	p.Halt()
 	await(t, "eve is gone with her node", func() bool { return a.at(users...) == "ann bob " })
@@ -66,14 +60,8 @@ func TestConnected(t *testing.T) {
 	if got, err := a.Connected(t.Context(), nil); err != nil || len(got) != 0 {
 		t.Errorf("asked for nobody: got %v, %v", got, err)
 	}
-	b.Online("zoe", false)
-	if !b.Known(t.Context(), "ann") {
-		t.Error("ann was forgotten when she left")
-	}
+	b.Online("zoe")
 	s.Kill()
-	if b.Known(t.Context(), "ann") {
-		t.Error("without redis somebody is known")
-	}
 	got, err := b.Connected(t.Context(), []chat.UserID{"zoe", "ann"})
 	if err == nil || !got["zoe"] || got["ann"] {
 		t.Errorf("without redis: got %v, %v, want zoe and an error", got, err)
@@ -90,10 +78,10 @@ func TestStormOfConnects(t *testing.T) {
 	name := func(i int) chat.UserID { return chat.UserID(fmt.Sprint("u", i)) }
 	before, began := a.client.Pipes(), time.Now()
 	for i := range n {
-		a.Online(name(i), false)
+		a.Online(name(i))
 		if i%3 == 0 {
 			a.Offline(name(i))
-			a.Online(name(i), false)
+			a.Online(name(i))
 		}
 	}
 	await(t, "all are written", func() bool { return a.Stats().Written >= n })

@@ -102,8 +102,7 @@ type Link struct {
 	rooms   ledger[chat.RoomID]
 	follows map[chat.RoomID]*follow
 	users   ledger[chat.UserID]
-	here    map[chat.UserID]bool // users who are connected to this node; true with a token
-	names   ledger[chat.UserID]  // of them, those with a token, until they are known everywhere
+	here    map[chat.UserID]struct{} // users who are connected to this node
 	typing  []typist
 	toRead  []chat.RoomID
 	died    []cluster.NodeID
@@ -141,7 +140,7 @@ func New(cfg Config, client *rds.Client, nodes Nodes, t *presence.Tracker, log *
 		keys: client.Prefix() + ":{", channel: client.ChannelPrefix() + ":{",
 		write: make(chan struct{}, 1), read: make(chan struct{}, 1),
 		rooms: newLedger[chat.RoomID](), follows: make(map[chat.RoomID]*follow),
-		users: newLedger[chat.UserID](), here: make(map[chat.UserID]bool), names: newLedger[chat.UserID](),
+		users: newLedger[chat.UserID](), here: make(map[chat.UserID]struct{}),
 	}
 	l.sub = client.Subscriber(l)
 	nodes.OnChange(l.changed)
@@ -165,8 +164,6 @@ const hereName = "}:here"
 func (l *Link) roomKey(id chat.RoomID) string     { return l.keys + string(id) + hereName }
 func (l *Link) roomChannel(id chat.RoomID) string { return l.channel + string(id) + hereName }
 func (l *Link) userKey(u chat.UserID) string      { return l.keys + "u:" + string(u) + "}:at" }
-
-func (l *Link) knownKey(u chat.UserID) string { return l.keys + "u:" + string(u) + "}:known" }
 
 // room undoes roomChannel.
 func (l *Link) room(channel string) chat.RoomID {
@@ -247,11 +244,6 @@ func (l *Link) changed(v cluster.View) {
 	if v.Rewrite {
 		l.rooms.markAll()
 		l.users.markAll()
-		for u, account := range l.here {
-			if account {
-				l.names.mark(u)
-			}
-		}
 		poke(l.write)
 	}
 	poke(l.read)

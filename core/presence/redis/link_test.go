@@ -107,7 +107,7 @@ func TestStop(t *testing.T) {
 	a.enters("ann", "lobby")
 	a.sees("lobby", "ann")
 	b.enters("bob", "lobby", "tea")
-	b.Online("bob", true)
+	b.Online("bob")
 	a.hears("lobby join ann 1", "lobby join bob 2")
 	await(t, "bob's entry", func() bool { return len(fields(s, "parley:{u:bob}:at")) == 1 })
 	began := time.Now()
@@ -119,7 +119,7 @@ func TestStop(t *testing.T) {
 	if got := s.Do("KEYS", "parley:{tea}*"); got != "" {
 		t.Errorf("it left %q", got)
 	}
-	if got := s.Do("KEYS", "parley:{u:*"); got != "parley:{u:bob}:known" {
+	if got := s.Do("KEYS", "parley:{u:*"); got != "" {
 		t.Errorf("it left %q", got)
 	}
 	a.hearsNoMore()
@@ -139,7 +139,7 @@ func TestRedisBackEmpty(t *testing.T) {
 	for _, n := range []*node{a, b} {
 		for i := range 30 {
 			n.enters(chat.UserID(fmt.Sprint(n.nodes.Self()[:1], i)), rooms...)
-			n.Online(chat.UserID(fmt.Sprint(n.nodes.Self()[:1], i)), true)
+			n.Online(chat.UserID(fmt.Sprint(n.nodes.Self()[:1], i)))
 		}
 	}
 	settled := func() bool {
@@ -181,7 +181,7 @@ func TestRedisFlushed(t *testing.T) {
 	s := redistest.Start(t, redistest.Options{})
 	a := start(t, s.URL(), "a", nil)
 	a.enters("ann", "lobby")
-	a.Online("ann", true)
+	a.Online("ann")
 	await(t, "the register", func() bool { return len(fields(s, "parley:{lobby}:here")) == 1 })
 	s.Do("FLUSHALL")
 	await(t, "the register again", func() bool { return len(fields(s, "parley:{lobby}:here")) == 1 })
@@ -376,7 +376,7 @@ func TestKeysEnd(t *testing.T) {
 	}
 	a := start(t, s.URL(), "a", tune)
 	a.enters("ann", "lobby")
-	a.Online("ann", true)
+	a.Online("ann")
 	began := time.Now()
 	await(t, "three lives", func() bool { return time.Since(began) > 1200*time.Millisecond })
 	for _, key := range []string{"parley:{lobby}:here", "parley:{u:ann}:at"} {
@@ -389,7 +389,7 @@ func TestKeysEnd(t *testing.T) {
 	}
 	a.Leave("lobby", "ann")
 	a.Offline("ann")
-	await(t, "both are removed", func() bool { return s.Do("KEYS", "parley:{lobby}*") == "" && s.Do("KEYS", "parley:{u:*:at") == "" })
+	await(t, "both are removed", func() bool { return s.Do("KEYS", "parley:{lobby}*") == "" && s.Do("KEYS", "parley:{u:*") == "" })
 }
 
 // A Redis Cluster serves presence as one server does.
@@ -399,7 +399,7 @@ func TestOnARedisCluster(t *testing.T) {
 	aware(t, a, b)
 	rooms := []chat.RoomID{"lobby", "tea", "news", "kitchen", "garden"} // on several servers
 	a.enters("ann", rooms...)
-	a.Online("ann", true)
+	a.Online("ann")
 	for _, id := range rooms {
 		a.sees(id, "ann")
 	}

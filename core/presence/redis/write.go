@@ -56,14 +56,13 @@ func (l *Link) writeUntil(ctx context.Context) {
 // flush writes what has changed up to now, and returns what went wrong.
 func (l *Link) flush(ctx context.Context) error {
 	l.mu.Lock()
-	rooms, users, names := len(l.rooms.dirty), len(l.users.dirty), len(l.names.dirty)
+	rooms, users := len(l.rooms.dirty), len(l.users.dirty)
 	typing := l.typing
 	l.typing = nil
 	l.mu.Unlock()
 	err := errors.Join(
 		drain(ctx, l, &l.rooms, rooms, l.writeRooms),
 		drain(ctx, l, &l.users, users, l.writeUsers),
-		drain(ctx, l, &l.names, names, l.writeNames),
 	)
 	switch {
 	case err != nil: // who wrote meanwhile is of no interest later
@@ -117,28 +116,6 @@ func (l *Link) writeUsers(ctx context.Context, names []chat.UserID) error {
 	}
 	l.mu.Unlock()
 	return wrote(ctx, l, &l.users, names, cmds)
-}
-
-// writeNames says that tokens have named these users, and since when at the
-// latest. It stays for good, as what a node keeps of its own does.
-func (l *Link) writeNames(ctx context.Context, us []chat.UserID) error {
-	cmds := make([]rds.Command, len(us))
-	for i, u := range us {
-		cmds[i] = l.name(u)
-	}
-	err := wrote(ctx, l, &l.names, us, cmds)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, u := range us {
-		if e := l.names.m[u]; e != nil && !e.dirty {
-			delete(l.names.m, u)
-		}
-	}
-	return err
-}
-
-func (l *Link) name(u chat.UserID) rds.Command {
-	return rds.Command{Args: []any{"set", l.knownKey(u), time.Now().UnixMilli(), "nx"}}
 }
 
 // say is one call of say.lua.
@@ -206,7 +183,7 @@ func (l *Link) age(now time.Time) {
 			idle = append(idle, id)
 		}
 	}
-	if len(l.rooms.dirty)+len(l.users.dirty)+len(l.names.dirty) > 0 {
+	if len(l.rooms.dirty)+len(l.users.dirty) > 0 {
 		poke(l.write)
 	}
 	l.mu.Unlock()
@@ -230,7 +207,7 @@ func (l *Link) farewell(ctx context.Context) {
 	clear(l.here)
 	l.rooms.markAll()
 	l.users.markAll()
-	rooms, users, names := l.rooms.dirty, l.users.dirty, l.names.dirty
+	rooms, users := l.rooms.dirty, l.users.dirty
 	l.mu.Unlock()
 	var cmds []rds.Command
 	send := func() {
@@ -247,12 +224,6 @@ func (l *Link) farewell(ctx context.Context) {
 	}
 	for _, u := range users {
 		cmds = append(cmds, l.say(l.userKey(u), "", "", ""))
-		if len(cmds) == writeBatch {
-			send()
-		}
-	}
-	for _, u := range names {
-		cmds = append(cmds, l.name(u))
 		if len(cmds) == writeBatch {
 			send()
 		}

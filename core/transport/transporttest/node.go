@@ -110,7 +110,7 @@ func (g guests) Token(string) (chat.Identity, error) {
 	return chat.Identity{}, chat.Errorf(chat.CodeUnauthorized, "this server takes no tokens")
 }
 
-func (g guests) Known(chat.UserID) bool { return false }
+func (g guests) Known(context.Context, chat.UserID) bool { return false }
 
 func (g guests) Guest(wish, secret string, evict func()) (chat.UserID, string, func(bool), error) {
 	seat, err := g.seats.Enter(chat.UserID(wish), secret, evict)
