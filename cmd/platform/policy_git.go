@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"parley/core/atomicfile"
 	"parley/core/config"
 	"parley/core/metrics"
 	"parley/core/transport/stream"
@@ -66,15 +67,7 @@ func hookSecret(cfg config.GitWebhook) ([]byte, error) {
 	const most = 4096 // bytes
 	switch {
 	case cfg.SecretFile != "":
-		f, err := os.Open(cfg.SecretFile)
-		if err != nil {
-			return nil, fmt.Errorf("read policy.git.webhook.secret_file: %w", err)
-		}
-		defer f.Close()
-		b, err := io.ReadAll(io.LimitReader(f, most+1))
-		if err == nil && len(b) > most {
-			err = fmt.Errorf("%s has more than %d bytes", cfg.SecretFile, most)
-		}
+		b, err := atomicfile.Read(cfg.SecretFile, most)
 		if err != nil {
 			return nil, fmt.Errorf("read policy.git.webhook.secret_file: %w", err)
 		}

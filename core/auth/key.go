@@ -9,7 +9,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -49,9 +48,9 @@ func LoadOrCreateKey(path string) ([]byte, error) {
 
 // LoadKey reads a secret as LoadOrCreateKey does, but never makes one.
 func LoadKey(path string) ([]byte, error) {
-	data, err := readSmall(path)
+	data, err := atomicfile.Read(path, maxKeyFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read key: %w", err)
 	}
 	key := bytes.TrimRight(data, "\r\n")
 	if len(key) < MinKeyBytes {
@@ -62,9 +61,9 @@ func LoadKey(path string) ([]byte, error) {
 
 // LoadPublicKey reads an Ed25519 public key in PEM ("PUBLIC KEY", RFC 8410).
 func LoadPublicKey(path string) (ed25519.PublicKey, error) {
-	data, err := readSmall(path)
+	data, err := atomicfile.Read(path, maxKeyFile)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read key: %w", err)
 	}
 	block, _ := pem.Decode(data)
 	if block == nil {
@@ -82,21 +81,4 @@ func LoadPublicKey(path string) (ed25519.PublicKey, error) {
 		return nil, fmt.Errorf("key %s is of type %T, want Ed25519", path, parsed)
 	}
 	return key, nil
-}
-
-// readSmall reads a file of at most maxKeyFile bytes.
-func readSmall(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("open key: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("read key: %w", err)
-	}
-	if len(data) > maxKeyFile {
-		return nil, fmt.Errorf("key %s is larger than %d bytes", path, maxKeyFile)
-	}
-	return data, nil
 }

@@ -59,12 +59,12 @@ func TestBadKeys(t *testing.T) {
 	}{
 		{"empty secret", auth.HS256, nil, "has 0 bytes, at least 32 are needed"},
 		{"short secret", auth.HS256, []byte(strings.Repeat("x", 31) + "\n\n"), "has 31 bytes"},
-		{"large secret", auth.HS256, make([]byte, 5000), "larger than 4096 bytes"},
+		{"large secret", auth.HS256, make([]byte, 5000), "has more than 4096 bytes"},
 		{"no PEM", auth.EdDSA, testKey, "holds no PEM block"},
 		{"other PEM", auth.EdDSA, []byte("-----BEGIN X-----\n-----END X-----\n"), `holds a "X"`},
 		{"broken PEM", auth.EdDSA, []byte("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"), "parse key"},
 		{"elliptic key", auth.EdDSA, publicPEM(t, &ec.PublicKey), "want Ed25519"},
-		{"large PEM", auth.EdDSA, make([]byte, 5000), "larger than 4096 bytes"},
+		{"large PEM", auth.EdDSA, make([]byte, 5000), "has more than 4096 bytes"},
 		{"unknown algorithm", "RS256", testKey, "is not one of HS256, EdDSA"},
 	}
 	for _, tt := range tests {

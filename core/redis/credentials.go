@@ -7,8 +7,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"os"
+
+	"parley/core/atomicfile"
 )
 
 // TLS says whom to trust and who the client is. It is read only where the
@@ -30,7 +30,7 @@ type TLS struct {
 func (t TLS) config() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
 	if t.CAFile != "" {
-		pem, err := readFile(t.CAFile, maxPEM)
+		pem, err := atomicfile.Read(t.CAFile, maxPEM)
 		if err != nil {
 			return nil, fmt.Errorf("redis.tls.ca_file: %w", err)
 		}
@@ -77,7 +77,7 @@ func newLogin(what, user, password, file string) (login, error) {
 		return nil, fmt.Errorf("%s is set, and redis.url holds a password as well: want one of them", what)
 	}
 	read := func(context.Context) (string, string, error) {
-		b, err := readFile(file, maxPassword)
+		b, err := atomicfile.Read(file, maxPassword)
 		if err != nil {
 			return "", "", fmt.Errorf("%s: %w", what, err)
 		}
@@ -89,18 +89,4 @@ func newLogin(what, user, password, file string) (login, error) {
 	}
 	_, _, err := read(context.Background())
 	return read, err
-}
-
-// readFile reads a file of at most limit bytes.
-func readFile(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("%s: want at most %d bytes", name, limit)
-	}
-	return b, err
 }

@@ -229,7 +229,7 @@ func TestPasswordFile(t *testing.T) {
 		{"both", strings.Replace(url, "ann@", "ann:x@", 1), file, "one", "want one of them"},
 		{"no file", url, file + "x", "", "redis.password_file"},
 		{"empty", url, file, "\n", "it is empty"},
-		{"long", url, file, strings.Repeat("x", 5000), "at most 4096 bytes"},
+		{"long", url, file, strings.Repeat("x", 5000), "has more than 4096 bytes"},
 	} {
 		write(tt.text)
 		cfg := redis.Defaults()

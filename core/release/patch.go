@@ -9,9 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"time"
+
+	"parley/core/atomicfile"
 )
 
 // Patch is one change that takes a canary back, as an HTTP request: a JSON
@@ -77,7 +78,7 @@ func (p Patcher) send(ctx context.Context, client *http.Client, patch Patch) (fi
 	}
 	req.Header.Set("Content-Type", "application/merge-patch+json")
 	if p.TokenFile != "" {
-		token, err := readSmall(p.TokenFile)
+		token, err := atomicfile.Read(p.TokenFile, maxFile)
 		if err != nil {
 			return false, fmt.Errorf("read the token for %s: %w", patch.URL, err)
 		}
@@ -99,7 +100,7 @@ func (p Patcher) send(ctx context.Context, client *http.Client, patch Patch) (fi
 func (p Patcher) client() (*http.Client, error) {
 	t := &http.Transport{Proxy: http.ProxyFromEnvironment}
 	if p.CAFile != "" {
-		pem, err := readSmall(p.CAFile)
+		pem, err := atomicfile.Read(p.CAFile, maxFile)
 		if err != nil {
 			return nil, fmt.Errorf("read the certificates: %w", err)
 		}
@@ -110,18 +111,4 @@ func (p Patcher) client() (*http.Client, error) {
 		t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
 	return &http.Client{Transport: t, Timeout: patchTimeout}, nil
-}
-
-// readSmall reads a file of at most maxFile bytes.
-func readSmall(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(b) > maxFile {
-		err = fmt.Errorf("%s has more than %d bytes", name, maxFile)
-	}
-	return b, err
 }

@@ -81,7 +81,8 @@ func TestApplyTrustsNobody(t *testing.T) {
 	if err := os.WriteFile(big, make([]byte, maxFile+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readSmall(big); err == nil || !strings.Contains(err.Error(), "more than") {
+	p.CAFile = big
+	if err := p.Apply(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("a file beyond the bound: got %v", err)
 	}
 }

@@ -51,7 +51,7 @@ func decodeBase(b []byte) (out base, err error) {
 // read, is not known: then what the head says counts.
 func loadBase(dir string) (b base, known bool, err error) {
 	fresh := base{Format: format, Plugins: make(map[string]string)}
-	text, err := readFile(filepath.Join(dir, baseName), maxBase)
+	text, err := atomicfile.Read(filepath.Join(dir, baseName), maxBase)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fresh, false, nil
 	}

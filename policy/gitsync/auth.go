@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -14,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/ssh"
+
+	"parley/core/atomicfile"
 )
 
 // Auth is how the server is asked for a private repository. Secrets are named
@@ -82,7 +83,7 @@ func (a Auth) user() string {
 func (a Auth) token() (string, error) {
 	switch {
 	case a.TokenFile != "":
-		b, err := readSecret(a.TokenFile)
+		b, err := atomicfile.Read(a.TokenFile, maxSecretBytes)
 		if err != nil {
 			return "", fmt.Errorf("read policy.git.auth.token_file: %w", err)
 		}
@@ -101,7 +102,7 @@ func (a Auth) token() (string, error) {
 
 // signer reads the private key.
 func (a Auth) signer() (ssh.Signer, error) {
-	b, err := readSecret(a.SSHKeyFile)
+	b, err := atomicfile.Read(a.SSHKeyFile, maxSecretBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read policy.git.auth.ssh_key_file: %w", err)
 	}
@@ -121,7 +122,7 @@ func (a Auth) transport() (http.RoundTripper, func(), error) {
 	if a.CAFile == "" {
 		return http.DefaultTransport, func() {}, nil
 	}
-	pem, err := readSecret(a.CAFile)
+	pem, err := atomicfile.Read(a.CAFile, maxSecretBytes)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read policy.git.auth.ca_file: %w", err)
 	}
@@ -137,17 +138,4 @@ func (a Auth) transport() (http.RoundTripper, func(), error) {
 		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
 	}
 	return t, t.CloseIdleConnections, nil
-}
-
-func readSecret(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxSecretBytes+1))
-	if err == nil && len(b) > maxSecretBytes {
-		err = fmt.Errorf("%s has more than %d bytes", path, maxSecretBytes)
-	}
-	return b, err
 }

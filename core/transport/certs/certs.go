@@ -15,14 +15,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"parley/core/atomicfile"
 	"parley/core/watch"
 )
 
@@ -173,11 +172,11 @@ func (k *Keeper) take(p *pair) {
 // read reads both files. With an error the pair has a sum alone, which is the
 // same for the same mistake.
 func (k *Keeper) read() (*pair, error) {
-	cert, err := readFile(k.cfg.CertFile)
+	cert, err := atomicfile.Read(k.cfg.CertFile, maxFileBytes)
 	if err != nil {
 		return &pair{sum: sha256.Sum256([]byte(err.Error()))}, err
 	}
-	key, err := readFile(k.cfg.KeyFile)
+	key, err := atomicfile.Read(k.cfg.KeyFile, maxFileBytes)
 	if err != nil {
 		return &pair{sum: sha256.Sum256([]byte(err.Error()))}, err
 	}
@@ -197,17 +196,4 @@ func (p *pair) usable(now time.Time) error {
 		return fmt.Errorf("the certificate ended %s", end.UTC().Format(time.RFC3339))
 	}
 	return nil
-}
-
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
-	if err == nil && len(b) > maxFileBytes {
-		err = fmt.Errorf("%s has more than the %d bytes that are read", path, maxFileBytes)
-	}
-	return b, err
 }

@@ -112,7 +112,7 @@ func TestABrokenPairChangesNothing(t *testing.T) {
 		{"the key of another", other, expiredKey, "private key does not match"},
 		{"ended", expired, expiredKey, "the certificate ended"},
 		{"deleted", nil, otherKey, "no such file"},
-		{"no end", bytes.Repeat([]byte("x"), 1<<20+1), otherKey, "more than the 1048576 bytes"},
+		{"no end", bytes.Repeat([]byte("x"), 1<<20+1), otherKey, "more than 1048576 bytes"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

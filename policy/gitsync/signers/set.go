@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
+
+	"parley/core/atomicfile"
 )
 
 // Bounds of what an operator may list and of what a repository may send.
@@ -49,7 +50,7 @@ func Load(paths ...string) (*Set, error) {
 	s := &Set{}
 	sum := sha256.New()
 	for _, path := range paths {
-		b, err := readFile(path)
+		b, err := atomicfile.Read(path, maxFileBytes)
 		if err != nil {
 			return nil, fmt.Errorf("read policy.git.signers: %w", err)
 		}
@@ -64,19 +65,6 @@ func Load(paths ...string) (*Set, error) {
 	}
 	s.digest = hex.EncodeToString(sum.Sum(nil))
 	return s, nil
-}
-
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
-	if err == nil && len(b) > maxFileBytes {
-		err = fmt.Errorf("%s has more than %d bytes", path, maxFileBytes)
-	}
-	return b, err
 }
 
 const keyBegin = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
