@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -15,17 +14,7 @@ import (
 	"parley/core/redis/redistest"
 )
 
-// until waits until ok is true, which nothing announces.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waiting for %s: nothing after %v", what, patience)
-		}
-		runtime.Gosched()
-	}
-}
+var until = redistest.Await
 
 // commandCalls is how often the server has run a command.
 func commandCalls(t *testing.T, s *redistest.Server, command string) string {

@@ -199,23 +199,7 @@ func (n *node) judges(name string) string {
 	return out
 }
 
-const patience = 30 * time.Second
-
-// await polls until cond holds; it fails the test when patience ends.
-func await(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	end := time.NewTimer(patience)
-	defer end.Stop()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !cond() {
-		select {
-		case <-tick.C:
-		case <-end.C:
-			t.Fatalf("waited %v for: %s", patience, what)
-		}
-	}
-}
+var await = redistest.Await
 
 // all waits until each node judges so.
 func all(t *testing.T, name, want string, nodes ...*node) {

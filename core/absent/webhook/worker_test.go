@@ -31,20 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = 30 * time.Second
 
-// await polls until ok holds: for what can be seen only by asking.
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	late := time.After(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("waited %v and it did not come true: %s", patience, what)
-		}
-	}
-}
+var await = redistest.Await
 
 var secret = webhook.Secret(strings.Repeat("s", 32))
 

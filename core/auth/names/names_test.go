@@ -67,21 +67,7 @@ func (n *node) enter(name, secret string) *auth.Seat {
 	return seat
 }
 
-// eventually asks until it is true.
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !is() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
+var eventually = redistest.Await
 
 func quick() Config {
 	return Config{Hold: 400 * time.Millisecond, Renew: 100 * time.Millisecond, Timeout: time.Second}

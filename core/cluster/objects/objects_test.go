@@ -231,19 +231,7 @@ func TestSweepLeavesWhatIsPutAgain(t *testing.T) {
 	}
 }
 
-// await asks until ok is true: for what is counted and has no event.
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline, tick := time.After(patience), time.NewTicker(2*time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waiting for %s: nothing after %v", what, patience)
-		}
-	}
-}
+var await = redistest.Await
 
 func TestConfig(t *testing.T) {
 	for _, tune := range []func(*objects.Config){

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -183,17 +182,7 @@ func (f *follower) awaitDoubt(t *testing.T, n int) {
 	}
 }
 
-// until waits until ok is true, which nothing announces.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waiting for %s: nothing after %v", what, patience)
-		}
-		runtime.Gosched()
-	}
-}
+var until = redistest.Await
 
 // commandCalls is how often the server has run a command.
 func commandCalls(t *testing.T, s *redistest.Server, command string) string {

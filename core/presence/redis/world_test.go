@@ -36,20 +36,7 @@ const patience = 30 * time.Second
 // lease of the nodes under test.
 const lease = time.Second
 
-// await polls until ok holds: for what can be seen only by asking.
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	late := time.After(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("waited %v and it did not come true: %s", patience, what)
-		}
-	}
-}
+var await = redistest.Await
 
 // node is one node's presence: registry, tracker, link, and a room that keeps
 // what is announced.
