@@ -279,6 +279,7 @@ func TestModerationOverNodes(t *testing.T) {
 	for _, v := range []*visitor{mia, bob, gus} {
 		v.sees(room, "bob", "gus", "mia", "mod")
 	}
+	await(t, "gus is told that ann left", func() bool { return gus.left(room, "ann") > 0 })
 	if n := gus.left(room, "ann"); n != 1 {
 		t.Errorf("gus was told %d times that ann left, want once", n)
 	}
