@@ -24,6 +24,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -75,6 +76,9 @@ type Creator interface {
 type API struct {
 	d   Deps
 	mux *http.ServeMux
+
+	asking atomic.Bool // a stranger's question is under way
+	last   atomic.Pointer[readiness]
 }
 
 // New returns the API.
@@ -139,13 +143,36 @@ func probe(path string) bool { return path == "/healthz" || path == "/readyz" }
 // probe answers a stranger by the status alone: why a node is not ready is
 // nobody's business.
 func (a *API) probe(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
-	defer cancel()
-	if r.URL.Path == "/readyz" && len(a.d.Ready(ctx)) > 0 {
+	if r.URL.Path == "/readyz" && !a.readyLately(r.Context()) {
 		reply(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready"})
 		return
 	}
 	reply(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// lately is for how long an answer to strangers holds: to ask costs a write to
+// the store, and they may ask as often as they like.
+const lately = 500 * time.Millisecond
+
+// readyLately reports whether the node was ready within lately. While somebody
+// finds that out, whoever comes besides is told what was so before; nobody waits.
+func (a *API) readyLately(ctx context.Context) bool {
+	last := a.last.Load()
+	if last != nil && time.Since(last.at) < lately || !a.asking.CompareAndSwap(false, true) {
+		return last != nil && last.ready
+	}
+	defer a.asking.Store(false)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout) // the answer is for others too
+	defer cancel()
+	ready := len(a.d.Ready(ctx)) == 0
+	a.last.Store(&readiness{ready, time.Now()})
+	return ready
+}
+
+// readiness is whether the node wanted clients at a moment.
+type readiness struct {
+	ready bool
+	at    time.Time
 }
 
 func (a *API) authorized(r *http.Request) bool {

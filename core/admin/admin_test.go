@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -184,9 +185,25 @@ func TestStrangersMayProbe(t *testing.T) {
 			t.Errorf("POST %s: got %d, want 401", path, got)
 		}
 	}
-	n.wrong = []string{"the store cannot take messages: redis at 10.9.8.7"}
-	if got, b := n.send(request{method: "GET", path: "/readyz", headers: map[string]string{"Host": "10.1.2.3:9090"}, open: true}); got != 503 || bytes.Contains(b, []byte("redis")) {
-		t.Errorf("got %d %s, want 503 without the reason", got, b)
+}
+
+// TestStrangersAskTheStoreSeldom: what is wrong shows, without the reason, and
+// as many as come at once ask the store once.
+func TestStrangersAskTheStoreSeldom(t *testing.T) {
+	var asked atomic.Int64
+	n := start(t, func(d *Deps) {
+		d.Ready = func(context.Context) []string {
+			asked.Add(1)
+			return []string{"the store cannot take messages: redis at 10.9.8.7"}
+		}
+	})
+	for range 20 {
+		if got, b := n.send(request{method: "GET", path: "/readyz", headers: map[string]string{"Host": "10.1.2.3:9090"}, open: true}); got != 503 || bytes.Contains(b, []byte("redis")) {
+			t.Errorf("got %d %s, want 503 without the reason", got, b)
+		}
+	}
+	if got := asked.Load(); got == 0 || got > 10 {
+		t.Errorf("20 strangers asked the store %d times", got)
 	}
 }
 
