@@ -437,13 +437,17 @@ func (s *server) openAdmin(context.Context) error {
 	if s.policy.FromGit() {
 		pinning = s.policy
 	}
+	var asked admin.Gate
+	if s.cfg.Admin.AskPolicy {
+		asked = s.policy
+	}
 	reg := metrics.New(s.log)
 	if err := reg.Add(s.metrics()...); err != nil {
 		return err
 	}
 	s.adminHTTP = s.httpServer(admin.New(admin.Deps{
 		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Plugins: s.catalog, Log: s.log, Ready: s.notReady,
-		Decide: s.sessions, Why: s.sessions, Erase: s.sessions, Version: versionText(), Evidence: records, Replay: s.stage, Decisions: s.decides, Policy: policyAdmin{s.policy}, Pin: pinning, Notes: s.notes,
+		Decide: s.sessions, Why: s.sessions, Erase: s.sessions, Version: versionText(), Evidence: records, Replay: s.stage, Decisions: s.decides, Policy: policyAdmin{s.policy}, Pin: pinning, Gate: asked, Notes: s.notes,
 		Status: map[string]func() any{
 			"status":        func() any { return s.status() },
 			"diag/tcp":      func() any { return s.sessions.WorstPaths() },

@@ -29,6 +29,7 @@ import (
 	"unicode/utf8"
 
 	"parley/core/chat"
+	"parley/core/gate"
 	"parley/core/journal"
 	"parley/core/room"
 )
@@ -64,6 +65,7 @@ type Deps struct {
 	Ready     func(context.Context) []string // what is wrong; empty = ready
 	Notes     func() []string                // what operators should know though the node is ready; may be nil
 	Pin       Pinning                        // nil: there is nothing to pin
+	Gate      Gate                           // nil: nobody is asked about calls
 	Log       *slog.Logger
 }
 
@@ -128,6 +130,13 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			text = "reading without a token is for loopback with a loopback Host; elsewhere " + text
 		}
 		fail(w, http.StatusUnauthorized, "unauthorized", text)
+		return
+	}
+	action := gate.AdminWrite
+	if reading {
+		action = gate.AdminRead
+	}
+	if !a.permitted(w, r, action) {
 		return
 	}
 	if r.URL.Path != restorePath { // which takes an archive, in parts that it bounds

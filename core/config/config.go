@@ -50,6 +50,7 @@ type TCP struct {
 type Admin struct {
 	Listen    string `yaml:"listen" check:"addr" zero:"off" doc:"Address of the admin listener. Keep it on loopback or a private network."`
 	TokenFile string `yaml:"token_file" zero:"data_dir/admin.token, made at first start" doc:"File with the admin token, at least 32 bytes; nodes may share one."`
+	AskPolicy bool   `yaml:"ask_policy" doc:"Whether the policy is asked about calls of the admin API as well (admin.read, admin.write). A policy that says nothing about them then refuses all but what concerns the policy itself."`
 }
 
 // TLS configures TLS of both public listeners.

@@ -109,6 +109,17 @@ type Context struct {
 	Networks []string `json:"networks"` // networks of the policy's data that the peer is in, sorted
 }
 
+// NetworkOf is Context.Network of somebody who comes from an address.
+func NetworkOf(ip netip.Addr) string {
+	switch ip = ip.Unmap(); {
+	case ip.IsLoopback():
+		return "loopback"
+	case ip.IsPrivate(), ip.IsLinkLocalUnicast():
+		return "private"
+	}
+	return "public"
+}
+
 // Decision is the answer.
 type Decision struct {
 	Allow       bool

@@ -2,6 +2,7 @@ package gate_test
 
 import (
 	"encoding/json"
+	"net/netip"
 	"reflect"
 	"testing"
 
@@ -32,5 +33,19 @@ func TestNoneKnowsEveryObligation(t *testing.T) {
 		if err := json.Unmarshal(b, &back); err != nil || !reflect.DeepEqual(o, back) {
 			t.Errorf("through %s it became %+v, %v, want %+v", b, back, err, o)
 		}
+	}
+}
+
+func TestNetworkOf(t *testing.T) {
+	for ip, want := range map[string]string{
+		"127.0.0.1": "loopback", "::1": "loopback", "::ffff:127.0.0.1": "loopback", "10.1.2.3": "private", "fd00::1": "private",
+		"fe80::1": "private", "169.254.1.1": "private", "192.0.2.1": "public", "2001:db8::1": "public",
+	} {
+		if got := gate.NetworkOf(netip.MustParseAddr(ip)); got != want {
+			t.Errorf("%s: got %s, want %s", ip, got, want)
+		}
+	}
+	if got := gate.NetworkOf(netip.Addr{}); got != "public" {
+		t.Errorf("no address: got %s, want public, which is trusted least", got)
 	}
 }

@@ -337,7 +337,7 @@ func (s *Server) Start(c Conn) *Session {
 	x := &Session{
 		srv:       s,
 		transport: c.Transport,
-		network:   placeOf(c.Remote),
+		network:   gate.NetworkOf(c.Remote),
 		remote:    c.Remote,
 		rate:      newBucket(s.cfg.CommandsPerSecond, s.cfg.CommandsBurst),
 		pings:     newBucket(s.cfg.PingsPerSecond, pingSeconds*s.cfg.PingsPerSecond),
@@ -355,16 +355,6 @@ func (s *Server) Start(c Conn) *Session {
 		x.close(wire.CloseRestart, string(chat.CodeGoingAway))
 	}
 	return x
-}
-
-func placeOf(ip netip.Addr) string {
-	switch ip = ip.Unmap(); {
-	case ip.IsLoopback():
-		return "loopback"
-	case ip.IsPrivate(), ip.IsLinkLocalUnicast():
-		return "private"
-	}
-	return "public"
 }
 
 // Drain refuses new connections, lets commands under way finish, and tells

@@ -107,20 +107,6 @@ func TestRefusedConnectionsCostNobodyElse(t *testing.T) {
 	})
 }
 
-func TestPlaceOf(t *testing.T) {
-	for ip, want := range map[string]string{
-		"127.0.0.1": "loopback", "::1": "loopback", "::ffff:127.0.0.1": "loopback", "10.1.2.3": "private", "fd00::1": "private",
-		"fe80::1": "private", "169.254.1.1": "private", "192.0.2.1": "public", "2001:db8::1": "public",
-	} {
-		if got := placeOf(netip.MustParseAddr(ip)); got != want {
-			t.Errorf("%s: got %s, want %s", ip, got, want)
-		}
-	}
-	if got := placeOf(netip.Addr{}); got != "public" {
-		t.Errorf("no address: got %s, want public, which is trusted least", got)
-	}
-}
-
 func TestDrainTellsEveryoneAndRefusesMore(t *testing.T) {
 	w := newWorld(t, nil)
 	ann, fresh := w.guest("ann"), w.connect()

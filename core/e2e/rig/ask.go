@@ -21,6 +21,11 @@ func (n *Node) Get(path string) (status int, body string) {
 // Ask sends a request to the admin listener, with the admin token where the
 // server has made one. Status 0 means that nobody answered.
 func (n *Node) Ask(method, path string, in any) (status int, body string) {
+	return n.AskAs("", method, path, in)
+}
+
+// AskAs is Ask in somebody's name; "" is the server's own.
+func (n *Node) AskAs(user, method, path string, in any) (status int, body string) {
 	var payload io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
@@ -37,6 +42,9 @@ func (n *Node) Ask(method, path string, in any) (status int, body string) {
 	}
 	if token, err := os.ReadFile(filepath.Join(n.Data(), "admin.token")); err == nil {
 		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	if user != "" {
+		req.Header.Set("X-Parley-User", user)
 	}
 	req.Close = true // a kept connection would outlive the test
 	resp, err := http.DefaultClient.Do(req)
