@@ -8,9 +8,15 @@
 // waits for bytes, on the smallest stack there is, and hands over to a worker
 // what comes then. There are as many workers as there is work at the same
 // time; the newest to fall idle works first, so that the others can go home.
+//
+// A worker is a coroutine (iter.Pull): who asks becomes the worker until the
+// task is done, and no scheduler comes in between. Handing a task to another
+// goroutine would wake one more thread for each, only for it to find nothing
+// left to do: see docs/decisions/0025-a-quiet-scheduler.md.
 package crew
 
 import (
+	"iter"
 	"sync"
 	"time"
 )
@@ -34,28 +40,24 @@ type Crew struct {
 	all  sync.WaitGroup
 }
 
+// worker belongs to whoever has taken it, and runs within his calls.
 type worker struct {
-	work chan job      // closed when the worker is to end
-	done chan struct{} // capacity 1: the worker never waits for who asked
-	idle time.Time     // since when
-}
-
-// job is a task for one worker.
-type job struct {
-	task  Task
-	alone bool // nobody waits for it: the worker puts itself back
+	task Task
+	work func() (struct{}, bool) // runs task
+	end  func()
+	idle time.Time // since when
 }
 
 // Do runs t on a worker and returns when it is done.
 func (c *Crew) Do(t Task) {
 	w := c.take()
-	w.work <- job{task: t}
-	<-w.done
+	w.task = t
+	w.work()
 	c.put(w)
 }
 
 // Go runs t on a worker and does not wait for it.
-func (c *Crew) Go(t Task) { c.take().work <- job{t, true} }
+func (c *Crew) Go(t Task) { c.all.Go(func() { c.Do(t) }) }
 
 func (c *Crew) take() *worker {
 	c.mu.Lock()
@@ -66,18 +68,19 @@ func (c *Crew) take() *worker {
 		c.idle = c.idle[:n-1]
 		return w
 	}
-	w := &worker{work: make(chan job), done: make(chan struct{}, 1)}
-	c.all.Go(func() { w.run(c) })
+	w := &worker{}
+	w.work, w.end = iter.Pull(w.run)
+	c.all.Add(1) // until home
 	return w
 }
 
-func (w *worker) run(c *Crew) {
-	for j := range w.work {
-		j.task.Run()
-		if j.alone {
-			c.put(w)
-		} else {
-			w.done <- struct{}{}
+// run is the coroutine: one turn of the loop for each call of work.
+func (w *worker) run(yield func(struct{}) bool) {
+	for {
+		w.task.Run()
+		w.task = nil
+		if !yield(struct{}{}) {
+			return
 		}
 	}
 }
@@ -89,14 +92,14 @@ func (c *Crew) put(w *worker) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.over {
-		close(w.work)
+		c.home(w)
 		return
 	}
 	w.idle = now
 	c.idle = append(c.idle, w)
 	n := 0
 	for n < len(c.idle)-1 && (len(c.idle)-n > spare || now.Sub(c.idle[n].idle) > rest) {
-		close(c.idle[n].work)
+		c.home(c.idle[n])
 		n++
 	}
 	if n > 0 {
@@ -106,13 +109,19 @@ func (c *Crew) put(w *worker) {
 	}
 }
 
+// home ends an idle worker, which takes no longer than a call.
+func (c *Crew) home(w *worker) {
+	w.end()
+	c.all.Done()
+}
+
 // Wait ends the workers, each when it has done what is under way, and returns
 // when all have ended.
 func (c *Crew) Wait() {
 	c.mu.Lock()
 	c.over = true
 	for _, w := range c.idle {
-		close(w.work)
+		c.home(w)
 	}
 	c.idle = nil
 	c.mu.Unlock()
