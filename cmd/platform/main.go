@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"parley/core/config"
+	"parley/core/tuning"
 )
 
 // version is set by the Makefile.
@@ -29,6 +30,9 @@ type exitCode int
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "run" {
+		tuning.QuietMonitor() // the first time, this is where the process begins anew
+	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2) // both may come before the first is looked at
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

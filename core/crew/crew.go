@@ -12,7 +12,7 @@
 // A worker is a coroutine (iter.Pull): who asks becomes the worker until the
 // task is done, and no scheduler comes in between. Handing a task to another
 // goroutine would wake one more thread for each, only for it to find nothing
-// left to do: see docs/decisions/0025-a-quiet-scheduler.md.
+// left to do: see docs/decisions/0026-a-quiet-scheduler.md.
 package crew
 
 import (
