@@ -108,7 +108,7 @@ func benchMode(m bench.Mode) *cobra.Command {
 	fl.BoolVar(&f.storm, "storm", false, "open all connections at the same moment")
 	fl.IntVar(&f.arrivals, "arrivals", m.Load.Arrivals, "storm: connections that arrive at the same moment")
 	fl.IntVar(&f.merges, "merges", m.Load.Merges, "policy: changes of the rules that are merged, first with a webhook, then without")
-	fl.StringArrayVar(&f.tunings, "tuning", nil, `gc, gc-loop, gomaxprocs: a setting to measure, such as "GOGC=off GOMEMLIMIT=1GiB"; may be repeated`)
+	fl.StringArrayVar(&f.tunings, "tuning", nil, `gc, gc-loop, gomaxprocs: a setting to measure, such as "GOGC=off GOMEMLIMIT=1GiB"; may be repeated; in other modes one that the server is started with`)
 	c.RunE = func(c *cobra.Command, _ []string) error { return f.run(c, m) }
 	return c
 }

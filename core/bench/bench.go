@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -34,7 +35,7 @@ type Config struct {
 
 	Cluster Cluster  // nodes of a server of our own
 	Load    Load     // what clients do
-	Tunings []Tuning // settings to compare, in the modes that do; nil: the mode's own
+	Tunings []Tuning // settings to compare, in the modes that do; nil: the mode's own; one for the server in others
 
 	Progress io.Writer // a terminal to draw on; nil: nothing is drawn
 }
@@ -139,6 +140,12 @@ func (b *Bench) Run(ctx context.Context, mode Mode) ([]report.Section, error) {
 func (b *Bench) server(ctx context.Context, keys, env map[string]string) (*Server, error) {
 	if b.Target != "" {
 		return Take(ctx, b.Target, b.Admin, b.Token, b.PIDs)
+	}
+	if env == nil && len(b.Tunings) > 0 { // a mode that compares none
+		if len(b.Tunings) > 1 {
+			return nil, errors.New("this mode compares no settings; it takes one for its server")
+		}
+		env = b.Tunings[0].Env
 	}
 	set := Settings{Exe: b.Exe, Plugins: b.Plugins, Keys: map[string]string{}, Env: env, Data: b.Data, TLS: b.TLS, TCP: b.TCP}
 	for _, m := range []map[string]string{b.Keys, keys} {

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -84,5 +85,29 @@ func TestClusterRefuses(t *testing.T) {
 	_, err := startStore(t.Context(), "/nowhere/redis-server", "always", t.TempDir())
 	if err == nil || !strings.Contains(err.Error(), "install redis-server") {
 		t.Errorf("no program: got %v", err)
+	}
+}
+
+// TestTunedServer starts the server of a mode that compares no tunings with one.
+func TestTunedServer(t *testing.T) {
+	cfg := config(tiny())
+	cfg.Tunings = Tunings("GOMAXPROCS=1")
+	b := New(cfg)
+	server, err := b.server(within(t), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	status, err := server.ask(within(t), http.MethodGet, "/v1/status")
+	if err != nil || !strings.Contains(string(status), `"gomaxprocs":1,`) {
+		t.Errorf("got %s, %v; want gomaxprocs 1", status, err)
+	}
+	b.Tunings = Tunings("GOGC=50", "GOGC=100")
+	if _, err := b.server(within(t), nil, nil); err == nil || !strings.Contains(err.Error(), "takes one") {
+		t.Errorf("two tunings: got %v", err)
 	}
 }

@@ -23,6 +23,9 @@ func (b *Bench) fanout(ctx context.Context, l Load) (_ []report.Section, err err
 	if d := b.Cluster.describe(); d != "" {
 		text = d + "; " + text
 	}
+	if len(b.Tunings) > 0 {
+		text += "; with " + b.Tunings[0].Name
+	}
 	return []report.Section{{Title: l.title(), Text: text, Figures: m.figures(l), Plots: m.plots()}}, m.wrong()
 }
 
