@@ -103,7 +103,7 @@ func TestTunedServer(t *testing.T) {
 		}
 	})
 	status, err := server.ask(within(t), http.MethodGet, "/v1/status")
-	if err != nil || !strings.Contains(string(status), `"gomaxprocs":1,`) {
+	if err != nil || !strings.Contains(string(status), `"gomaxprocs": 1,`) {
 		t.Errorf("got %s, %v; want gomaxprocs 1", status, err)
 	}
 	b.Tunings = Tunings("GOGC=50", "GOGC=100")
