@@ -9,7 +9,7 @@ import (
 )
 
 // TestErasedTextLeavesThePage: for everybody who shows it, its author too, and
-// for who comes later.
+// for who comes later; what is left says by whom.
 func TestErasedTextLeavesThePage(t *testing.T) {
 	s := startServer(t, "")
 	ann, bob := join(t, s.http, "lobby", "ann"), join(t, s.http, "lobby", "bob")
@@ -31,14 +31,14 @@ func TestErasedTextLeavesThePage(t *testing.T) {
 	}
 	for _, e := range entries {
 		if e.Text == "a secret thing" {
-			if _, err := mia.Erase(ctx, "lobby", "e1", e.Seq, ""); err != nil {
+			if _, err := mia.Erase(ctx, "lobby", "e1", e.Seq, "by request"); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	late := join(t, s.http, "lobby", "cid")
 	for _, b := range []*tab{ann, bob, late} {
-		b.wait("a note in its place", `[...document.querySelectorAll("#log .message")].some((m) => m.textContent.includes("This message was erased."))`)
+		b.wait("who took it away, why and when", `[...document.querySelectorAll("#log .message .foot")].some((m) => m.textContent.startsWith("Erased by mia: By request.") && m.querySelector("time"))`)
 		if n := value[int](b, `document.documentElement.textContent.includes("a secret thing") ? 1 : 0`); n != 0 {
 			t.Error("the page still holds the text")
 		}

@@ -2,8 +2,9 @@
 // reader is at, and reuses an element for as long as its message is shown, so
 // that a screen reader hears each message once.
 
-import { avatar, byID, coalesce, dayOf, el, linked, say, show, timeOf } from "./dom.js";
-import { change, explain, obstacles, sources, verdict, why } from "./words.js";
+import { avatar, byID, coalesce, dayOf, el, say, show, timeOf, written } from "./dom.js";
+import { mentioned } from "./mentions.js";
+import { change, erasure, explain, obstacles, sources, verdict, why } from "./words.js";
 
 const GROUP_WITHIN = 5 * 60_000; // ms between messages shown under one name
 const NEAR_END = 80; // px from the end that count as "at the end"
@@ -140,19 +141,25 @@ export class LogView {
 
   #fill(part, item) {
     const { m, redacted, reasons } = item;
-    const mark = JSON.stringify([item.text, item.erased, item.grouped, item.state, redacted, reasons, m?.error?.code, m?.why]);
+    const mark = JSON.stringify([item.text, item.erased, item.calls, item.grouped, item.state, redacted, reasons, m?.error?.code, m?.why]);
     if (part.mark === mark) return;
     part.mark = mark;
-    part.node.className = ["message", item.own && "own", item.grouped && "grouped", item.state].filter(Boolean).join(" ");
+    part.node.className = ["message", item.own && "own", item.grouped && "grouped", item.calls && "calls", item.state].filter(Boolean).join(" ");
     part.head.classList.toggle("sr", item.grouped);
-    if (part.text.textContent !== item.text) part.text.replaceChildren(...linked(item.text));
+    if (part.text.textContent !== item.text) part.text.replaceChildren(...written(item.text, this.#room.client.user));
     const held = part.foot.contains(document.activeElement) && document.activeElement.textContent;
     part.foot.replaceChildren(...this.#foot(item));
     if (held) [...part.foot.querySelectorAll("button")].find((b) => b.textContent === held)?.focus();
   }
 
-  #foot({ m, own, state, redacted, reasons, erased }) {
-    if (erased) return [el("span", { className: "quiet" }, "This message was erased.")];
+  #foot(item) {
+    const called = item.calls ? [el("span", { className: "tag call" }, "Mentions you")] : [];
+    return [...called, ...this.#state(item)];
+  }
+
+  // state says what became of a message that is not simply there.
+  #state({ m, from, own, state, redacted, reasons, erased }) {
+    if (erased) return [el("span", { className: "quiet" }, erasure(erased, from)), erased.ts ? timeOf(erased.ts) : ""];
     if (state === "failed") return this.#failure(m);
     if (state === "pending") return [el("span", { className: "quiet" }, "Sending…")];
     if (state === "held") {
@@ -232,8 +239,8 @@ function items(room) {
   for (const e of room.entries) {
     if (e.type === "message") {
       const own = e.from === me;
-      message({ key: own && e.nonce ? "mine " + e.nonce : "seq " + e.seq, seq: e.seq, from: e.from, ts: e.ts, text: e.text ?? "", erased: Boolean(e.erased),
-        own, redacted: e.outcome === "redacted", reasons: e.reasons, state: "" });
+      message({ key: own && e.nonce ? "mine " + e.nonce : "seq " + e.seq, seq: e.seq, from: e.from, ts: e.ts, text: e.text ?? "", erased: e.erased && (room.erasures.get(e.seq) ?? {}),
+        own, calls: mentioned(e, me), redacted: e.outcome === "redacted", reasons: e.reasons, state: "" });
       continue;
     }
     const text = change(e);

@@ -44,12 +44,16 @@ export class SideView {
   }
 
   rooms(rooms, active, offered) {
-    const list = [...rooms.values()];
-    this.#replace("room-list", list.map((r) => [r.name, r.label, r.name === active, Boolean(r.denied), r.unread]), () =>
-      list.map((r) => item(r, r.name === active)));
+    const all = [...rooms.values()];
+    const draw = (id, list) =>
+      this.#replace(id, list.map((r) => [r.name, r.label, r.name === active, Boolean(r.denied), r.unread, r.calls, r.uncounted]), () => list.map((r) => item(r, r.name === active)));
+    draw("room-list", all.filter((r) => !r.forTwo));
+    const directs = all.filter((r) => r.forTwo);
+    draw("direct-list", directs);
+    show(byID("directs"), directs.length > 0);
     this.#replace("offered-list", offered, () => offered.map((name) => el("li", {}, link(name, name))));
     show(byID("offered"), offered.length > 0);
-    show(byID("elsewhere"), list.some((r) => r.name !== active && r.unread > 0));
+    show(byID("elsewhere"), all.some((r) => r.name !== active && r.unread > 0));
   }
 
   // replace rebuilds a list where what it shows has changed, and leaves the
@@ -83,15 +87,21 @@ export class SideView {
 }
 
 function item(room, active) {
-  const a = link(room.name, room.label, room.partner ? "@" : "#");
+  const a = link(room.name, room.label, room.forTwo ? "@" : "#");
   if (active) a.ariaCurrent = "page";
   if (room.denied) a.classList.add("denied");
   if (room.unread > 0 && !active) {
     a.classList.add("unread");
-    a.append(el("span", { className: "badge" }, room.unread > 99 ? "99+" : String(room.unread), el("span", { className: "sr" }, " unread")));
+    const badges = el("span", { className: "badges" });
+    if (room.calls > 0) badges.append(badge("@" + some(room.calls), room.calls === 1 ? " mentions you," : " mention you,", "calls"));
+    badges.append(badge(some(room.unread, room.uncounted), " unread"));
+    a.append(badges);
   }
   return el("li", {}, a);
 }
+
+const some = (n, more) => (n > 99 ? "99+" : n + (more ? "+" : ""));
+const badge = (text, words, kind = "") => el("span", { className: ("badge " + kind).trim() }, text, el("span", { className: "sr" }, words));
 
 function link(name, title, sign = "#") {
   return el("a", { href: "#" + name }, el("span", { className: "hash", ariaHidden: "true" }, sign), el("span", { className: "label" }, title));

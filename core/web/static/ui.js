@@ -4,6 +4,7 @@
 
 import { byID, coalesce, el, say, show } from "./dom.js";
 import { LogView } from "./log.js";
+import { Memory } from "./memory.js";
 import { QueueView } from "./queue.js";
 import { RenewView } from "./renew.js";
 import { Room } from "./rooms.js";
@@ -11,12 +12,14 @@ import { SettingsView } from "./settings.js";
 import { NAMED, SideView } from "./side.js";
 import { behind, byteLength, closed, explain, lost, modeNote, obstacles, putOut, sentence, soon, sources, typists, verdict, why } from "./words.js";
 
+const COUNT_TRIES = 5; // to count what is unread in a room, where the server asks to wait
+const later = (ms) => new Promise((done) => setTimeout(done, ms));
 const ROOM_NAME = /^[a-z0-9][a-z0-9_.:-]{0,63}$/;
 
 export class UI {
   #client;
   #config; // {name, room, rooms}
-  #session; // what this tab remembers, see app.js
+  #memory = new Memory(() => this.#readElsewhere());
   #rooms = new Map(); // name -> Room, in the order they were joined
   #active = null;
   #drafts = new Map();
@@ -26,14 +29,14 @@ export class UI {
   #log;
   #side = new SideView((type, name, seconds) => this.#manage(type, name, seconds));
   #roles = []; // our global roles
+  #reckoning = Promise.resolve(); // ends when what is unread in the rooms entered is counted
   #queue;
   #settings;
   #renew;
 
-  constructor(client, config, session) {
+  constructor(client, config) {
     this.#client = client;
     this.#config = config;
-    this.#session = session;
     this.#log = new LogView({
       resend: (m) => client.resend(m),
       appeal: (m) => client.appeal(m),
@@ -56,7 +59,7 @@ export class UI {
 
   // start signs in with what the tab remembers, or asks.
   start() {
-    const identity = this.#session.identity;
+    const identity = this.#memory.identity;
     if (identity) this.#signIn(identity);
     else this.#ask("");
   }
@@ -87,7 +90,7 @@ export class UI {
     show(byID("app"), false);
     show(byID("signin"), true);
     this.#problem("signin-problem", problem);
-    byID("guest").value ||= this.#session.identity?.guest ?? "";
+    byID("guest").value ||= this.#memory.identity?.guest ?? "";
     byID("signin-go").disabled = false;
     byID("guest").focus();
   }
@@ -100,7 +103,7 @@ export class UI {
   }
 
   #signIn(identity) {
-    this.#session.identity = identity;
+    this.#memory.identity = identity;
     this.#client.start(identity);
   }
 
@@ -111,7 +114,7 @@ export class UI {
     this.#drafts.clear();
     this.#active = null;
     this.#user = byID("guest").value = byID("token").value = "";
-    this.#session.clear();
+    this.#memory.clear();
     this.#ask("");
     document.title = this.#config.name;
   }
@@ -120,14 +123,15 @@ export class UI {
     if (this.#user && this.#user !== w.user) for (const r of this.#rooms.values()) r.mine.clear();
     this.#user = w.user;
     this.#roles = w.roles ?? [];
-    if (w.secret) this.#session.identity = { guest: w.user, secret: w.secret };
+    if (w.secret) this.#memory.identity = { guest: w.user, secret: w.secret };
     byID("token").value = "";
     this.#renew.hide();
+    this.#memory.is(w.user, w.class);
     this.#side.me(w.user, w.class);
     show(byID("app"), true);
     show(byID("signin"), false);
     if (!this.#active) {
-      for (const name of this.#session.rooms) this.#enter(name);
+      for (const name of new Set([...this.#memory.rooms, ...this.#memory.known])) this.#enter(name);
       this.#visit();
     }
     this.#typed();
@@ -139,12 +143,12 @@ export class UI {
 
   async #refreshed(token) {
     this.#roles = (await this.#client.refresh(token)).roles ?? [];
-    this.#session.identity = { token };
+    this.#memory.identity = { token };
     this.#refresh();
   }
 
   onrefused(e) {
-    if (e.code === "name_taken") this.#session.identity = null;
+    if (e.code === "name_taken") this.#memory.identity = null;
     this.#ask(explain(e).text);
   }
 
@@ -180,8 +184,9 @@ export class UI {
   #enter(name) {
     let room = this.#rooms.get(name);
     if (!room) this.#rooms.set(name, (room = new Room(name, this.#client)));
+    room.partner ||= this.#memory.partner(name);
     this.#client.join(name);
-    this.#session.rooms = [...this.#rooms.keys()];
+    this.#memory.rooms = [...this.#rooms.keys()];
     return room;
   }
 
@@ -206,7 +211,8 @@ export class UI {
     this.#client.leave(name);
     this.#rooms.delete(name);
     this.#drafts.delete(name);
-    this.#session.rooms = [...this.#rooms.keys()];
+    this.#memory.forget(name);
+    this.#memory.rooms = [...this.#rooms.keys()];
     this.#active = null;
     this.#open(this.#rooms.keys().next().value ?? this.#config.room);
   }
@@ -264,7 +270,7 @@ export class UI {
     const room = this.#room(e.room);
     if (!room) return;
     room.entered(e);
-    room.partner = this.#session.directs[room.name] ?? "";
+    if (e.fresh) this.#reckon(room);
     if (room === this.#active) this.#fill(room);
     else room.members = null;
     this.#refresh();
@@ -272,8 +278,11 @@ export class UI {
 
   onreset(e) {
     const room = this.#room(e.room);
-    room?.forget();
-    if (room && room === this.#active) this.#fill(room);
+    if (!room) return;
+    room.head = { epoch: e.epoch, seq: e.seq };
+    room.forget();
+    this.#reckon(room);
+    if (room === this.#active) this.#fill(room);
     this.#refresh();
   }
 
@@ -282,8 +291,9 @@ export class UI {
     if (!room) return;
     Object.assign(room, { joined: false, denied: e });
     room.forget();
+    this.#memory.forget(room.name);
     if (room === this.#active) this.#say(`You cannot enter ${room.name}: ${explain(e).text}`, behind(e));
-    this.#session.rooms = [...this.#rooms.values()].filter((r) => !r.denied).map((r) => r.name);
+    this.#memory.rooms = [...this.#rooms.values()].filter((r) => !r.denied).map((r) => r.name);
     this.#refresh();
   }
 
@@ -312,19 +322,41 @@ export class UI {
     this.#say("");
     this.#client.direct(name).then(
       (e) => {
-        this.#session.directs = { ...this.#session.directs, [e.room]: e.user };
+        this.#memory.meet(e.room, e.user);
         location.hash = e.room;
       },
       (e) => this.#say(explain(e).text, explain(e).source),
     );
   }
 
-  // ondirect enters the room in which somebody has written to us.
+  // ondirect enters the room in which somebody has written to us. What they wrote
+  // is unread: all of it in a new room, else the last message, or as much as has
+  // come since the room was last read.
   ondirect(e) {
-    this.#session.directs = { ...this.#session.directs, [e.room]: e.user };
+    this.#memory.meet(e.room, e.user);
     const room = this.#enter(e.room);
-    room.partner = e.user;
-    if (!e.new && room !== this.#active) room.unread ||= 1;
+    room.unseen = e.new ? Infinity : 1;
+    this.#refresh();
+  }
+
+  // reckon finds out what was written since the room was last read, one room
+  // after the other.
+  #reckon(room) {
+    room.read();
+    const { epoch, seq } = room.head;
+    if (!this.#memory.mark(room.name)) this.#memory.read(room.name, epoch, Math.max(0, seq - room.unseen));
+    room.unseen = 0;
+    const mark = this.#memory.mark(room.name);
+    const ask = (n) => room.reckon(mark).catch((e) => e.retry_after_ms && n > 1 && later(e.retry_after_ms).then(() => ask(n - 1)));
+    this.#reckoning = this.#reckoning.then(() => ask(COUNT_TRIES)).then(() => this.#refresh());
+  }
+
+  // readElsewhere takes what another tab of ours has read.
+  #readElsewhere() {
+    for (const room of this.#rooms.values()) {
+      const mark = this.#memory.mark(room.name);
+      if (mark && room.head && mark.epoch === room.head.epoch && mark.seq >= room.head.seq) room.read();
+    }
     this.#refresh();
   }
 
@@ -376,15 +408,16 @@ export class UI {
     if (!room) return;
     room.take(e);
     const seen = room === this.#active && this.#log.atEnd && document.hasFocus();
-    if (e.type === "message" && e.from !== this.#user && !seen) {
-      if (room.unread++ === 0) room.unreadFrom = e.seq;
-    }
+    if (!seen) room.missed(e);
     this.#refresh();
   }
 
   #read() {
-    if (!this.#active?.unread || !document.hasFocus()) return;
-    this.#active.unread = 0;
+    const room = this.#active;
+    if (!room?.joined || room.loading || !document.hasFocus()) return;
+    this.#memory.read(room.name, room.head.epoch, room.head.seq);
+    if (!room.unread) return;
+    room.read();
     this.#refresh();
   }
 
@@ -459,6 +492,7 @@ export class UI {
   #refresh = coalesce(() => {
     const room = this.#active;
     if (!room) return;
+    if (room.partner && room.joined) this.#memory.meet(room.name, room.partner);
     say(byID("room-title"), room.label);
     say(byID("room-note"), modeNote(room) || (room.partner ? "Only you and " + room.partner : "#" + room.name));
     show(byID("leave"), this.#rooms.size > 1 || room.name !== this.#config.room);
