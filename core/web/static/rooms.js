@@ -50,6 +50,13 @@ export class Room {
     return this.name.startsWith("dm:");
   }
 
+  // names are the people who may be meant here: who is here, then who wrote last.
+  get names() {
+    const here = [...(this.members ?? [])].sort((a, b) => a.localeCompare(b));
+    const wrote = this.entries.filter((e) => e.type === "message").map((e) => e.from).reverse();
+    return [...new Set([...here, ...wrote])].filter((name) => name !== this.client.user);
+  }
+
   constructor(name, client) {
     this.name = name;
     this.client = client;

@@ -2,7 +2,8 @@
 // person does into commands. Rooms are models (rooms.js); the list of messages
 // and the panels draw themselves (log.js, side.js).
 
-import { byID, coalesce, el, say, show } from "./dom.js";
+import { Composer } from "./composer.js";
+import { byID, coalesce, say, show } from "./dom.js";
 import { LogView } from "./log.js";
 import { Memory } from "./memory.js";
 import { QueueView } from "./queue.js";
@@ -10,7 +11,7 @@ import { RenewView } from "./renew.js";
 import { Room } from "./rooms.js";
 import { SettingsView } from "./settings.js";
 import { NAMED, SideView } from "./side.js";
-import { behind, byteLength, closed, explain, lost, modeNote, obstacles, putOut, sentence, soon, sources, typists, verdict, why } from "./words.js";
+import { behind, closed, explain, lost, modeNote, obstacles, putOut, sentence, soon, sources, typists, verdict, why } from "./words.js";
 
 const COUNT_TRIES = 5; // to count what is unread in a room, where the server asks to wait
 const later = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -22,11 +23,11 @@ export class UI {
   #memory = new Memory(() => this.#readElsewhere());
   #rooms = new Map(); // name -> Room, in the order they were joined
   #active = null;
-  #drafts = new Map();
   #user = "";
   #countdown = 0;
   #watching = 0; // the timer that looks who still writes
   #log;
+  #composer;
   #side = new SideView((type, name, seconds) => this.#manage(type, name, seconds));
   #roles = []; // our global roles
   #reckoning = Promise.resolve(); // ends when what is unread in the rooms entered is counted
@@ -48,6 +49,12 @@ export class UI {
       latest: () => this.#load((room) => room.latest()),
       read: () => this.#read(),
     });
+    this.#composer = new Composer({
+      send: (text) => this.#send(text),
+      typing: () => this.#active && client.typing(this.#active.name),
+      names: () => this.#active?.names ?? [],
+      limit: () => client.limits.text_bytes,
+    });
     this.#queue = new QueueView((room, id, action, reason) => client.review(room, id, action, reason));
     this.#settings = new SettingsView((room, changes) => client.configure(room, changes));
     this.#renew = new RenewView((token) => this.#refreshed(token));
@@ -66,15 +73,7 @@ export class UI {
 
   #listen() {
     byID("signin-form").addEventListener("submit", (e) => (e.preventDefault(), this.#submit()));
-    byID("send-form").addEventListener("submit", (e) => (e.preventDefault(), this.#send()));
     byID("join-form").addEventListener("submit", (e) => (e.preventDefault(), this.#joinTyped()));
-    byID("text").addEventListener("keydown", (e) => {
-      if (e.key === "Enter" && !e.shiftKey && !e.isComposing) e.preventDefault(), this.#send();
-    });
-    byID("text").addEventListener("input", () => {
-      this.#typed();
-      if (this.#active && byID("text").value.trim()) this.#client.typing(this.#active.name);
-    });
     byID("retry").addEventListener("click", () => this.#client.retryNow());
     byID("leave").addEventListener("click", () => this.#leave(this.#active.name));
     byID("signout").addEventListener("click", () => this.#signOut());
@@ -111,7 +110,7 @@ export class UI {
     this.#client.stop();
     for (const name of this.#rooms.keys()) this.#client.leave(name);
     this.#rooms.clear();
-    this.#drafts.clear();
+    this.#composer.clear();
     this.#active = null;
     this.#user = byID("guest").value = byID("token").value = "";
     this.#memory.clear();
@@ -134,7 +133,7 @@ export class UI {
       for (const name of new Set([...this.#memory.rooms, ...this.#memory.known])) this.#enter(name);
       this.#visit();
     }
-    this.#typed();
+    this.#composer.fit();
   }
 
   onexpiring(e) {
@@ -192,25 +191,21 @@ export class UI {
 
   #open(name) {
     if (!this.#user) return;
-    if (this.#active) this.#drafts.set(this.#active.name, byID("text").value);
     if (this.#active && this.#active.name !== name) this.#active.unreadFrom = 0;
     const room = this.#enter(name);
     this.#active = room;
     if (location.hash !== "#" + name) history.replaceState(null, "", "#" + name);
-    byID("text").value = this.#drafts.get(name) ?? "";
-    this.#say("");
+    this.#composer.open(name);
     this.#log.open(room);
     this.#side.close();
     this.#refresh();
     if (room.joined && room.entries.length === 0) this.#fill(room);
-    if (matchMedia("(pointer: fine)").matches) byID("text").focus({ preventScroll: true });
-    this.#typed();
   }
 
   #leave(name) {
     this.#client.leave(name);
     this.#rooms.delete(name);
-    this.#drafts.delete(name);
+    this.#composer.forget(name);
     this.#memory.forget(name);
     this.#memory.rooms = [...this.#rooms.keys()];
     this.#active = null;
@@ -423,23 +418,17 @@ export class UI {
 
   // --- writing ---
 
-  #send() {
-    const box = byID("text");
-    const text = box.value.trimEnd();
-    const limit = this.#client.limits.text_bytes;
-    if (!text || box.disabled) return;
-    if (limit && byteLength(text) > limit) return this.#say(`This message is too long: ${byteLength(text)} bytes, ${limit} are allowed. Shorten it.`);
+  #send(text) {
     try {
       this.#active.write(this.#client.send(this.#active.name, text));
     } catch (e) {
-      return this.#say(sentence(e.message));
+      this.#say(sentence(e.message));
+      return false;
     }
-    box.value = "";
     this.#active.unreadFrom = 0;
-    this.#say("");
-    this.#typed();
     this.#log.follow();
     this.#log.draw();
+    return true;
   }
 
   onoutgoing(m) {
@@ -454,34 +443,17 @@ export class UI {
   }
 
   #edit(m) {
-    const box = byID("text");
     this.#room(m.room)?.dismiss(m);
-    box.value = [m.text, box.value.trim()].filter(Boolean).join("\n");
-    this.#say("");
-    this.#typed();
+    this.#composer.edit(m.text);
     this.#log.draw();
-    box.focus();
   }
 
-  // typed fits the box to its text and warns as the limit comes near.
-  #typed() {
-    const box = byID("text");
-    box.style.setProperty("height", "auto");
-    box.style.setProperty("height", Math.min(box.scrollHeight + 2, 200) + "px");
-    const limit = this.#client.limits.text_bytes;
-    const left = limit ? limit - byteLength(box.value) : Infinity;
-    say(byID("room-left"), left > limit / 5 || !limit ? "" : left < 0 ? `${-left} bytes too long` : `${left} bytes left`);
+  #say(text, source) {
+    this.#composer.say(text, source);
   }
 
-  // say puts an explanation beside the input, and reads it out at once; a
-  // remark waits its turn.
-  #say(text, source = "") {
-    this.#remark("");
-    byID("notice").replaceChildren(...(text ? note(text, source) : []));
-  }
-
-  #remark(text, source = "") {
-    byID("remark").replaceChildren(...(text ? note(text, source) : []));
+  #remark(text, source) {
+    this.#composer.remark(text, source);
   }
 
   #problem(id, text) {
@@ -496,8 +468,7 @@ export class UI {
     say(byID("room-title"), room.label);
     say(byID("room-note"), modeNote(room) || (room.partner ? "Only you and " + room.partner : "#" + room.name));
     show(byID("leave"), this.#rooms.size > 1 || room.name !== this.#config.room);
-    byID("text").placeholder = `Write to ${room.label}`;
-    byID("text").disabled = byID("send").disabled = Boolean(room.denied);
+    this.#composer.draw(room.label, Boolean(room.denied));
     this.#side.rooms(this.#rooms, room.name, this.#config.rooms.filter((name) => !this.#rooms.has(name)));
     room.runs = this.#runs(room);
     this.#side.people(room, this.#user, room.runs);
@@ -508,8 +479,4 @@ export class UI {
     document.title = `${unread ? `(${unread}) ` : ""}${room.label} · ${this.#config.name}`;
     this.#log.draw();
   });
-}
-
-function note(text, source) {
-  return [el("span", {}, text), source ? el("span", { className: "rule" }, source) : ""];
 }
