@@ -17,6 +17,7 @@ export class Room {
   mine = new Map(); // nonce -> our message, until its entry is here or it is dismissed
   members = null; // Set of names, or null where the server names nobody
   count = 0;
+  stale = false; // the names are not what the count speaks of: ask
   title = "";
   partner = ""; // the other person, where the room is one of two
   mode = "open";
@@ -255,12 +256,13 @@ export class Room {
   // here takes a members answer, presence a presence event.
   here(e) {
     this.count = e.count;
+    this.stale = false;
     this.members = e.users ? new Set(e.users) : null;
   }
 
   presence(e) {
     this.count = e.count;
-    if (e.event === "count") this.members = null;
+    if (e.event === "count") this.stale = true; // somebody came or went who is not named
     else if (e.event === "join") this.members?.add(e.user);
     else this.members?.delete(e.user);
     if (e.event === "leave") this.#typists.delete(e.user);

@@ -9,6 +9,8 @@ export class SideView {
   #app = byID("app");
   #opener = null;
   #marks = new Map(); // list id -> what it shows
+  #people = new Map(); // name -> their element in the list
+  #drawnFor = ""; // for whom those were made
   #manage;
 
   // manage(type, name, seconds) does something to a person.
@@ -68,15 +70,41 @@ export class SideView {
     if (focused) [...list.querySelectorAll("a")].find((a) => a.getAttribute("href") === focused)?.focus();
   }
 
-  // people lists who is here; runs says whether we may act on them.
+  // people lists who is here; runs says whether we may act on them. An element is
+  // kept for as long as its person is here, so that who comes and goes takes
+  // nobody's focus and closes nobody's menu.
   people(room, me, runs) {
     say(byID("people-count"), String(room.count));
     const names = [...(room.members ?? [])].sort((a, b) => (b === me) - (a === me) || a.localeCompare(b));
-    this.#replace("people-list", [me, runs, ...names], () =>
-      names.slice(0, NAMED).map((name) => person(name, name === me, runs && name !== me, this.#manage)));
+    const shown = names.slice(0, NAMED);
+    if (this.#drawnFor !== `${me} ${runs}`) {
+      this.#drawnFor = `${me} ${runs}`;
+      this.#people.clear();
+      byID("people-list").replaceChildren();
+    }
+    this.#drop(new Set(shown));
+    let at = byID("people-list").firstChild;
+    for (const name of shown) {
+      if (!this.#people.has(name)) this.#people.set(name, person(name, name === me, runs && name !== me, this.#manage));
+      const node = this.#people.get(name);
+      if (node === at) at = at.nextSibling;
+      else byID("people-list").insertBefore(node, at);
+    }
     const more = room.members ? Math.max(0, names.length - NAMED) : room.count;
     const note = room.members ? `and ${more} more` : `${room.count} ${room.count === 1 ? "person" : "people"}`;
     if (show(byID("people-more"), more > 0)) say(byID("people-more"), note);
+  }
+
+  // drop takes away who is not here any more; the focus goes to a neighbour.
+  #drop(here) {
+    for (const [name, node] of this.#people) {
+      if (here.has(name)) continue;
+      const had = node.contains(document.activeElement);
+      const next = [node.nextElementSibling, node.previousElementSibling].find((n) => n?.querySelector("button"));
+      node.remove();
+      this.#people.delete(name);
+      if (had) (next?.querySelector("button") ?? byID("people")).focus();
+    }
   }
 
   me(user, cls) {

@@ -200,6 +200,7 @@ export class UI {
     this.#side.close();
     this.#refresh();
     if (room.joined && room.entries.length === 0) this.#fill(room);
+    else if (room.joined) this.#recount(room);
   }
 
   #leave(name) {
@@ -234,8 +235,21 @@ export class UI {
     this.#look(room);
   }
 
+  // people asks who is here, once at a time; above so many nobody is named.
   #people(room) {
-    this.#client.members(room.name).then((e) => (room.here(e), this.#refresh()), () => {});
+    if (room.asking) return;
+    room.asking = true;
+    room.stale = false;
+    this.#client.members(room.name).then((e) => (room.here(e), this.#refresh()), () => {}).finally(() => {
+      room.asking = false;
+      if (room.stale && room === this.#active) this.#recount(room);
+    });
+  }
+
+  // recount asks again where somebody came or went unnamed.
+  #recount(room) {
+    if (room.count > NAMED) room.members = null;
+    else if (room.stale || !room.members) this.#people(room);
   }
 
   // look asks what waits for review. A server that is older does without.
@@ -380,7 +394,7 @@ export class UI {
     const room = this.#room(e.room);
     room?.presence(e);
     if (!room || room !== this.#active) return;
-    if (e.event === "count" && e.count <= NAMED) this.#people(room); // the names are told to who asks
+    this.#recount(room);
     this.#refresh();
   }
 
