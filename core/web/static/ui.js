@@ -44,6 +44,7 @@ export class UI {
       why: (m) => this.#why(m),
       edit: (m) => this.#edit(m),
       discard: (m) => (this.#room(m.room)?.dismiss(m), this.#say(""), this.#log.draw()),
+      erase: (seq) => this.#erase(seq),
       manage: (type, name) => this.#manage(type, name),
       older: () => this.#load((room) => room.earlier()),
       latest: () => this.#load((room) => room.latest()),
@@ -324,6 +325,12 @@ export class UI {
     const room = this.#active.name;
     this.#say("");
     this.#client.manage(room, type, name, seconds).catch((e) => room === this.#active?.name && this.#say(explain(e).text, explain(e).source));
+  }
+
+  #erase(seq) {
+    const room = this.#active.name;
+    this.#say("");
+    this.#client.erase(room, seq).catch((e) => room === this.#active?.name && this.#say("Not erased. " + explain(e).text, explain(e).source));
   }
 
   // talkTo opens the room of us and another person.
