@@ -118,7 +118,7 @@ export class Memory {
     for (const [room, m] of this.#dirty) {
       const was = book[room];
       delete book[room];
-      if (m) book[room] = was?.epoch === m.epoch && was.seq > m.seq ? { ...m, seq: was.seq } : m;
+      if (m) book[room] = was && was.epoch === m.epoch && was.seq > m.seq ? { ...m, seq: was.seq } : m;
     }
     this.#dirty.clear();
     for (const room of Object.keys(book).slice(0, -KEPT)) delete book[room];
