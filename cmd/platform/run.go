@@ -139,6 +139,7 @@ func (s *server) run(ctx context.Context, ready func()) error {
 		g.start(inner, "messages for absent people", s.absent.Run)
 	}
 	g.start(inner, "heartbeat", s.wheel.Run)
+	s.identities.begin(inner)
 	g.start(inner, "names", s.identities.run)
 	g.start(ctx, "plugins", s.catalog.Run) // they judge on without it; a trial must not hold up the shutdown
 	if s.share != nil {

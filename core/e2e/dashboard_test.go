@@ -32,13 +32,27 @@ type prometheus struct {
 // scrape starts Prometheus; it ends with the test.
 func scrape(t *testing.T, nodes ...*node) *prometheus {
 	t.Helper()
+	var targets []string
+	for _, n := range nodes {
+		targets = append(targets, n.Admin)
+	}
+	return scrapeAll(t, "", targets...)
+}
+
+// scrapeAll does the same with the addresses of any processes, and with a file
+// of rules, "" for none.
+func scrapeAll(t *testing.T, rules string, addrs ...string) *prometheus {
+	t.Helper()
 	dir := t.TempDir()
 	p := &prometheus{t: t, addr: freePorts(t, 1)[0]}
 	var targets []string
-	for _, n := range nodes {
-		targets = append(targets, strconv.Quote(n.Admin))
+	for _, addr := range addrs {
+		targets = append(targets, strconv.Quote(addr))
 	}
-	config := fmt.Sprintf("global:\n  scrape_interval: 500ms\n  scrape_timeout: 500ms\nscrape_configs:\n- job_name: parley\n  static_configs:\n  - targets: [%s]\n", strings.Join(targets, ", "))
+	config := fmt.Sprintf("global:\n  scrape_interval: 500ms\n  scrape_timeout: 500ms\n  evaluation_interval: 500ms\nscrape_configs:\n- job_name: parley\n  static_configs:\n  - targets: [%s]\n", strings.Join(targets, ", "))
+	if rules != "" {
+		config += fmt.Sprintf("rule_files: [%q]\n", rules)
+	}
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)

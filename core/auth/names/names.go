@@ -248,6 +248,18 @@ func (n *Names) Rewrite() {
 	}
 }
 
+// Begin takes the key of all nodes' guests before anybody connects, so that a
+// guest can come back at a node that has just started. It waits for Redis no
+// longer than somebody who connects does; Run goes on trying.
+func (n *Names) Begin(ctx context.Context, own Local) {
+	if own.Guests == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timeout)
+	defer cancel()
+	n.share(ctx, own.Guests, own.Key)
+}
+
 // Run says which names this node's registered users and guests have, renews
 // those of guests, evicts guests who have lost theirs, and hears of names that
 // registered users take, until ctx ends. Call it once.

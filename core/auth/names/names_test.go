@@ -26,12 +26,21 @@ type node struct {
 	names  *Names
 	guests *auth.Guests
 	own    []byte
+	run    func()
 	stop   func()
 }
 
 // newNode starts a node on the store at url, with a key of its own, which knows
 // some registered users.
 func newNode(t *testing.T, url string, cfg Config, known ...auth.Registered) *node {
+	t.Helper()
+	n := makeNode(t, url, cfg, known...)
+	n.run()
+	return n
+}
+
+// makeNode does the same and does not run it yet.
+func makeNode(t *testing.T, url string, cfg Config, known ...auth.Registered) *node {
 	t.Helper()
 	rc := rds.Defaults()
 	rc.URL = url
@@ -48,11 +57,13 @@ func newNode(t *testing.T, url string, cfg Config, known ...auth.Registered) *no
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var ran sync.WaitGroup
-	ran.Go(func() {
-		_ = n.names.Run(ctx, Local{Guests: n.guests, Key: n.own, Known: func() []auth.Registered { return known }})
-	})
 	n.stop = sync.OnceFunc(func() { cancel(); ran.Wait(); client.Close() })
 	t.Cleanup(n.stop)
+	n.run = func() {
+		ran.Go(func() {
+			_ = n.names.Run(ctx, Local{Guests: n.guests, Key: n.own, Known: func() []auth.Registered { return known }})
+		})
+	}
 	return n
 }
 
@@ -90,6 +101,24 @@ func sharing(t *testing.T, a, b *node, name string) *auth.Seat {
 		return again.Resumed
 	})
 	return seat
+}
+
+// TestBackAtANewNode: a guest comes back to the name at a node that has begun
+// and does not run yet.
+func TestBackAtANewNode(t *testing.T) {
+	store := redistest.Start(t, redistest.Options{})
+	a, b := makeNode(t, store.URL(), quick()), makeNode(t, store.URL(), quick())
+	for _, n := range []*node{a, b} {
+		n.names.Begin(t.Context(), Local{Guests: n.guests, Key: n.own})
+	}
+	ann := a.enter("ann", "")
+	again, err := b.guests.Enter("ann", ann.Secret, nil)
+	if err != nil || !again.Resumed {
+		t.Fatalf("at the other node: got %+v, %v; want the name back", again, err)
+	}
+	b.names.Begin(t.Context(), Local{}) // no guests: nothing to share
+	a.run()
+	b.run()
 }
 
 // TestOneNameOneGuest lets a guest have a name at one node: another cannot have

@@ -132,7 +132,7 @@ func (s *server) hello(who string) *terminal {
 }
 
 // ask sends a line and waits for the event that answers it.
-func (c *terminal) ask(line, want string) {
+func (c *terminal) ask(line, want string) []byte {
 	c.t.Helper()
 	_ = c.conn.SetDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(c.conn, line+"\n"); err != nil {
@@ -150,7 +150,7 @@ func (c *terminal) ask(line, want string) {
 			c.t.Fatal(err)
 		}
 		if e.Type == wire.Type(want) {
-			return
+			return b
 		}
 		if e.Type == wire.Error {
 			c.t.Fatalf("%s was answered %s", line, b)
@@ -161,6 +161,16 @@ func (c *terminal) ask(line, want string) {
 func (c *terminal) say(room, text string) {
 	c.t.Helper()
 	c.ask(fmt.Sprintf(`{"type":"send","room":%q,"text":%q}`, room, text), "ack")
+}
+
+// direct opens the room with another person and returns its name.
+func (c *terminal) direct(user string) string {
+	c.t.Helper()
+	var e struct{ Room string }
+	if err := json.Unmarshal(c.ask(fmt.Sprintf(`{"type":"direct","user":%q}`, user), "direct"), &e); err != nil {
+		c.t.Fatal(err)
+	}
+	return e.Room
 }
 
 // proxy stands between browser and server and is the network that fails.

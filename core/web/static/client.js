@@ -72,6 +72,7 @@ export class Client extends EventTarget {
   #nextID = 1;
   #attempts = 0;
   #lastHeard = 0;
+  #greeting = false;
   #timers = new Map(); // name -> timeout
 
   constructor(url) {
@@ -112,7 +113,7 @@ export class Client extends EventTarget {
   join(room) {
     if (this.#rooms.has(room)) return;
     this.#rooms.set(room, { position: null, joined: false });
-    if (this.state === "online") this.#rejoin([room]);
+    if (this.state === "online" && !this.#greeting) this.#rejoin([room]);
   }
 
   leave(room) {
@@ -202,6 +203,11 @@ export class Client extends EventTarget {
     return e;
   }
 
+  // erase takes what was written in an entry out of the room's log, for good.
+  erase(room, seq) {
+    return this.#request({ type: "erase", room, seq, nonce: nonce() });
+  }
+
   // appeal asks that a moderator looks at a message that was denied, once.
   appeal(m) {
     const error = m.error;
@@ -281,7 +287,9 @@ export class Client extends EventTarget {
     this.#after("stable", STABLE_AFTER, () => (this.#attempts = 0));
     this.#watch();
     this.#set("online");
+    this.#greeting = true; // what is joined now is joined below, with all others
     this.#emit("welcome", w);
+    this.#greeting = false;
     this.#foresee(w.expires_ts);
     this.#rejoin([...this.#rooms.keys()]);
     this.#expire();

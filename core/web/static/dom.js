@@ -1,6 +1,8 @@
 // The few ways in which this page makes elements. Text from people only ever
 // becomes a text node.
 
+import { mentions } from "./mentions.js";
+
 export const byID = (id) => document.getElementById(id);
 
 // el makes an element: properties, then children (nodes or text).
@@ -37,19 +39,29 @@ export function coalesce(f) {
 
 const LINK = /https?:\/\/[^\s<>"'`]+[^\s<>"'`.,;:!?)\]}]/g;
 
-// linked is the text with its web addresses as links.
-export function linked(text) {
+// written is a text of a person as nodes: its web addresses as links, names that
+// it mentions set off, and our own the more.
+export function written(text, me) {
+  const parts = [];
+  for (const m of text.matchAll(LINK)) {
+    if (URL.canParse(m[0])) parts.push({ from: m.index, to: m.index + m[0].length, node: link(m[0]) });
+  }
+  for (const m of mentions(text)) {
+    if (!parts.some((p) => p.from < m.to && m.from < p.to)) parts.push({ ...m, node: name(text.slice(m.from, m.to), m.name === me) });
+  }
+  parts.sort((a, b) => a.from - b.from);
   const nodes = [];
   let from = 0;
-  for (const found of text.matchAll(LINK)) {
-    if (!URL.canParse(found[0])) continue;
-    nodes.push(text.slice(from, found.index));
-    nodes.push(el("a", { href: found[0], target: "_blank", rel: "noopener noreferrer nofollow" }, found[0]));
-    from = found.index + found[0].length;
+  for (const p of parts) {
+    nodes.push(text.slice(from, p.from), p.node);
+    from = p.to;
   }
   nodes.push(text.slice(from));
   return nodes;
 }
+
+const link = (href) => el("a", { href, target: "_blank", rel: "noopener noreferrer nofollow" }, href);
+const name = (text, mine) => el(mine ? "mark" : "span", { className: "mention" }, text);
 
 // avatar is a disc with the first letter of a name, in a colour of its own.
 export function avatar(node, name) {

@@ -2,8 +2,10 @@
 // reader is at, and reuses an element for as long as its message is shown, so
 // that a screen reader hears each message once.
 
-import { avatar, byID, coalesce, dayOf, el, linked, say, show, timeOf } from "./dom.js";
-import { change, explain, obstacles, sources, verdict, why } from "./words.js";
+import { avatar, byID, coalesce, dayOf, el, say, show, timeOf, written } from "./dom.js";
+import { mentioned } from "./mentions.js";
+import { Rove } from "./rove.js";
+import { change, erasure, explain, obstacles, sources, verdict, why } from "./words.js";
 
 const GROUP_WITHIN = 5 * 60_000; // ms between messages shown under one name
 const NEAR_END = 80; // px from the end that count as "at the end"
@@ -15,8 +17,9 @@ export class LogView {
   #room = null;
   #following = true; // the reader is at the end and wants to stay there
   #actions;
+  #rove = new Rove(this.#log, ".message");
 
-  // actions: {resend(m), appeal(m), why(m), edit(m), discard(m), manage(type, name), older(), latest(), read()}
+  // actions: {resend(m), appeal(m), why(m), edit(m), discard(m), erase(seq), manage(type, name), older(), latest(), read()}
   constructor(actions) {
     this.#actions = actions;
     this.#scroll.addEventListener("scroll", () => this.#scrolled(), { passive: true });
@@ -57,6 +60,7 @@ export class LogView {
     const anchor = this.#following ? null : this.#anchor();
     this.#log.setAttribute("aria-busy", String(Boolean(room.loading)));
     this.#reconcile(items(room));
+    this.#rove.settle();
     this.#edges(room);
     if (this.#following) this.#pin();
     else if (anchor?.node.isConnected) this.#scroll.scrollTop += anchor.node.getBoundingClientRect().top - anchor.top;
@@ -119,15 +123,16 @@ export class LogView {
   }
 
   #make(item) {
-    if (item.kind !== "message") return { node: el("li", { className: item.kind }, el("span", {}, item.text), item.lift ? this.#lift(item.lift) : "") };
+    if (item.kind !== "message") return { node: el("div", { className: item.kind }, el("span", {}, item.text), item.lift ? this.#lift(item.lift) : "") };
     const part = {
-      node: el("li"),
+      node: el("div", { role: "article", tabIndex: -1, ariaLabel: label(item) }),
       head: el("p", { className: "head" }, el("b", {}, item.from), timeOf(item.ts)),
       text: el("p", { className: "text", dir: "auto" }),
       foot: el("div", { className: "foot" }),
+      acts: el("div", { className: "do" }),
     };
     const face = avatar(el("span", { ariaHidden: "true" }), item.from);
-    part.node.append(face, el("div", { className: "body" }, part.head, part.text, part.foot));
+    part.node.append(face, el("div", { className: "body" }, part.head, part.text, part.foot), part.acts);
     return part;
   }
 
@@ -140,19 +145,45 @@ export class LogView {
 
   #fill(part, item) {
     const { m, redacted, reasons } = item;
-    const mark = JSON.stringify([item.text, item.erased, item.grouped, item.state, redacted, reasons, m?.error?.code, m?.why]);
+    const mark = JSON.stringify([item.text, item.erased, item.calls, item.grouped, item.state, redacted, reasons, m?.error?.code, m?.why, item.erasable]);
     if (part.mark === mark) return;
     part.mark = mark;
-    part.node.className = ["message", item.own && "own", item.grouped && "grouped", item.state].filter(Boolean).join(" ");
+    part.node.className = ["message", item.own && "own", item.grouped && "grouped", item.calls && "calls", item.state].filter(Boolean).join(" ");
     part.head.classList.toggle("sr", item.grouped);
-    if (part.text.textContent !== item.text) part.text.replaceChildren(...linked(item.text));
+    if (part.text.textContent !== item.text) part.text.replaceChildren(...written(item.text, this.#room.client.user));
     const held = part.foot.contains(document.activeElement) && document.activeElement.textContent;
     part.foot.replaceChildren(...this.#foot(item));
+    this.#offer(part.acts, item);
     if (held) [...part.foot.querySelectorAll("button")].find((b) => b.textContent === held)?.focus();
   }
 
-  #foot({ m, own, state, redacted, reasons, erased }) {
-    if (erased) return [el("span", { className: "quiet" }, "This message was erased.")];
+  // offer is a way to erase a message, for good: so it is asked twice. It shows
+  // while the focus is in the message, so the message has it in between.
+  #offer(acts, item) {
+    const message = acts.parentNode;
+    const button = (text, act) => {
+      const b = el("button", { type: "button", className: "link" }, text);
+      b.addEventListener("click", act);
+      return b;
+    };
+    const swap = (nodes, had) => {
+      if (had) message.focus({ preventScroll: true });
+      acts.replaceChildren(...nodes);
+      if (had) nodes.at(-1)?.focus();
+    };
+    const erase = button("Erase", () => swap([el("span", {}, "Erase it for everybody, for good?"), button("Yes, erase", () => (swap([erase], true), this.#actions.erase(item.seq))), button("Keep it", () => swap([erase], true))], true));
+    erase.ariaLabel = `Erase the message of ${label(item)}`;
+    swap(item.erasable ? [erase] : [], acts.contains(document.activeElement));
+  }
+
+  #foot(item) {
+    const called = item.calls ? [el("span", { className: "tag call" }, "Mentions you")] : [];
+    return [...called, ...this.#state(item)];
+  }
+
+  // state says what became of a message that is not simply there.
+  #state({ m, from, own, state, redacted, reasons, erased }) {
+    if (erased) return [el("span", { className: "quiet" }, erasure(erased, from)), erased.ts ? timeOf(erased.ts) : ""];
     if (state === "failed") return this.#failure(m);
     if (state === "pending") return [el("span", { className: "quiet" }, "Sending…")];
     if (state === "held") {
@@ -202,6 +233,9 @@ function because({ why: e, error }) {
     error.decision ? el("p", {}, "Operators find this decision as ", el("code", {}, error.decision), ".") : "");
 }
 
+// label is what a screen reader calls a message: whose it is and of when.
+const label = ({ from, ts }) => `${from}, ${timeOf(ts).textContent}`;
+
 // liftable is what would lift the ban or mute that an entry speaks.
 function liftable(e) {
   const c = (e.changes ?? []).find((c) => c.value && /^(ban|mute)\//.test(c.key));
@@ -232,8 +266,8 @@ function items(room) {
   for (const e of room.entries) {
     if (e.type === "message") {
       const own = e.from === me;
-      message({ key: own && e.nonce ? "mine " + e.nonce : "seq " + e.seq, seq: e.seq, from: e.from, ts: e.ts, text: e.text ?? "", erased: Boolean(e.erased),
-        own, redacted: e.outcome === "redacted", reasons: e.reasons, state: "" });
+      message({ key: own && e.nonce ? "mine " + e.nonce : "seq " + e.seq, seq: e.seq, from: e.from, ts: e.ts, text: e.text ?? "", erased: e.erased && (room.erasures.get(e.seq) ?? {}),
+        own, calls: mentioned(e, me), erasable: !e.erased && (own || room.runs), redacted: e.outcome === "redacted", reasons: e.reasons, state: "" });
       continue;
     }
     const text = change(e);

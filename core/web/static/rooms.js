@@ -2,18 +2,22 @@
 // way, who is here, what is unread. No part of it touches the document.
 
 import { refused, rejection } from "./client.js";
+import { mentioned } from "./mentions.js";
 
 // WINDOW bounds the entries kept of a room, and so the size of the page.
 export const WINDOW = 500;
 const PAGE = 50; // entries of one history request
 const WRITING_FOR = 5_000; // ms after which somebody writes no more who has not said so again
 const UNSENT = 100; // of our messages without an entry; failed ones stay until dismissed
+const ERASURES = 1000; // messages of which we know who erased them
+const COUNTED = 100; // unread entries that are looked at when a room is entered
 
 export class Room {
   entries = []; // a run of the log without holes, rising seq
   mine = new Map(); // nonce -> our message, until its entry is here or it is dismissed
   members = null; // Set of names, or null where the server names nobody
   count = 0;
+  stale = false; // the names are not what the count speaks of: ask
   title = "";
   partner = ""; // the other person, where the room is one of two
   mode = "open";
@@ -23,8 +27,13 @@ export class Room {
   runs = false; // we may act on people here
   joined = false;
   denied = null; // the error that answered join
+  head = null; // {epoch, seq} of the newest entry
   unread = 0;
+  calls = 0; // how many of the unread mention us
+  unseen = 0; // how many of the newest entries are unread where nobody remembers what was read
+  uncounted = false; // there are more unread than were looked at
   unreadFrom = 0; // seq of the first unread entry; the view draws a line there
+  erasures = new Map(); // seq of an erased message -> {by, ts, text}: who did it, when and why
   older = true; // there may be entries before the window
   behind = false; // newer entries were let go: the window is not at the log's end
   loading = null;
@@ -37,6 +46,18 @@ export class Room {
     return this.title || this.partner || this.name;
   }
 
+  // forTwo says whether this is a room of two people.
+  get forTwo() {
+    return this.name.startsWith("dm:");
+  }
+
+  // names are the people who may be meant here: who is here, then who wrote last.
+  get names() {
+    const here = [...(this.members ?? [])].sort((a, b) => a.localeCompare(b));
+    const wrote = this.entries.filter((e) => e.type === "message").map((e) => e.from).reverse();
+    return [...new Set([...here, ...wrote])].filter((name) => name !== this.client.user);
+  }
+
   constructor(name, client) {
     this.name = name;
     this.client = client;
@@ -46,6 +67,7 @@ export class Room {
   // the event says fresh.
   entered(e) {
     Object.assign(this, { joined: true, denied: null, title: e.title ?? "", mode: e.mode, visibility: e.visibility ?? "public", slow: e.slow_mode_s ?? 0, role: e.role ?? "", count: e.count });
+    this.head = e.fresh ? { epoch: e.epoch, seq: e.seq } : this.head;
     if (e.fresh) this.forget();
   }
 
@@ -53,13 +75,16 @@ export class Room {
   forget() {
     this.#generation++;
     Object.assign(this, { entries: [], older: true, behind: false, loading: null, unreadFrom: 0 });
+    this.erasures.clear();
   }
 
   // take adds a live entry and says whether it is in the window now.
   take(e) {
+    this.head = { ...this.head, seq: e.seq };
     this.#settle(e);
+    this.#meet(e);
     this.#configure(e.changes);
-    if (e.type === "erase") this.#erase(new Set(e.erases));
+    if (e.type === "erase") this.#erase(e);
     this.#typists.delete(e.from);
     if (this.behind) return false;
     this.entries.push(e);
@@ -80,9 +105,52 @@ export class Room {
     this.mine.delete(e.nonce);
   }
 
+  // missed takes a live entry that nobody has looked at.
+  missed(e) {
+    if (e.type !== "message" || e.from === this.client.user) return;
+    if (this.unread++ === 0) this.unreadFrom = e.seq;
+    if (mentioned(e, this.client.user)) this.calls++;
+  }
+
+  // reckon asks how much was written since a mark, up to the newest entry of this
+  // moment; what comes later is missed or seen as it comes.
+  async reckon(mark) {
+    const { epoch, seq } = this.head;
+    const after = mark.epoch === epoch || mark.seq <= seq ? mark.seq : 0; // another epoch keeps what survived
+    if (after >= seq) return;
+    const limit = Math.min(COUNTED, this.client.limits.history_entries || COUNTED);
+    const h = await this.client.history(this.name, { after, limit });
+    if (this.head.epoch !== epoch) return;
+    const news = h.entries.filter((e) => e.seq <= seq && e.type === "message" && e.from !== this.client.user);
+    this.uncounted = Boolean(h.more);
+    if (news.length === 0) return;
+    this.unread += news.length;
+    this.calls += news.filter((e) => mentioned(e, this.client.user)).length;
+    this.unreadFrom = news[0].seq;
+  }
+
+  // read says that somebody has looked at all there is.
+  read() {
+    Object.assign(this, { unread: 0, calls: 0, uncounted: false });
+  }
+
+  // meet finds the other person of a room of two in the entry that gave them
+  // their roles.
+  #meet(e) {
+    if (!this.forTwo || this.partner) return;
+    const roles = (e.changes ?? []).filter((c) => c.key.startsWith("role/") && c.value).map((c) => c.key.slice("role/".length));
+    this.partner = roles.find((name) => name !== this.client.user) ?? "";
+  }
+
   // erase forgets what was written in entries that are in the window; those
   // that are read later come without it.
-  #erase(seqs) {
+  #erase({ erases = [], from, ts, text }) {
+    for (const seq of erases) {
+      this.erasures.delete(seq);
+      this.erasures.set(seq, { by: from, ts, text });
+    }
+    for (const seq of [...this.erasures.keys()].slice(0, -ERASURES)) this.erasures.delete(seq);
+    const seqs = new Set(erases);
     for (const e of this.entries) {
       if (!seqs.has(e.seq)) continue;
       if (e.mine) this.mine.delete(e.mine.nonce);
@@ -130,7 +198,11 @@ export class Room {
   #merge(h) {
     const have = new Set(this.entries.map((e) => e.seq));
     const older = h.entries.filter((e) => !have.has(e.seq));
-    for (const e of older) this.#settle(e);
+    for (const e of older) {
+      this.#settle(e);
+      this.#meet(e);
+      if (e.type === "erase") this.#erase(e);
+    }
     this.entries = [...older, ...this.entries].sort((a, b) => a.seq - b.seq);
     this.older = h.more;
     if (this.entries.length > WINDOW) {
@@ -184,12 +256,13 @@ export class Room {
   // here takes a members answer, presence a presence event.
   here(e) {
     this.count = e.count;
+    this.stale = false;
     this.members = e.users ? new Set(e.users) : null;
   }
 
   presence(e) {
     this.count = e.count;
-    if (e.event === "count") this.members = null;
+    if (e.event === "count") this.stale = true; // somebody came or went who is not named
     else if (e.event === "join") this.members?.add(e.user);
     else this.members?.delete(e.user);
     if (e.event === "leave") this.#typists.delete(e.user);

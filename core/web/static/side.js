@@ -9,6 +9,8 @@ export class SideView {
   #app = byID("app");
   #opener = null;
   #marks = new Map(); // list id -> what it shows
+  #people = new Map(); // name -> their element in the list
+  #drawnFor = ""; // for whom those were made
   #manage;
 
   // manage(type, name, seconds) does something to a person.
@@ -44,12 +46,16 @@ export class SideView {
   }
 
   rooms(rooms, active, offered) {
-    const list = [...rooms.values()];
-    this.#replace("room-list", list.map((r) => [r.name, r.label, r.name === active, Boolean(r.denied), r.unread]), () =>
-      list.map((r) => item(r, r.name === active)));
+    const all = [...rooms.values()];
+    const draw = (id, list) =>
+      this.#replace(id, list.map((r) => [r.name, r.label, r.name === active, Boolean(r.denied), r.unread, r.calls, r.uncounted]), () => list.map((r) => item(r, r.name === active)));
+    draw("room-list", all.filter((r) => !r.forTwo));
+    const directs = all.filter((r) => r.forTwo);
+    draw("direct-list", directs);
+    show(byID("directs"), directs.length > 0);
     this.#replace("offered-list", offered, () => offered.map((name) => el("li", {}, link(name, name))));
     show(byID("offered"), offered.length > 0);
-    show(byID("elsewhere"), list.some((r) => r.name !== active && r.unread > 0));
+    show(byID("elsewhere"), all.some((r) => r.name !== active && r.unread > 0));
   }
 
   // replace rebuilds a list where what it shows has changed, and leaves the
@@ -64,15 +70,41 @@ export class SideView {
     if (focused) [...list.querySelectorAll("a")].find((a) => a.getAttribute("href") === focused)?.focus();
   }
 
-  // people lists who is here; runs says whether we may act on them.
+  // people lists who is here; runs says whether we may act on them. An element is
+  // kept for as long as its person is here, so that who comes and goes takes
+  // nobody's focus and closes nobody's menu.
   people(room, me, runs) {
     say(byID("people-count"), String(room.count));
     const names = [...(room.members ?? [])].sort((a, b) => (b === me) - (a === me) || a.localeCompare(b));
-    this.#replace("people-list", [me, runs, ...names], () =>
-      names.slice(0, NAMED).map((name) => person(name, name === me, runs && name !== me, this.#manage)));
+    const shown = names.slice(0, NAMED);
+    if (this.#drawnFor !== `${me} ${runs}`) {
+      this.#drawnFor = `${me} ${runs}`;
+      this.#people.clear();
+      byID("people-list").replaceChildren();
+    }
+    this.#drop(new Set(shown));
+    let at = byID("people-list").firstChild;
+    for (const name of shown) {
+      if (!this.#people.has(name)) this.#people.set(name, person(name, name === me, runs && name !== me, this.#manage));
+      const node = this.#people.get(name);
+      if (node === at) at = at.nextSibling;
+      else byID("people-list").insertBefore(node, at);
+    }
     const more = room.members ? Math.max(0, names.length - NAMED) : room.count;
     const note = room.members ? `and ${more} more` : `${room.count} ${room.count === 1 ? "person" : "people"}`;
     if (show(byID("people-more"), more > 0)) say(byID("people-more"), note);
+  }
+
+  // drop takes away who is not here any more; the focus goes to a neighbour.
+  #drop(here) {
+    for (const [name, node] of this.#people) {
+      if (here.has(name)) continue;
+      const had = node.contains(document.activeElement);
+      const next = [node.nextElementSibling, node.previousElementSibling].find((n) => n?.querySelector("button"));
+      node.remove();
+      this.#people.delete(name);
+      if (had) (next?.querySelector("button") ?? byID("people")).focus();
+    }
   }
 
   me(user, cls) {
@@ -83,15 +115,21 @@ export class SideView {
 }
 
 function item(room, active) {
-  const a = link(room.name, room.label, room.partner ? "@" : "#");
+  const a = link(room.name, room.label, room.forTwo ? "@" : "#");
   if (active) a.ariaCurrent = "page";
   if (room.denied) a.classList.add("denied");
   if (room.unread > 0 && !active) {
     a.classList.add("unread");
-    a.append(el("span", { className: "badge" }, room.unread > 99 ? "99+" : String(room.unread), el("span", { className: "sr" }, " unread")));
+    const badges = el("span", { className: "badges" });
+    if (room.calls > 0) badges.append(badge("@" + some(room.calls), room.calls === 1 ? " mentions you," : " mention you,", "calls"));
+    badges.append(badge(some(room.unread, room.uncounted), " unread"));
+    a.append(badges);
   }
   return el("li", {}, a);
 }
+
+const some = (n, more) => (n > 99 ? "99+" : n + (more ? "+" : ""));
+const badge = (text, words, kind = "") => el("span", { className: ("badge " + kind).trim() }, text, el("span", { className: "sr" }, words));
 
 function link(name, title, sign = "#") {
   return el("a", { href: "#" + name }, el("span", { className: "hash", ariaHidden: "true" }, sign), el("span", { className: "label" }, title));

@@ -2,48 +2,59 @@
 // person does into commands. Rooms are models (rooms.js); the list of messages
 // and the panels draw themselves (log.js, side.js).
 
-import { byID, coalesce, el, say, show } from "./dom.js";
+import { Composer } from "./composer.js";
+import { byID, coalesce, say, show } from "./dom.js";
 import { LogView } from "./log.js";
+import { Memory } from "./memory.js";
 import { QueueView } from "./queue.js";
 import { RenewView } from "./renew.js";
 import { Room } from "./rooms.js";
 import { SettingsView } from "./settings.js";
 import { NAMED, SideView } from "./side.js";
-import { behind, byteLength, closed, explain, lost, modeNote, obstacles, putOut, sentence, soon, sources, typists, verdict, why } from "./words.js";
+import { behind, closed, explain, lost, modeNote, obstacles, putOut, sentence, soon, sources, typists, verdict, why } from "./words.js";
 
+const COUNT_TRIES = 5; // to count what is unread in a room, where the server asks to wait
+const later = (ms) => new Promise((done) => setTimeout(done, ms));
 const ROOM_NAME = /^[a-z0-9][a-z0-9_.:-]{0,63}$/;
 
 export class UI {
   #client;
   #config; // {name, room, rooms}
-  #session; // what this tab remembers, see app.js
+  #memory = new Memory(() => this.#readElsewhere());
   #rooms = new Map(); // name -> Room, in the order they were joined
   #active = null;
-  #drafts = new Map();
   #user = "";
   #countdown = 0;
   #watching = 0; // the timer that looks who still writes
   #log;
+  #composer;
   #side = new SideView((type, name, seconds) => this.#manage(type, name, seconds));
   #roles = []; // our global roles
+  #reckoning = Promise.resolve(); // ends when what is unread in the rooms entered is counted
   #queue;
   #settings;
   #renew;
 
-  constructor(client, config, session) {
+  constructor(client, config) {
     this.#client = client;
     this.#config = config;
-    this.#session = session;
     this.#log = new LogView({
       resend: (m) => client.resend(m),
       appeal: (m) => client.appeal(m),
       why: (m) => this.#why(m),
       edit: (m) => this.#edit(m),
       discard: (m) => (this.#room(m.room)?.dismiss(m), this.#say(""), this.#log.draw()),
+      erase: (seq) => this.#erase(seq),
       manage: (type, name) => this.#manage(type, name),
       older: () => this.#load((room) => room.earlier()),
       latest: () => this.#load((room) => room.latest()),
       read: () => this.#read(),
+    });
+    this.#composer = new Composer({
+      send: (text) => this.#send(text),
+      typing: () => this.#active && client.typing(this.#active.name),
+      names: () => this.#active?.names ?? [],
+      limit: () => client.limits.text_bytes,
     });
     this.#queue = new QueueView((room, id, action, reason) => client.review(room, id, action, reason));
     this.#settings = new SettingsView((room, changes) => client.configure(room, changes));
@@ -56,22 +67,14 @@ export class UI {
 
   // start signs in with what the tab remembers, or asks.
   start() {
-    const identity = this.#session.identity;
+    const identity = this.#memory.identity;
     if (identity) this.#signIn(identity);
     else this.#ask("");
   }
 
   #listen() {
     byID("signin-form").addEventListener("submit", (e) => (e.preventDefault(), this.#submit()));
-    byID("send-form").addEventListener("submit", (e) => (e.preventDefault(), this.#send()));
     byID("join-form").addEventListener("submit", (e) => (e.preventDefault(), this.#joinTyped()));
-    byID("text").addEventListener("keydown", (e) => {
-      if (e.key === "Enter" && !e.shiftKey && !e.isComposing) e.preventDefault(), this.#send();
-    });
-    byID("text").addEventListener("input", () => {
-      this.#typed();
-      if (this.#active && byID("text").value.trim()) this.#client.typing(this.#active.name);
-    });
     byID("retry").addEventListener("click", () => this.#client.retryNow());
     byID("leave").addEventListener("click", () => this.#leave(this.#active.name));
     byID("signout").addEventListener("click", () => this.#signOut());
@@ -87,7 +90,7 @@ export class UI {
     show(byID("app"), false);
     show(byID("signin"), true);
     this.#problem("signin-problem", problem);
-    byID("guest").value ||= this.#session.identity?.guest ?? "";
+    byID("guest").value ||= this.#memory.identity?.guest ?? "";
     byID("signin-go").disabled = false;
     byID("guest").focus();
   }
@@ -100,7 +103,7 @@ export class UI {
   }
 
   #signIn(identity) {
-    this.#session.identity = identity;
+    this.#memory.identity = identity;
     this.#client.start(identity);
   }
 
@@ -108,10 +111,10 @@ export class UI {
     this.#client.stop();
     for (const name of this.#rooms.keys()) this.#client.leave(name);
     this.#rooms.clear();
-    this.#drafts.clear();
+    this.#composer.clear();
     this.#active = null;
     this.#user = byID("guest").value = byID("token").value = "";
-    this.#session.clear();
+    this.#memory.clear();
     this.#ask("");
     document.title = this.#config.name;
   }
@@ -120,17 +123,18 @@ export class UI {
     if (this.#user && this.#user !== w.user) for (const r of this.#rooms.values()) r.mine.clear();
     this.#user = w.user;
     this.#roles = w.roles ?? [];
-    if (w.secret) this.#session.identity = { guest: w.user, secret: w.secret };
+    if (w.secret) this.#memory.identity = { guest: w.user, secret: w.secret };
     byID("token").value = "";
     this.#renew.hide();
+    this.#memory.is(w.user, w.class);
     this.#side.me(w.user, w.class);
     show(byID("app"), true);
     show(byID("signin"), false);
     if (!this.#active) {
-      for (const name of this.#session.rooms) this.#enter(name);
+      for (const name of new Set([...this.#memory.rooms, ...this.#memory.known])) this.#enter(name);
       this.#visit();
     }
-    this.#typed();
+    this.#composer.fit();
   }
 
   onexpiring(e) {
@@ -139,12 +143,12 @@ export class UI {
 
   async #refreshed(token) {
     this.#roles = (await this.#client.refresh(token)).roles ?? [];
-    this.#session.identity = { token };
+    this.#memory.identity = { token };
     this.#refresh();
   }
 
   onrefused(e) {
-    if (e.code === "name_taken") this.#session.identity = null;
+    if (e.code === "name_taken") this.#memory.identity = null;
     this.#ask(explain(e).text);
   }
 
@@ -180,33 +184,32 @@ export class UI {
   #enter(name) {
     let room = this.#rooms.get(name);
     if (!room) this.#rooms.set(name, (room = new Room(name, this.#client)));
+    room.partner ||= this.#memory.partner(name);
     this.#client.join(name);
-    this.#session.rooms = [...this.#rooms.keys()];
+    this.#memory.rooms = [...this.#rooms.keys()];
     return room;
   }
 
   #open(name) {
     if (!this.#user) return;
-    if (this.#active) this.#drafts.set(this.#active.name, byID("text").value);
     if (this.#active && this.#active.name !== name) this.#active.unreadFrom = 0;
     const room = this.#enter(name);
     this.#active = room;
     if (location.hash !== "#" + name) history.replaceState(null, "", "#" + name);
-    byID("text").value = this.#drafts.get(name) ?? "";
-    this.#say("");
+    this.#composer.open(name);
     this.#log.open(room);
     this.#side.close();
     this.#refresh();
     if (room.joined && room.entries.length === 0) this.#fill(room);
-    if (matchMedia("(pointer: fine)").matches) byID("text").focus({ preventScroll: true });
-    this.#typed();
+    else if (room.joined) this.#recount(room);
   }
 
   #leave(name) {
     this.#client.leave(name);
     this.#rooms.delete(name);
-    this.#drafts.delete(name);
-    this.#session.rooms = [...this.#rooms.keys()];
+    this.#composer.forget(name);
+    this.#memory.forget(name);
+    this.#memory.rooms = [...this.#rooms.keys()];
     this.#active = null;
     this.#open(this.#rooms.keys().next().value ?? this.#config.room);
   }
@@ -233,8 +236,21 @@ export class UI {
     this.#look(room);
   }
 
+  // people asks who is here, once at a time; above so many nobody is named.
   #people(room) {
-    this.#client.members(room.name).then((e) => (room.here(e), this.#refresh()), () => {});
+    if (room.asking) return;
+    room.asking = true;
+    room.stale = false;
+    this.#client.members(room.name).then((e) => (room.here(e), this.#refresh()), () => {}).finally(() => {
+      room.asking = false;
+      if (room.stale && room === this.#active) this.#recount(room);
+    });
+  }
+
+  // recount asks again where somebody came or went unnamed.
+  #recount(room) {
+    if (room.count > NAMED) room.members = null;
+    else if (room.stale || !room.members) this.#people(room);
   }
 
   // look asks what waits for review. A server that is older does without.
@@ -264,7 +280,7 @@ export class UI {
     const room = this.#room(e.room);
     if (!room) return;
     room.entered(e);
-    room.partner = this.#session.directs[room.name] ?? "";
+    if (e.fresh) this.#reckon(room);
     if (room === this.#active) this.#fill(room);
     else room.members = null;
     this.#refresh();
@@ -272,8 +288,11 @@ export class UI {
 
   onreset(e) {
     const room = this.#room(e.room);
-    room?.forget();
-    if (room && room === this.#active) this.#fill(room);
+    if (!room) return;
+    room.head = { epoch: e.epoch, seq: e.seq };
+    room.forget();
+    this.#reckon(room);
+    if (room === this.#active) this.#fill(room);
     this.#refresh();
   }
 
@@ -282,8 +301,9 @@ export class UI {
     if (!room) return;
     Object.assign(room, { joined: false, denied: e });
     room.forget();
+    this.#memory.forget(room.name);
     if (room === this.#active) this.#say(`You cannot enter ${room.name}: ${explain(e).text}`, behind(e));
-    this.#session.rooms = [...this.#rooms.values()].filter((r) => !r.denied).map((r) => r.name);
+    this.#memory.rooms = [...this.#rooms.values()].filter((r) => !r.denied).map((r) => r.name);
     this.#refresh();
   }
 
@@ -307,24 +327,52 @@ export class UI {
     this.#client.manage(room, type, name, seconds).catch((e) => room === this.#active?.name && this.#say(explain(e).text, explain(e).source));
   }
 
+  #erase(seq) {
+    const room = this.#active.name;
+    this.#say("");
+    this.#client.erase(room, seq).catch((e) => room === this.#active?.name && this.#say("Not erased. " + explain(e).text, explain(e).source));
+  }
+
   // talkTo opens the room of us and another person.
   #talkTo(name) {
     this.#say("");
     this.#client.direct(name).then(
       (e) => {
-        this.#session.directs = { ...this.#session.directs, [e.room]: e.user };
+        this.#memory.meet(e.room, e.user);
         location.hash = e.room;
       },
       (e) => this.#say(explain(e).text, explain(e).source),
     );
   }
 
-  // ondirect enters the room in which somebody has written to us.
+  // ondirect enters the room in which somebody has written to us. What they wrote
+  // is unread: all of it in a new room, else the last message, or as much as has
+  // come since the room was last read.
   ondirect(e) {
-    this.#session.directs = { ...this.#session.directs, [e.room]: e.user };
+    this.#memory.meet(e.room, e.user);
     const room = this.#enter(e.room);
-    room.partner = e.user;
-    if (!e.new && room !== this.#active) room.unread ||= 1;
+    room.unseen = e.new ? Infinity : 1;
+    this.#refresh();
+  }
+
+  // reckon finds out what was written since the room was last read, one room
+  // after the other.
+  #reckon(room) {
+    room.read();
+    const { epoch, seq } = room.head;
+    if (!this.#memory.mark(room.name)) this.#memory.read(room.name, epoch, Math.max(0, seq - room.unseen));
+    room.unseen = 0;
+    const mark = this.#memory.mark(room.name);
+    const ask = (n) => room.reckon(mark).catch((e) => e.retry_after_ms && n > 1 && later(e.retry_after_ms).then(() => ask(n - 1)));
+    this.#reckoning = this.#reckoning.then(() => ask(COUNT_TRIES)).then(() => this.#refresh());
+  }
+
+  // readElsewhere takes what another tab of ours has read.
+  #readElsewhere() {
+    for (const room of this.#rooms.values()) {
+      const mark = this.#memory.mark(room.name);
+      if (mark && room.head && mark.epoch === room.head.epoch && mark.seq >= room.head.seq) room.read();
+    }
     this.#refresh();
   }
 
@@ -353,7 +401,7 @@ export class UI {
     const room = this.#room(e.room);
     room?.presence(e);
     if (!room || room !== this.#active) return;
-    if (e.event === "count" && e.count <= NAMED) this.#people(room); // the names are told to who asks
+    this.#recount(room);
     this.#refresh();
   }
 
@@ -376,37 +424,32 @@ export class UI {
     if (!room) return;
     room.take(e);
     const seen = room === this.#active && this.#log.atEnd && document.hasFocus();
-    if (e.type === "message" && e.from !== this.#user && !seen) {
-      if (room.unread++ === 0) room.unreadFrom = e.seq;
-    }
+    if (!seen) room.missed(e);
     this.#refresh();
   }
 
   #read() {
-    if (!this.#active?.unread || !document.hasFocus()) return;
-    this.#active.unread = 0;
+    const room = this.#active;
+    if (!room?.joined || room.loading || !document.hasFocus()) return;
+    this.#memory.read(room.name, room.head.epoch, room.head.seq);
+    if (!room.unread) return;
+    room.read();
     this.#refresh();
   }
 
   // --- writing ---
 
-  #send() {
-    const box = byID("text");
-    const text = box.value.trimEnd();
-    const limit = this.#client.limits.text_bytes;
-    if (!text || box.disabled) return;
-    if (limit && byteLength(text) > limit) return this.#say(`This message is too long: ${byteLength(text)} bytes, ${limit} are allowed. Shorten it.`);
+  #send(text) {
     try {
       this.#active.write(this.#client.send(this.#active.name, text));
     } catch (e) {
-      return this.#say(sentence(e.message));
+      this.#say(sentence(e.message));
+      return false;
     }
-    box.value = "";
     this.#active.unreadFrom = 0;
-    this.#say("");
-    this.#typed();
     this.#log.follow();
     this.#log.draw();
+    return true;
   }
 
   onoutgoing(m) {
@@ -421,34 +464,17 @@ export class UI {
   }
 
   #edit(m) {
-    const box = byID("text");
     this.#room(m.room)?.dismiss(m);
-    box.value = [m.text, box.value.trim()].filter(Boolean).join("\n");
-    this.#say("");
-    this.#typed();
+    this.#composer.edit(m.text);
     this.#log.draw();
-    box.focus();
   }
 
-  // typed fits the box to its text and warns as the limit comes near.
-  #typed() {
-    const box = byID("text");
-    box.style.setProperty("height", "auto");
-    box.style.setProperty("height", Math.min(box.scrollHeight + 2, 200) + "px");
-    const limit = this.#client.limits.text_bytes;
-    const left = limit ? limit - byteLength(box.value) : Infinity;
-    say(byID("room-left"), left > limit / 5 || !limit ? "" : left < 0 ? `${-left} bytes too long` : `${left} bytes left`);
+  #say(text, source) {
+    this.#composer.say(text, source);
   }
 
-  // say puts an explanation beside the input, and reads it out at once; a
-  // remark waits its turn.
-  #say(text, source = "") {
-    this.#remark("");
-    byID("notice").replaceChildren(...(text ? note(text, source) : []));
-  }
-
-  #remark(text, source = "") {
-    byID("remark").replaceChildren(...(text ? note(text, source) : []));
+  #remark(text, source) {
+    this.#composer.remark(text, source);
   }
 
   #problem(id, text) {
@@ -459,11 +485,11 @@ export class UI {
   #refresh = coalesce(() => {
     const room = this.#active;
     if (!room) return;
+    if (room.partner && room.joined) this.#memory.meet(room.name, room.partner);
     say(byID("room-title"), room.label);
     say(byID("room-note"), modeNote(room) || (room.partner ? "Only you and " + room.partner : "#" + room.name));
     show(byID("leave"), this.#rooms.size > 1 || room.name !== this.#config.room);
-    byID("text").placeholder = `Write to ${room.label}`;
-    byID("text").disabled = byID("send").disabled = Boolean(room.denied);
+    this.#composer.draw(room.label, Boolean(room.denied));
     this.#side.rooms(this.#rooms, room.name, this.#config.rooms.filter((name) => !this.#rooms.has(name)));
     room.runs = this.#runs(room);
     this.#side.people(room, this.#user, room.runs);
@@ -474,8 +500,4 @@ export class UI {
     document.title = `${unread ? `(${unread}) ` : ""}${room.label} · ${this.#config.name}`;
     this.#log.draw();
   });
-}
-
-function note(text, source) {
-  return [el("span", {}, text), source ? el("span", { className: "rule" }, source) : ""];
 }

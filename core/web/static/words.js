@@ -124,6 +124,14 @@ export function modeNote(room) {
   return notes.join(" ");
 }
 
+// erasure says what became of a message whose text is gone, and by whom, where
+// the entry that tells of it has come; text is the reason that they gave.
+export function erasure({ by, text }, from) {
+  if (!by) return "This message was erased.";
+  const why = text ? `: ${sentence(text)}` : ".";
+  return by === from ? `Erased by its author${why}` : `Erased by ${by}${why}`;
+}
+
 // change says what an entry that is no message did to the room.
 export function change(e) {
   const by = e.from || "The server";
