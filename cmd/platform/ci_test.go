@@ -2,6 +2,7 @@ package main
 
 import (
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -28,5 +29,35 @@ func TestCoverageGate(t *testing.T) {
 				t.Errorf("got %v: %s, want it to say %s and to pass: %v", err, out, c.want, c.ok)
 			}
 		})
+	}
+}
+
+// TestFuzzScript runs the script of `make fuzz` over a fuzz test that finds
+// something, one whose needs are not there and one that finds nothing: the second is
+// no finding.
+func TestFuzzScript(t *testing.T) {
+	script, err := filepath.Abs("../../.ci/fuzz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write(t, dir, "go.mod", "module fuzzed\n\ngo 1.26\n")
+	for name, body := range map[string]string{
+		"finds":  `f.Add("x"); f.Fuzz(func(t *testing.T, s string) { t.Error(s) })`,
+		"lacks":  `f.Fatal("it needs a compiler")`,
+		"passes": `f.Add("x"); f.Fuzz(func(t *testing.T, s string) {})`,
+	} {
+		write(t, dir, name+"/a_test.go", "package a\n\nimport \"testing\"\n\nfunc FuzzIt(f *testing.F) { "+body+" }\n")
+	}
+	c := exec.Command("sh", script, "1x")
+	c.Dir = dir
+	out, err := c.CombinedOutput()
+	if err == nil {
+		t.Error("got no error, want one")
+	}
+	for _, want := range []string{"\nfound something: fuzzed/finds.FuzzIt\n", "\ncould not be run: fuzzed/lacks.FuzzIt (make setup"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("got %s, want it to say %q", out, want)
+		}
 	}
 }
