@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -254,6 +255,20 @@ func TestCheckReadsTheKey(t *testing.T) {
 	write(t, dir, "jwt.key", "cut off")
 	if out, err := check(); err == nil || !strings.Contains(out, "jwt.key has 7 bytes") {
 		t.Errorf("a damaged key: got %v: %s", err, out)
+	}
+}
+
+// SIGTERM while plugins are tried is an order, and no failure.
+func TestRunIsToldToStopBeforeItIsReady(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "plugins/p.wasm", "\x00asm\x01\x00\x00\x00")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c := root()
+	c.SetArgs([]string{"run", "--data_dir", filepath.Join(dir, "data"), "--plugins.dir", filepath.Join(dir, "plugins"),
+		"--listen", "127.0.0.1:0", "--tcp.listen", "", "--admin.listen", "", "--log.level", "error"})
+	if err := c.ExecuteContext(ctx); err != nil {
+		t.Errorf("got %v, want none", err)
 	}
 }
 
