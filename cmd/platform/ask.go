@@ -31,7 +31,7 @@ type adminFlags struct {
 
 // add gives the command the flags. --data-dir is its own where it has one.
 func (f *adminFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.addr, "admin", config.Defaults().Admin.Listen, "address of the server's admin listener")
+	c.Flags().StringVar(&f.addr, "admin", ownAdmin(), "address of the server's admin listener")
 	c.Flags().StringVar(&f.tokenFile, "admin-token-file", "", "file with its admin token, which is data_dir/admin.token")
 	c.Flags().StringVar(&f.dataDir, "data-dir", "", "the server's data_dir, whose admin.token is used")
 	_ = c.MarkFlagFilename("admin-token-file")
@@ -49,12 +49,47 @@ func (f *adminFlags) send(ctx context.Context, method, path string, body any) (*
 	return send(ctx, f.addr, f.token(), method, path, body)
 }
 
-// token is the file with the admin token, "" for none.
+// token is the file with the admin token, "" for none. Where no flag names it, it is
+// the one that the environment gives to a server on this machine, if it can be read:
+// most questions need none.
 func (f *adminFlags) token() string {
-	if f.tokenFile == "" && f.dataDir != "" {
+	if f.tokenFile != "" {
+		return f.tokenFile
+	} else if f.dataDir != "" {
 		return filepath.Join(f.dataDir, "admin.token")
 	}
-	return f.tokenFile
+	file := os.Getenv("PARLEY_ADMIN_TOKEN_FILE")
+	if dir := os.Getenv("PARLEY_DATA_DIR"); file == "" && dir != "" {
+		file = filepath.Join(dir, "admin.token")
+	}
+	if r, err := os.Open(file); err != nil {
+		return ""
+	} else if err := r.Close(); err != nil {
+		return ""
+	}
+	return file
+}
+
+// ownAdmin is where a server that this environment configures has its admin
+// listener.
+func ownAdmin() string {
+	if addr := os.Getenv("PARLEY_ADMIN_LISTEN"); addr != "" {
+		return dialable(addr)
+	}
+	return config.Defaults().Admin.Listen
+}
+
+// dialable turns an address to listen at into one to ask at: every address of
+// this machine includes its loopback, from where reading needs no token.
+func dialable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return addr
 }
 
 // ask calls the admin listener at addr with the token in tokenFile, "" for
@@ -93,7 +128,7 @@ func send(ctx context.Context, addr, tokenFile, method, path string, body any) (
 		}
 		payload = bytes.NewReader(b)
 	}
-	addr = strings.TrimSuffix(strings.TrimPrefix(addr, "http://"), "/")
+	addr = dialable(strings.TrimSuffix(strings.TrimPrefix(addr, "http://"), "/"))
 	if _, _, err := net.SplitHostPort(addr); err != nil {
 		return nil, fmt.Errorf("the admin listener %q is no address: want host:port, such as %s", addr, config.Defaults().Admin.Listen)
 	}

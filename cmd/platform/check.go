@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,7 +37,9 @@ func checkCommand() *cobra.Command {
 		}
 		out := c.OutOrStdout()
 		fmt.Fprintln(out, "config   ok")
-		bad := !checkKey(cfg, out)
+		bad := !checkData(cfg, out)
+		bad = !checkKey(cfg, out) || bad
+		bad = !checkAdminToken(cfg, out) || bad
 		bad = !checkTLS(cfg, out) || bad
 		bad = !checkRedis(cfg, out) || bad
 		bad = checkPlugins(c.Context(), cfg, out) || bad
@@ -48,6 +51,42 @@ func checkCommand() *cobra.Command {
 		return nil
 	}
 	return c
+}
+
+// checkData says whether data_dir is a folder, or could be made.
+func checkData(cfg config.Config, out io.Writer) (ok bool) {
+	for dir := cfg.DataDir; ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err == nil && info.IsDir() {
+			return true
+		} else if err == nil {
+			err = fmt.Errorf("%s is a file", dir)
+		} else if (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)) && dir != filepath.Dir(dir) {
+			continue
+		}
+		fmt.Fprintf(out, "data     refused: data_dir: %v\n", err)
+		return false
+	}
+}
+
+// checkAdminToken reads the token of the admin API, but where the start would
+// make one.
+func checkAdminToken(cfg config.Config, out io.Writer) (ok bool) {
+	if cfg.Admin.Listen == "" {
+		return true
+	}
+	file := cfg.Admin.TokenFile
+	if file == "" {
+		file = filepath.Join(cfg.DataDir, "admin.token")
+		if _, err := os.Stat(file); err != nil {
+			return true // checkData has looked at the folder
+		}
+	}
+	if _, err := auth.LoadAdminToken(file); err != nil {
+		fmt.Fprintf(out, "admin    refused: %v\n", err)
+		return false
+	}
+	return true
 }
 
 // checkKey reads the key of tokens, but where the start would make one.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -254,6 +255,53 @@ func TestCheckReadsTheKey(t *testing.T) {
 	write(t, dir, "jwt.key", "cut off")
 	if out, err := check(); err == nil || !strings.Contains(out, "jwt.key has 7 bytes") {
 		t.Errorf("a damaged key: got %v: %s", err, out)
+	}
+}
+
+// SIGTERM while plugins are tried is an order, and no failure.
+func TestRunIsToldToStopBeforeItIsReady(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "plugins/p.wasm", "\x00asm\x01\x00\x00\x00")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c := root()
+	c.SetArgs([]string{"run", "--data_dir", filepath.Join(dir, "data"), "--plugins.dir", filepath.Join(dir, "plugins"),
+		"--listen", "127.0.0.1:0", "--tcp.listen", "", "--admin.listen", "", "--log.level", "error"})
+	if err := c.ExecuteContext(ctx); err != nil {
+		t.Errorf("got %v, want none", err)
+	}
+}
+
+// A start refuses a folder for its data that cannot be one, and a token of the admin
+// API that it cannot read; so does check, which makes neither.
+func TestCheckReadsDataDirAndAdminToken(t *testing.T) {
+	dir := t.TempDir()
+	if out, err := command(t, "check", "--data_dir", filepath.Join(dir, "a", "b")); err != nil { // the start makes it
+		t.Errorf("no data_dir yet: got %v: %s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "a")); err == nil {
+		t.Error("check made data_dir")
+	}
+	file := write(t, dir, "file", "x")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--data_dir", file}, "data     refused: data_dir: " + file + " is a file"},
+		{[]string{"--data_dir", filepath.Join(file, "a", "b")}, "data     refused: data_dir: " + file + " is a file"},
+		{[]string{"--data_dir", dir, "--admin.token_file", filepath.Join(dir, "none")}, "admin    refused: admin token: "},
+		{[]string{"--data_dir", dir, "--admin.token_file", file}, "has 1 bytes, at least 32"},
+	} {
+		if out, err := command(t, append([]string{"check"}, c.args...)...); err == nil || !strings.Contains(out, c.want) {
+			t.Errorf("%v: got %v: %s, want it to say %q", c.args, err, out, c.want)
+		}
+	}
+	if out, err := command(t, "check", "--data_dir", dir, "--admin.token_file", filepath.Join(dir, "none"), "--admin.listen", ""); err != nil {
+		t.Errorf("no admin listener, so no token: got %v: %s", err, out)
+	}
+	write(t, dir, "admin.token", "cut off")
+	if out, err := command(t, "check", "--data_dir", dir); err == nil || !strings.Contains(out, "admin.token has 7 bytes") {
+		t.Errorf("a damaged token: got %v: %s", err, out)
 	}
 }
 

@@ -50,7 +50,7 @@ func (s *server) metrics() []metrics.Metric {
 		metrics.Counter("parley_catch_ups_total", "Journal reads for members behind the ring.", h.CatchUps.Load),
 		metrics.Counter("parley_room_conflicts_total", "Changes of a room that were decided anew, because another node made one in between.", h.Conflicts.Load),
 	}
-	return slices.Concat(ms, s.decisionMetrics(), s.policyGitMetrics(), s.clusterMetrics(), s.presenceMetrics(), s.absentMetrics(), pluginMetrics(s.catalog), s.shareMetrics(), s.reviewMetrics(), s.livenessMetrics(), s.certMetrics(), s.listenerMetrics(), s.redisMetrics(), s.runtimeMetrics())
+	return slices.Concat(ms, s.decisionMetrics(), s.policyGitMetrics(), s.clusterMetrics(), s.presenceMetrics(), s.absentMetrics(), pluginMetrics(s.catalog), s.shareMetrics(), s.reviewMetrics(), s.livenessMetrics(), s.certMetrics(), s.listenerMetrics(), s.diskMetrics(), s.redisMetrics(), s.runtimeMetrics())
 }
 
 // listenerMetrics are those of connections that never became a session.

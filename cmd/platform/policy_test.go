@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -444,4 +445,43 @@ func FuzzUntarPolicy(f *testing.F) {
 			t.Errorf("took %d files", len(files))
 		}
 	})
+}
+
+// Beside the server, in the environment that configures it, commands find its admin
+// listener and its token by themselves.
+func TestCommandsFindTheServerOfTheirEnvironment(t *testing.T) {
+	addr, dir, _, _ := policyNode(t, "package parley\n\ndefault decision := {\"allow\": true}\n")
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, listen := range []string{addr, ":" + port, "0.0.0.0:" + port, "[::]:" + port} {
+		t.Setenv("PARLEY_ADMIN_LISTEN", listen)
+		if out, err := command(t, "policy", "status"); err != nil {
+			t.Errorf("PARLEY_ADMIN_LISTEN=%s: %v: %s", listen, err, out)
+		}
+		if out, err := command(t, "policy", "status", "--admin", listen); err != nil {
+			t.Errorf("--admin %s: %v: %s", listen, err, out)
+		}
+	}
+	t.Setenv("PARLEY_DATA_DIR", filepath.Join(dir, "none"))
+	if _, err := command(t, "policy", "log"); err == nil || !strings.Contains(err.Error(), "--admin-token-file") {
+		t.Errorf("no token there: got %v, want to be told of the flag", err)
+	}
+	if out, err := command(t, "policy", "status"); err != nil {
+		t.Errorf("a question that needs no token: %v: %s", err, out)
+	}
+	t.Setenv("PARLEY_DATA_DIR", dir)
+	if out, err := command(t, "policy", "log"); err != nil {
+		t.Errorf("PARLEY_DATA_DIR: %v: %s", err, out)
+	}
+	t.Setenv("PARLEY_DATA_DIR", "")
+	t.Setenv("PARLEY_ADMIN_TOKEN_FILE", filepath.Join(dir, "admin.token"))
+	if out, err := command(t, "policy", "log"); err != nil {
+		t.Errorf("PARLEY_ADMIN_TOKEN_FILE: %v: %s", err, out)
+	}
+	t.Setenv("PARLEY_ADMIN_LISTEN", "127.0.0.1:1")
+	if out, err := command(t, "policy", "log", "--admin", addr); err != nil {
+		t.Errorf("the flag wins: %v: %s", err, out)
+	}
 }

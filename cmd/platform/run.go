@@ -33,7 +33,10 @@ func runCommand() *cobra.Command {
 		}
 		log := slog.New(cfg.Log.Handler(os.Stderr))
 		s, err := newServer(c.Context(), cfg, log)
-		if err != nil {
+		if ctx := c.Context(); ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			log.Info("shut down before it was ready", "reason", context.Cause(ctx)) // as it was told
+			return nil
+		} else if err != nil {
 			return err
 		}
 		return s.run(c.Context(), func() { s.announce(c.OutOrStdout()) })

@@ -485,7 +485,7 @@ func (s *server) notes() []string {
 	if err := s.catalog.Folder(); err != nil {
 		notes = append(notes, err.Error())
 	}
-	return notes
+	return append(notes, s.diskNotes()...)
 }
 
 func ignoreClosed(err error) error {

@@ -74,11 +74,11 @@ func (a *API) onRoom(h roomHandler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		id := chat.RoomID(r.PathValue("room"))
 		if !chat.ValidRoom(id) {
-			fail(w, 400, "bad_request", fmt.Sprintf("%q is no room name: 1 to %d bytes of a-z, 0-9 and -_.:", clip(string(id)), chat.MaxRoomBytes))
+			fail(w, 400, "bad_request", fmt.Sprintf("%q is no room name: 1 to %d bytes of a-z, 0-9 and -_.: beginning with a letter or digit", clip(string(id)), chat.MaxRoomBytes))
 			return
 		}
 		if u := r.PathValue("user"); u != "" && !chat.ValidUser(chat.UserID(u)) {
-			fail(w, 400, "bad_request", fmt.Sprintf("%q is no user name", clip(u)))
+			fail(w, 400, "bad_request", fmt.Sprintf("%q is no user name: 1 to %d bytes of letters, marks, digits and -_.@+: beginning with a letter or digit", clip(u), chat.MaxUserBytes))
 			return
 		}
 		if by := r.Header.Get(authorHeader); by != "" && !chat.ValidUser(chat.UserID(by)) {

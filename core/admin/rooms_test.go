@@ -129,11 +129,11 @@ func TestRolesBansMutes(t *testing.T) {
 func TestNamesAreChecked(t *testing.T) {
 	n := start(t)
 	for _, path := range []string{"/v1/rooms/No%20Room", "/v1/rooms/" + strings.Repeat("x", 65), "/v1/rooms/%ff", "/v1/rooms/..%2f..%2fetc"} {
-		n.refused(request{method: "GET", path: path}, 400, "bad_request", "is no room name")
-		n.refused(request{method: "PUT", path: path, body: `{}`}, 400, "bad_request", "is no room name")
+		n.refused(request{method: "GET", path: path}, 400, "bad_request", "is no room name: 1 to 64 bytes of a-z, 0-9 and -_.: beginning with a letter or digit")
+		n.refused(request{method: "PUT", path: path, body: `{}`}, 400, "bad_request", "is no room name: 1 to 64 bytes of a-z, 0-9 and -_.: beginning with a letter or digit")
 	}
 	for _, user := range []string{"a%20b", strings.Repeat("x", 65), "%ff", "-x"} {
-		n.refused(request{method: "PUT", path: "/v1/rooms/lobby/bans/" + user, body: `{}`}, 400, "bad_request", "is no user name")
+		n.refused(request{method: "PUT", path: "/v1/rooms/lobby/bans/" + user, body: `{}`}, 400, "bad_request", "is no user name: 1 to 64 bytes of")
 	}
 	n.refused(request{method: "PUT", path: "/v1/rooms/lobby", body: `{}`, headers: map[string]string{"X-Parley-User": "no name"}}, 400, "bad_request", "X-Parley-User")
 	n.ok(request{method: "PUT", path: "/v1/rooms/lobby", body: `{}`}, 201, nil)

@@ -35,19 +35,27 @@ var (
 	// Errors of yaml's parser count lines from 0, those of its scanner from 1
 	// (parser.fail in decode.go of yaml v3.0.6); these are the parser's.
 	yamlFromZero = regexp.MustCompile(`^(did not find expected |found undefined tag handle|found duplicate %|found incompatible YAML)`)
+	// The one error that names no line wherever it is.
+	yamlAnchor = regexp.MustCompile(`^unknown anchor '([^']+)' referenced$`)
 )
 
-// syntaxError splits an error of the yaml package into its line, 0 when it is
-// not known, and the rest.
-func syntaxError(err error) (line int, text string) {
+// syntaxError splits an error of the yaml package about data into its line, 0
+// when it is not known, and the rest.
+func syntaxError(err error, data []byte) (line int, text string) {
 	text = err.Error()
 	m := yamlLine.FindStringSubmatch(text)
 	if m == nil {
 		return 0, text
 	}
 	text = text[len(m[0]):]
-	line, _ = strconv.Atoi(m[1]) // 0 when no line is given
-	if yamlFromZero.MatchString(text) {
+	line, _ = strconv.Atoi(m[1])
+	if a := yamlAnchor.FindStringSubmatch(text); a != nil {
+		before, _, _ := bytes.Cut(data, []byte("*"+a[1]))
+		return bytes.Count(before, []byte{'\n'}) + 1, text
+	}
+	if m[1] == "" {
+		line = 1 // no line is given for the first
+	} else if yamlFromZero.MatchString(text) {
 		line++
 	}
 	if strings.Contains(text, "cannot start any token") { // a tab, mostly
@@ -102,7 +110,7 @@ func (l *loader) document(at Problem, data []byte) *yaml.Node {
 		}
 	}
 	if err != nil {
-		line, text := syntaxError(err)
+		line, text := syntaxError(err, data)
 		if at.Key == "" {
 			at.Line = line
 		}
