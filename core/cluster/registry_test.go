@@ -97,8 +97,9 @@ func sees(n int) func(cluster.View) bool {
 	return func(v cluster.View) bool { return len(v.Nodes) == n }
 }
 
-func TestJoinAndStop(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestJoinAndStop(t *testing.T) { redistest.Each(t, redistest.Options{}, joinAndStop) }
+
+func joinAndStop(t *testing.T, server redistest.Store) {
 	a := start(t, server.URL(), "a", nil)
 	if v := a.await(t, "itself", sees(1)); !v.Rewrite || len(v.Joined) != 1 || v.Joined[0] != a.Self() {
 		t.Errorf("first view: got %+v", v)
@@ -132,9 +133,8 @@ func TestJoinAndStop(t *testing.T) {
 // and not before.
 func TestKilled(t *testing.T) {
 	for _, others := range []int{1, 2} {
-		t.Run(fmt.Sprint(others+1, " nodes"), func(t *testing.T) {
-			server := redistest.Start(t, redistest.Options{})
-			proxy := redistest.StartProxy(t, server.Addr())
+		redistest.Each(t, redistest.Options{}, func(t *testing.T, server redistest.Store) {
+			proxy := server.Front(t)
 			var left []*node
 			for i := range others {
 				left = append(left, start(t, server.URL(), fmt.Sprint("n", i), nil))
@@ -170,8 +170,7 @@ func TestKilled(t *testing.T) {
 // reached, nor when it comes back with leases that have ended long ago.
 func TestRedisAway(t *testing.T) {
 	for _, how := range []string{"killed", "paused"} {
-		t.Run(how, func(t *testing.T) {
-			server := redistest.Start(t, redistest.Options{AppendOnly: true})
+		redistest.Each(t, redistest.Options{AppendOnly: true}, func(t *testing.T, server redistest.Store) {
 			a, b := start(t, server.URL(), "a", nil), start(t, server.URL(), "b", nil)
 			a.await(t, "both", sees(2))
 			b.await(t, "both", sees(2))
@@ -220,8 +219,9 @@ func awaitThat(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func TestRedisAbsentAtStart(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestRedisAbsentAtStart(t *testing.T) { redistest.Each(t, redistest.Options{}, redisAbsentAtStart) }
+
+func redisAbsentAtStart(t *testing.T, server redistest.Store) {
 	server.Stop()
 	a := start(t, server.URL(), "a", nil)
 	awaitThat(t, "a renewal that fails", func() bool { return a.Stats().Failed > 0 })
@@ -238,8 +238,9 @@ func TestRedisAbsentAtStart(t *testing.T) {
 	<-a.Known()
 }
 
-func TestRedisBackEmpty(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestRedisBackEmpty(t *testing.T) { redistest.Each(t, redistest.Options{}, redisBackEmpty) }
+
+func redisBackEmpty(t *testing.T, server redistest.Store) {
 	a, b := start(t, server.URL(), "a", nil), start(t, server.URL(), "b", nil)
 	a.await(t, "both", sees(2))
 	b.await(t, "both", sees(2))
@@ -251,9 +252,10 @@ func TestRedisBackEmpty(t *testing.T) {
 
 // TestOthersAreAwaited: a table that was lost knows nobody but who has come back
 // to it. The others get a whole lease; who does not come back in it is gone.
-func TestOthersAreAwaited(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
-	proxy := redistest.StartProxy(t, server.Addr())
+func TestOthersAreAwaited(t *testing.T) { redistest.Each(t, redistest.Options{}, othersAreAwaited) }
+
+func othersAreAwaited(t *testing.T, server redistest.Store) {
+	proxy := server.Front(t)
 	a, b := start(t, server.URL(), "a", nil), start(t, server.URL(), "b", nil)
 	dies := start(t, proxy.URL(), "dies", nil)
 	for _, n := range []*node{a, b} {
@@ -279,8 +281,9 @@ func TestOthersAreAwaited(t *testing.T) {
 	}
 }
 
-func TestInfoTravels(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestInfoTravels(t *testing.T) { redistest.Each(t, redistest.Options{}, infoTravels) }
+
+func infoTravels(t *testing.T, server redistest.Store) {
 	slow := func(c *cluster.Config, _ *cluster.Registry) { c.Renew, c.Lease = 10*time.Minute, time.Hour }
 	var mu sync.Mutex
 	revision := "one"
@@ -337,8 +340,9 @@ func TestInfoTravels(t *testing.T) {
 	}
 }
 
-func TestBadRecords(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestBadRecords(t *testing.T) { redistest.Each(t, redistest.Options{}, badRecords) }
+
+func badRecords(t *testing.T, server redistest.Store) {
 	now := time.Now().UnixMilli()
 	far := fmt.Sprint(now + 3_600_000_000)
 	server.Do("SET", "parley:{nodes}:beat", fmt.Sprint(now))
