@@ -154,9 +154,10 @@ func (c *Cluster) Announce(master int, p *Proxy) {
 }
 
 // StartReplica starts a replica of a server and waits until it has everything.
+// Its options name files for TLS if the server's do.
 func StartReplica(t testing.TB, of *Server, o Options) *Server {
 	t.Helper()
-	o.Args = append([]string{"--replicaof", "127.0.0.1 " + fmt.Sprint(of.port), "--repl-diskless-sync-delay", "0"}, o.Args...)
+	o.Args = append([]string{"--replicaof", "127.0.0.1 " + fmt.Sprint(of.peerPort()), "--repl-diskless-sync-delay", "0"}, o.Args...)
 	s := Start(t, o)
 	s.AwaitLog(0, "MASTER <-> REPLICA sync: Finished with success")
 	return s
