@@ -164,6 +164,17 @@ func (c conn) send(ctx context.Context, want bool, channels []string) error {
 	return nil
 }
 
+// receive reads what comes next. The library takes a list for what it should
+// hold, and panics where it holds something else.
+func (c conn) receive(ctx context.Context, wait time.Duration) (got any, err error) {
+	defer func() {
+		if bad := recover(); bad != nil {
+			err = fmt.Errorf("%w: not what is said to a subscriber: %v", ErrReply, bad)
+		}
+	}()
+	return c.ReceiveTimeout(ctx, wait)
+}
+
 // tell sends subscriptions and probes until something fails or ctx ends.
 func (l *link) tell(ctx context.Context, conn conn, probe string) error {
 	if err := conn.send(ctx, true, []string{probe}); err != nil {
@@ -237,7 +248,7 @@ func (l *link) read(ctx context.Context, conn conn, probe string) error {
 		if left <= 0 {
 			return errSilent
 		}
-		got, err := conn.ReceiveTimeout(ctx, left)
+		got, err := conn.receive(ctx, left)
 		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 			return errSilent
 		}

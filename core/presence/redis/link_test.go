@@ -271,6 +271,33 @@ func badRegisters(t *testing.T, s redistest.Store) {
 	}
 }
 
+// What somebody else has put into a room's hash is not loaded: neither large
+// values nor more fields than there can be nodes.
+func TestForeignFields(t *testing.T) { redistest.Each(t, redistest.Options{}, foreignFields) }
+
+func foreignFields(t *testing.T, s redistest.Store) {
+	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
+	aware(t, a, b)
+	b.enters("bob", "lobby", "tea")
+	await(t, "b's registers", func() bool {
+		return strings.Contains(s.Do("HVALS", "parley:{lobby}:here"), " bob") && strings.Contains(s.Do("HVALS", "parley:{tea}:here"), " bob")
+	})
+	for i := range 4 {
+		s.Do("EVAL", "return redis.call('HSET', KEYS[1], ARGV[1], string.rep('x', 20000000))", "1", "parley:{lobby}:here", fmt.Sprint("large-0000000", i))
+	}
+	s.Do("EVAL", "for i = 1, 5000 do redis.call('HSET', KEYS[1], 'many-' .. i, string.rep('x', 20000)) end", "1", "parley:{tea}:here")
+	s.Do("EVAL", "for i = 1, 5000 do redis.call('HSET', KEYS[1], 'many-' .. i, string.rep('x', 20000)) end", "1", "parley:{u:eve}:at")
+	a.enters("ann", "lobby", "tea")
+	a.sees("lobby", "ann", "bob")
+	await(t, "a hash of many fields is counted", func() bool { return a.Stats().Bad > 0 })
+	if got := a.at("eve", "ann"); got != "" {
+		t.Errorf("connected: got %q, want nobody by fields of no node", got)
+	}
+	if n := a.log.count("redis.max_reply_bytes"); n > 0 {
+		t.Errorf("a reply was larger than its bound, %d times", n)
+	}
+}
+
 // A key that is no hash costs its room alone.
 func TestForeignKey(t *testing.T) { redistest.Each(t, redistest.Options{}, foreignKey) }
 
