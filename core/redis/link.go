@@ -122,11 +122,7 @@ func (l *link) connect(ctx context.Context) error {
 // server has.
 func (l *link) probe() (string, error) {
 	c := l.sub.client
-	layout := c.route.now.Load()
-	tag := tagWhere(func(slot int) bool {
-		s, err := layout.at(slot)
-		return err == nil && s == l.server
-	})
+	tag := c.route.now.Load().tagAt(l.server)
 	if tag == "" {
 		return "", errors.New("the server is no primary that has slots")
 	}
