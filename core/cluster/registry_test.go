@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -39,6 +40,11 @@ type node struct {
 // start runs a registry with short leases until the test or stop ends it.
 func start(t *testing.T, url, name string, tune func(*cluster.Config, *cluster.Registry)) *node {
 	t.Helper()
+	return startLogging(t, url, name, quiet, tune)
+}
+
+func startLogging(t *testing.T, url, name string, log *slog.Logger, tune func(*cluster.Config, *cluster.Registry)) *node {
+	t.Helper()
 	cfg := cluster.Config{Name: name, Lease: time.Second, Renew: 200 * time.Millisecond}
 	if tune != nil {
 		tune(&cfg, nil)
@@ -49,7 +55,7 @@ func start(t *testing.T, url, name string, tune func(*cluster.Config, *cluster.R
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := cluster.New(cfg, client, quiet)
+	r, err := cluster.New(cfg, client, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +123,7 @@ func joinAndStop(t *testing.T, server redistest.Store) {
 	begun := time.Now()
 	b.stop()
 	v := a.await(t, "the stop", sees(2))
-	if len(v.Gone) != 1 || v.Gone[0] != b.Self() || a.Alive(b.Self()) || v.Rewrite {
+	if len(v.Gone) != 1 || v.Gone[0] != b.Self() || len(v.Left) != 1 || v.Left[0] != b.Self() || a.Alive(b.Self()) || v.Rewrite {
 		t.Errorf("after the stop: got %+v", v)
 	}
 	if took := time.Since(begun); took > 700*time.Millisecond { // below the lease: it was said, not waited for
@@ -147,7 +153,7 @@ func TestKilled(t *testing.T) {
 			begun := time.Now()
 			for _, n := range left {
 				v := n.await(t, "the death", sees(others))
-				if len(v.Gone) != 1 || v.Gone[0] != dies.Self() {
+				if len(v.Gone) != 1 || v.Gone[0] != dies.Self() || len(v.Left) > 0 {
 					t.Errorf("got %+v", v)
 				}
 				if n.Alive(dies.Self()) {
@@ -203,6 +209,52 @@ func TestRedisAway(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHowANodeWent holds that the log tells a node that ended in order from one
+// that fell silent: the second is for people to look at.
+func TestHowANodeWent(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	front := server.Front(t)
+	var said book
+	a := startLogging(t, server.URL(), "a", slog.New(slog.NewTextHandler(&said, nil)), nil)
+	leaves, dies := start(t, server.URL(), "leaves", nil), start(t, front.URL(), "dies", nil)
+	a.await(t, "three nodes", sees(3))
+	leaves.stop()
+	a.await(t, "the stop", sees(2))
+	front.Halt()
+	a.await(t, "the death", sees(1))
+	for id, want := range map[cluster.NodeID]string{
+		leaves.Self(): `level=INFO msg="a node has left"`, dies.Self(): `level=WARN msg="a node is gone: its lease ran out"`,
+	} {
+		if got := said.about(id); !strings.Contains(got, want) {
+			t.Errorf("of %s: logged %q, want %s", id, got, want)
+		}
+	}
+}
+
+// book is a log that can be looked at.
+type book struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *book) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// about returns the last line about another node.
+func (l *book) about(id cluster.NodeID) (last string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.b.String()) {
+		if strings.Contains(line, "other="+string(id)) {
+			last = line
+		}
+	}
+	return last
 }
 
 // awaitThat asks until ok is true: for what has no event.
