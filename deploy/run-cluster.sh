@@ -2,8 +2,12 @@
 # Starts redis-server and three nodes that share their rooms, rules and plugins,
 # until Ctrl-C. Called by `make run-cluster` from the top of the repository.
 # DATA names the folder for data. What is set as PARLEY_... holds for each node,
-# above all PARLEY_POLICY_GIT_URL, a repository of rules.
+# above all PARLEY_POLICY_GIT_URL, a repository of rules. REDIS_PORT is Redis's
+# port, and CHAT_PORT, TCP_PORT and ADMIN_PORT are those of node 0; the others
+# have the two that follow.
 set -eu
+redis_port=${REDIS_PORT:-6399}
+chat=${CHAT_PORT:-8080} tcp=${TCP_PORT:-7070} admin=${ADMIN_PORT:-9090}
 data=${DATA:-data}/cluster
 if ! command -v redis-server >/dev/null 2>&1; then
 	if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
@@ -28,9 +32,9 @@ node() {
 	child=""
 	trap '[ -z "$child" ] || kill "$child" 2>/dev/null; wait; exit 0' INT TERM HUP
 	while :; do
-		$apart bin/platform run --data_dir "$data/node$1" --plugins.dir "$data/node$1/plugins" --redis.url redis://127.0.0.1:6399/0 \
+		$apart bin/platform run --data_dir "$data/node$1" --plugins.dir "$data/node$1/plugins" --redis.url "redis://127.0.0.1:$redis_port/0" \
 			--cluster.node_name "node$1" --auth.jwt.key_file "$data/jwt.key" --log.level "${PARLEY_LOG_LEVEL:-warn}" \
-			--listen "127.0.0.1:808$1" --tcp.listen "127.0.0.1:707$1" --admin.listen "127.0.0.1:909$1" >/dev/null &
+			--listen "127.0.0.1:$((chat + $1))" --tcp.listen "127.0.0.1:$((tcp + $1))" --admin.listen "127.0.0.1:$((admin + $1))" >/dev/null &
 		child=$!
 		echo "$child" >"$data/node$1/pid"
 		code=0
@@ -60,7 +64,7 @@ trap stop EXIT
 trap 'stop; exit 0' INT TERM HUP
 
 # appendfsync always: an acknowledged message survives a power cut.
-$apart redis-server --port 6399 --bind 127.0.0.1 --dir "$data/redis" --appendonly yes --appendfsync always --save "" \
+$apart redis-server --port "$redis_port" --bind 127.0.0.1 --dir "$data/redis" --appendonly yes --appendfsync always --save "" \
 	--maxmemory-policy noeviction --daemonize no --logfile "$data/redis/redis.log" &
 redis=$!
 sleep 0.5
@@ -78,16 +82,16 @@ for n in 0 1 2; do
 	nodes="$nodes $!"
 done
 for n in 0 1 2; do
-	bin/platform ready --admin "127.0.0.1:909$n" --wait 1m >/dev/null || echo "node$n is not ready" >&2
+	bin/platform ready --admin "127.0.0.1:$((admin + n))" --wait 1m >/dev/null || echo "node$n is not ready" >&2
 done
 cat <<EOF
 Three nodes, one conversation:
-  chat     http://127.0.0.1:8080/  http://127.0.0.1:8081/  http://127.0.0.1:8082/
-  TCP      127.0.0.1:7070 7071 7072
-  admin    127.0.0.1:9090 9091 9092
+  chat     http://127.0.0.1:$chat/  http://127.0.0.1:$((chat + 1))/  http://127.0.0.1:$((chat + 2))/
+  TCP      127.0.0.1:$tcp $((tcp + 1)) $((tcp + 2))
+  admin    127.0.0.1:$admin $((admin + 1)) $((admin + 2))
 Try, in another terminal:
-  bin/platform nodes
-  bin/platform bench failover --target tcp://127.0.0.1:7070,tcp://127.0.0.1:7071,tcp://127.0.0.1:7072
+  bin/platform nodes$([ "$admin" = 9090 ] || echo " --admin 127.0.0.1:$admin")
+  bin/platform bench failover --target tcp://127.0.0.1:$tcp,tcp://127.0.0.1:$((tcp + 1)),tcp://127.0.0.1:$((tcp + 2))
   kill -9 \$(cat ${DATA:-data}/cluster/node1/pid)      # meanwhile; the node starts again in 3 seconds
 Ctrl-C ends all.
 EOF

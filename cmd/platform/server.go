@@ -479,6 +479,9 @@ func (s *server) notReady(ctx context.Context) (why []string) {
 // notes are what operators should know of a node that serves.
 func (s *server) notes() []string {
 	notes := s.policy.Notes()
+	if j, ok := s.journal.(interface{ Notes() []string }); ok { // a Redis of many primaries
+		notes = append(notes, j.Notes()...)
+	}
 	if s.share != nil {
 		notes = append(notes, s.share.Notes()...)
 	}

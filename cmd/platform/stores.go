@@ -42,7 +42,7 @@ func redisConfig(cfg config.Config) redis.Config {
 	rc := redis.Defaults()
 	r := cfg.Redis
 	rc.URL, rc.PasswordFile, rc.Prefix = r.URL, r.PasswordFile, r.Prefix
-	rc.CallTimeout, rc.MaxQueued = r.CallTimeout, r.MaxQueued
+	rc.CallTimeout, rc.MaxQueued, rc.MaxReplyBytes = r.CallTimeout, r.MaxQueued, int(r.MaxReplyBytes)
 	rc.SentinelUser, rc.SentinelPasswordFile = r.Sentinel.User, r.Sentinel.PasswordFile
 	rc.TLS = redis.TLS{CAFile: r.TLS.CAFile, CertFile: r.TLS.CertFile, KeyFile: r.TLS.KeyFile, ServerName: r.TLS.ServerName}
 	return rc

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	rds "parley/core/redis"
 )
 
 // renew tells this node's record, learns the others', and calls who wants to
@@ -65,6 +67,7 @@ func (r *Registry) accept(ctx context.Context, got answer, own Node, told bool) 
 	}
 	r.await(&next, before, time.Now())
 	next.Joined, next.Gone = differ(before.Nodes, next.Nodes)
+	next.Left = r.left(ctx, next.Gone)
 	r.view.Store(&next)
 	select {
 	case <-r.first:
@@ -77,7 +80,11 @@ func (r *Registry) accept(ctx context.Context, got answer, own Node, told bool) 
 		}
 	}
 	for _, id := range next.Gone {
-		r.log.Warn("a node is gone", "other", id, "nodes", len(next.Nodes))
+		if slices.Contains(next.Left, id) {
+			r.log.Info("a node has left", "other", id, "nodes", len(next.Nodes))
+		} else {
+			r.log.Warn("a node is gone: its lease ran out", "other", id, "nodes", len(next.Nodes))
+		}
 	}
 	if len(next.Joined)+len(next.Gone) > 0 || next.Rewrite {
 		for _, f := range r.onChange {
@@ -90,6 +97,23 @@ func (r *Registry) accept(ctx context.Context, got answer, own Node, told bool) 
 	if told || next.Rewrite || got.removed > 0 {
 		r.tell(ctx)
 	}
+}
+
+// left asks which of the nodes took leave. Where that cannot be asked none did.
+func (r *Registry) left(ctx context.Context, gone []NodeID) (left []NodeID) {
+	if len(gone) == 0 {
+		return nil
+	}
+	cmds := make([]rds.Command, len(gone))
+	for i, id := range gone {
+		cmds[i].Args = []any{"exists", r.keys.left + string(id)}
+	}
+	for i, reply := range r.client.Pipeline(ctx, cmds) {
+		if reply.Err == nil && reply.Value == int64(1) {
+			left = append(left, gone[i])
+		}
+	}
+	return left
 }
 
 // awaits is a node that is given time to come back, and how long.

@@ -166,6 +166,9 @@ type View struct {
 	Nodes []Node // by ID; this node is among them
 	// Joined and Gone are what differs from the view before.
 	Joined, Gone []NodeID
+	// Left are those of Gone that have ended in order and said so; the lease of
+	// the others ran out.
+	Left []NodeID
 	// Rewrite says that the table had no record of this node until now: this is
 	// its first renewal, or Redis came back without its data, or the others
 	// have declared this node dead. Whatever the node keeps in Redis under its

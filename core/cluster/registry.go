@@ -89,7 +89,7 @@ type info struct {
 	of  func() any
 }
 
-type keys struct{ nodes, leases, beat, changed string }
+type keys struct{ nodes, leases, beat, left, changed string }
 
 // New returns a registry that does nothing until Run.
 func New(cfg Config, client *rds.Client, log *slog.Logger) (*Registry, error) {
@@ -100,7 +100,7 @@ func New(cfg Config, client *rds.Client, log *slog.Logger) (*Registry, error) {
 	prefix := client.Prefix() + ":{nodes}:"
 	r := &Registry{
 		cfg: cfg, client: client, log: log.With("node", self), self: self, started: time.Now().UTC(),
-		keys:  keys{nodes: prefix + "nodes", leases: prefix + "leases", beat: prefix + "beat", changed: client.ChannelPrefix() + ":{nodes}:changed"},
+		keys:  keys{nodes: prefix + "nodes", leases: prefix + "leases", beat: prefix + "beat", left: prefix + "left:", changed: client.ChannelPrefix() + ":{nodes}:changed"},
 		nudge: make(chan struct{}, 1), touch: make(chan struct{}, 1), first: make(chan struct{}),
 	}
 	r.sub = client.Subscriber(ear{r})
@@ -261,10 +261,14 @@ const leaseSlack = 5 * time.Millisecond
 // Timeout of the last word, which nobody waits for longer.
 const releaseTimeout = time.Second
 
+// leftFor is for how many leases it is known that a node took leave: the others
+// see that it is gone within one.
+const leftFor = 4
+
 func (r *Registry) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
-	if _, err := r.client.Eval(ctx, releaseScript, []string{r.keys.nodes, r.keys.leases}, string(r.self)); err != nil {
+	if _, err := r.client.Eval(ctx, releaseScript, []string{r.keys.nodes, r.keys.leases, r.keys.left + string(r.self)}, string(r.self), (leftFor * r.cfg.Lease).Milliseconds()); err != nil {
 		r.log.Warn("this node's lease could not be given back; the others wait for its end", "lease", r.cfg.Lease, "error", err)
 		return
 	}

@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -39,6 +40,11 @@ type node struct {
 // start runs a registry with short leases until the test or stop ends it.
 func start(t *testing.T, url, name string, tune func(*cluster.Config, *cluster.Registry)) *node {
 	t.Helper()
+	return startLogging(t, url, name, quiet, tune)
+}
+
+func startLogging(t *testing.T, url, name string, log *slog.Logger, tune func(*cluster.Config, *cluster.Registry)) *node {
+	t.Helper()
 	cfg := cluster.Config{Name: name, Lease: time.Second, Renew: 200 * time.Millisecond}
 	if tune != nil {
 		tune(&cfg, nil)
@@ -49,7 +55,7 @@ func start(t *testing.T, url, name string, tune func(*cluster.Config, *cluster.R
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := cluster.New(cfg, client, quiet)
+	r, err := cluster.New(cfg, client, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,8 +103,9 @@ func sees(n int) func(cluster.View) bool {
 	return func(v cluster.View) bool { return len(v.Nodes) == n }
 }
 
-func TestJoinAndStop(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestJoinAndStop(t *testing.T) { redistest.Each(t, redistest.Options{}, joinAndStop) }
+
+func joinAndStop(t *testing.T, server redistest.Store) {
 	a := start(t, server.URL(), "a", nil)
 	if v := a.await(t, "itself", sees(1)); !v.Rewrite || len(v.Joined) != 1 || v.Joined[0] != a.Self() {
 		t.Errorf("first view: got %+v", v)
@@ -116,7 +123,7 @@ func TestJoinAndStop(t *testing.T) {
 	begun := time.Now()
 	b.stop()
 	v := a.await(t, "the stop", sees(2))
-	if len(v.Gone) != 1 || v.Gone[0] != b.Self() || a.Alive(b.Self()) || v.Rewrite {
+	if len(v.Gone) != 1 || v.Gone[0] != b.Self() || len(v.Left) != 1 || v.Left[0] != b.Self() || a.Alive(b.Self()) || v.Rewrite {
 		t.Errorf("after the stop: got %+v", v)
 	}
 	if took := time.Since(begun); took > 700*time.Millisecond { // below the lease: it was said, not waited for
@@ -132,9 +139,8 @@ func TestJoinAndStop(t *testing.T) {
 // and not before.
 func TestKilled(t *testing.T) {
 	for _, others := range []int{1, 2} {
-		t.Run(fmt.Sprint(others+1, " nodes"), func(t *testing.T) {
-			server := redistest.Start(t, redistest.Options{})
-			proxy := redistest.StartProxy(t, server.Addr())
+		redistest.Each(t, redistest.Options{}, func(t *testing.T, server redistest.Store) {
+			proxy := server.Front(t)
 			var left []*node
 			for i := range others {
 				left = append(left, start(t, server.URL(), fmt.Sprint("n", i), nil))
@@ -147,7 +153,7 @@ func TestKilled(t *testing.T) {
 			begun := time.Now()
 			for _, n := range left {
 				v := n.await(t, "the death", sees(others))
-				if len(v.Gone) != 1 || v.Gone[0] != dies.Self() {
+				if len(v.Gone) != 1 || v.Gone[0] != dies.Self() || len(v.Left) > 0 {
 					t.Errorf("got %+v", v)
 				}
 				if n.Alive(dies.Self()) {
@@ -170,8 +176,7 @@ func TestKilled(t *testing.T) {
 // reached, nor when it comes back with leases that have ended long ago.
 func TestRedisAway(t *testing.T) {
 	for _, how := range []string{"killed", "paused"} {
-		t.Run(how, func(t *testing.T) {
-			server := redistest.Start(t, redistest.Options{AppendOnly: true})
+		redistest.Each(t, redistest.Options{AppendOnly: true}, func(t *testing.T, server redistest.Store) {
 			a, b := start(t, server.URL(), "a", nil), start(t, server.URL(), "b", nil)
 			a.await(t, "both", sees(2))
 			b.await(t, "both", sees(2))
@@ -206,6 +211,52 @@ func TestRedisAway(t *testing.T) {
 	}
 }
 
+// TestHowANodeWent holds that the log tells a node that ended in order from one
+// that fell silent: the second is for people to look at.
+func TestHowANodeWent(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	front := server.Front(t)
+	var said book
+	a := startLogging(t, server.URL(), "a", slog.New(slog.NewTextHandler(&said, nil)), nil)
+	leaves, dies := start(t, server.URL(), "leaves", nil), start(t, front.URL(), "dies", nil)
+	a.await(t, "three nodes", sees(3))
+	leaves.stop()
+	a.await(t, "the stop", sees(2))
+	front.Halt()
+	a.await(t, "the death", sees(1))
+	for id, want := range map[cluster.NodeID]string{
+		leaves.Self(): `level=INFO msg="a node has left"`, dies.Self(): `level=WARN msg="a node is gone: its lease ran out"`,
+	} {
+		if got := said.about(id); !strings.Contains(got, want) {
+			t.Errorf("of %s: logged %q, want %s", id, got, want)
+		}
+	}
+}
+
+// book is a log that can be looked at.
+type book struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *book) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// about returns the last line about another node.
+func (l *book) about(id cluster.NodeID) (last string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.b.String()) {
+		if strings.Contains(line, "other="+string(id)) {
+			last = line
+		}
+	}
+	return last
+}
+
 // awaitThat asks until ok is true: for what has no event.
 func awaitThat(t *testing.T, what string, ok func() bool) {
 	t.Helper()
@@ -220,8 +271,9 @@ func awaitThat(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func TestRedisAbsentAtStart(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestRedisAbsentAtStart(t *testing.T) { redistest.Each(t, redistest.Options{}, redisAbsentAtStart) }
+
+func redisAbsentAtStart(t *testing.T, server redistest.Store) {
 	server.Stop()
 	a := start(t, server.URL(), "a", nil)
 	awaitThat(t, "a renewal that fails", func() bool { return a.Stats().Failed > 0 })
@@ -238,8 +290,9 @@ func TestRedisAbsentAtStart(t *testing.T) {
 	<-a.Known()
 }
 
-func TestRedisBackEmpty(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestRedisBackEmpty(t *testing.T) { redistest.Each(t, redistest.Options{}, redisBackEmpty) }
+
+func redisBackEmpty(t *testing.T, server redistest.Store) {
 	a, b := start(t, server.URL(), "a", nil), start(t, server.URL(), "b", nil)
 	a.await(t, "both", sees(2))
 	b.await(t, "both", sees(2))
@@ -251,9 +304,10 @@ func TestRedisBackEmpty(t *testing.T) {
 
 // TestOthersAreAwaited: a table that was lost knows nobody but who has come back
 // to it. The others get a whole lease; who does not come back in it is gone.
-func TestOthersAreAwaited(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
-	proxy := redistest.StartProxy(t, server.Addr())
+func TestOthersAreAwaited(t *testing.T) { redistest.Each(t, redistest.Options{}, othersAreAwaited) }
+
+func othersAreAwaited(t *testing.T, server redistest.Store) {
+	proxy := server.Front(t)
 	a, b := start(t, server.URL(), "a", nil), start(t, server.URL(), "b", nil)
 	dies := start(t, proxy.URL(), "dies", nil)
 	for _, n := range []*node{a, b} {
@@ -279,8 +333,9 @@ func TestOthersAreAwaited(t *testing.T) {
 	}
 }
 
-func TestInfoTravels(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestInfoTravels(t *testing.T) { redistest.Each(t, redistest.Options{}, infoTravels) }
+
+func infoTravels(t *testing.T, server redistest.Store) {
 	slow := func(c *cluster.Config, _ *cluster.Registry) { c.Renew, c.Lease = 10*time.Minute, time.Hour }
 	var mu sync.Mutex
 	revision := "one"
@@ -337,8 +392,9 @@ func TestInfoTravels(t *testing.T) {
 	}
 }
 
-func TestBadRecords(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestBadRecords(t *testing.T) { redistest.Each(t, redistest.Options{}, badRecords) }
+
+func badRecords(t *testing.T, server redistest.Store) {
 	now := time.Now().UnixMilli()
 	far := fmt.Sprint(now + 3_600_000_000)
 	server.Do("SET", "parley:{nodes}:beat", fmt.Sprint(now))

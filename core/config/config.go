@@ -233,6 +233,8 @@ type Redis struct {
 	// CallTimeout and MaxQueued bound what a slow server can do.
 	CallTimeout time.Duration `yaml:"call_timeout" min:"100ms" max:"30s" doc:"How long one call may take; what it asked for is then answered unavailable."`
 	MaxQueued   int           `yaml:"max_queued" min:"64" max:"1000000" doc:"Calls that may wait for one server or be under way; what is beyond is answered overloaded at once."`
+	// MaxReplyBytes bounds what a server at Redis's address can make a node hold.
+	MaxReplyBytes Size `yaml:"max_reply_bytes" min:"16MiB" max:"1GiB" doc:"Memory that what Redis answers in one round trip may take; the connection ends before it takes more."`
 
 	Sentinel RedisSentinel `yaml:"sentinel"`
 	TLS      RedisTLS      `yaml:"tls"`
@@ -371,7 +373,7 @@ func Defaults() Config {
 			Replay: Replay{Entries: 1000, Time: 2 * time.Second},
 			Guard:  Guard{Keep: []string{"role:admin connect", "role:admin room.join", "role:admin moderate.review", "role:admin admin.write"}},
 		},
-		Redis:  Redis{Prefix: redis.Defaults().Prefix, CallTimeout: redis.Defaults().CallTimeout, MaxQueued: redis.Defaults().MaxQueued},
+		Redis:  Redis{Prefix: redis.Defaults().Prefix, CallTimeout: redis.Defaults().CallTimeout, MaxQueued: redis.Defaults().MaxQueued, MaxReplyBytes: Size(redis.Defaults().MaxReplyBytes)},
 		Absent: Absent{Enabled: true, MaxEntries: 100_000}, // about 40 MB without texts
 		Journal: Journal{
 			RetentionEntries: 100_000,

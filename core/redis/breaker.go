@@ -19,6 +19,8 @@ type breaker struct {
 	shut  atomic.Bool
 	heard atomic.Int64 // when the server last answered, Unix ns
 
+	changed func(shut bool) // set at construction; called without the lock; nil: nobody wants to know
+
 	mu    sync.Mutex // leaf; orders changes of shut
 	retry time.Time  // while shut: when a call may try
 }
@@ -54,8 +56,9 @@ func (b *breaker) answered() {
 	b.heard.Store(time.Now().UnixNano())
 	if b.shut.Load() {
 		b.mu.Lock()
-		b.shut.Store(false)
+		was := b.shut.Swap(false)
 		b.mu.Unlock()
+		b.tell(was, false)
 	}
 }
 
@@ -63,12 +66,20 @@ func (b *breaker) answered() {
 // That says nothing of the server if others were answered meanwhile.
 func (b *breaker) silent(began time.Time) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	if b.heard.Load() >= began.UnixNano() {
+		b.mu.Unlock()
 		return
 	}
-	b.shut.Store(true)
+	was := b.shut.Swap(true)
 	b.retry = pauseAfter(time.Now())
+	b.mu.Unlock()
+	b.tell(was, true)
+}
+
+func (b *breaker) tell(was, is bool) {
+	if was != is && b.changed != nil {
+		b.changed(is)
+	}
 }
 
 // since is how long the server has not answered.

@@ -36,7 +36,8 @@ func Open(cfg Config, log *slog.Logger) (*Client, error) {
 		return nil, err
 	}
 	quietLibrary()
-	c := &Client{cfg: cfg, to: d.to, route: newRouter(d), log: log.With("redis", d.to.hosts)}
+	c := &Client{cfg: cfg, to: d.to, log: log.With("redis", d.to.hosts)}
+	c.route = newRouter(d, c.noteBreaker)
 	c.pipes.client = c
 	return c, nil
 }

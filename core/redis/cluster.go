@@ -15,6 +15,10 @@ type cluster struct {
 	seeds []string // of the URL
 }
 
+// maxPrimaries bounds a cluster, and with it the connections. Redis itself
+// advises against more than about 1,000 nodes.
+const maxPrimaries = 1024
+
 // maxAsked bounds the nodes asked in one search, each with askTimeout.
 const maxAsked = 3
 
@@ -83,12 +87,15 @@ func readSlots(r *router, from string, reply []any) (*layout, []string, error) {
 	for _, span := range spans {
 		addr := span.nodes[0]
 		n, ok := number[addr]
+		if !ok && len(l.primaries) == maxPrimaries {
+			return nil, nil, fmt.Errorf("it told more than %d primaries", maxPrimaries)
+		}
 		if !ok {
 			s, err := r.server(addr)
 			if err != nil {
 				return nil, nil, err
 			}
-			n = uint16(len(l.primaries)) // at most slotCount
+			n = uint16(len(l.primaries))
 			number[addr] = n
 			l.primaries = append(l.primaries, s)
 		}

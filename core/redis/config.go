@@ -46,6 +46,9 @@ type Config struct {
 	// are under way; a call beyond is ErrOverloaded at once.
 	MaxQueued      int
 	MaxQueuedBytes int
+	// MaxReplyBytes bounds what the replies of one round trip, or one published
+	// message, may take in memory; more is ErrReply and ends the connection.
+	MaxReplyBytes int
 	// ProbeEvery is how often a Subscriber publishes to itself.
 	ProbeEvery time.Duration
 	// ProbeTimeout is how long a Subscriber lives without hearing its own
@@ -63,6 +66,7 @@ func Defaults() Config {
 		PoolSize:       32,
 		MaxQueued:      8192,     // a tenth of a second's worth for a server that keeps up
 		MaxQueuedBytes: 16 << 20, // long entries are few
+		MaxReplyBytes:  64 << 20, // 512 nodes with the largest record each take half of it
 		ProbeEvery:     2 * time.Second,
 		ProbeTimeout:   5 * time.Second, // two probes may be lost; a dead link is found within 6 s
 	}
@@ -89,6 +93,9 @@ func (c Config) check() error {
 	}
 	if c.PoolSize < 1 {
 		return fmt.Errorf("redis.pool_size %d: want at least 1", c.PoolSize)
+	}
+	if c.MaxReplyBytes < 1 {
+		return fmt.Errorf("redis.max_reply_bytes %d: want at least 1", c.MaxReplyBytes)
 	}
 	if c.MaxQueued < 1 || c.MaxQueuedBytes < 1 {
 		return fmt.Errorf("redis.max_queued %d, redis.max_queued_bytes %d: want at least 1 of both", c.MaxQueued, c.MaxQueuedBytes)
@@ -136,7 +143,7 @@ func (c Config) dialling() (d dialling, err error) {
 func (d dialling) options(addr string) *goredis.Options {
 	c := d.cfg
 	return &goredis.Options{
-		Network: d.to.network, Addr: addr, DB: d.to.db, TLSConfig: d.tls, CredentialsProviderContext: d.login,
+		Network: d.to.network, Addr: addr, DB: d.to.db, Dialer: d.dial, CredentialsProviderContext: d.login,
 		MaxRetries:            -1,   // see the package comment
 		DialerRetries:         1,    // 0 would mean five dials, each with its own timeout
 		Protocol:              2,    // RESP3 brings server pushes between replies; nothing here uses them

@@ -32,6 +32,9 @@ type link struct {
 	end    context.CancelFunc
 	wanted map[string]struct{}
 	dirty  map[string]struct{} // wanted or unwanted since the connection was last told
+	// leaving counts, by sharded channel, what the connection was told to end
+	// and has not echoed yet.
+	leaving map[string]int
 
 	heard atomic.Int64 // Unix ns of the last probe heard; 0: none on this connection
 }
@@ -39,7 +42,7 @@ type link struct {
 func newLink(s *Subscriber, to *server) *link {
 	return &link{
 		sub: s, server: to, wake: make(chan struct{}, 1), end: func() {},
-		wanted: make(map[string]struct{}), dirty: make(map[string]struct{}),
+		wanted: make(map[string]struct{}), dirty: make(map[string]struct{}), leaving: make(map[string]int),
 	}
 }
 
@@ -119,11 +122,7 @@ func (l *link) connect(ctx context.Context) error {
 // server has.
 func (l *link) probe() (string, error) {
 	c := l.sub.client
-	layout := c.route.now.Load()
-	tag := tagWhere(func(slot int) bool {
-		s, err := layout.at(slot)
-		return err == nil && s == l.server
-	})
+	tag := c.route.now.Load().tagAt(l.server)
 	if tag == "" {
 		return "", errors.New("the server is no primary that has slots")
 	}
@@ -161,6 +160,17 @@ func (c conn) send(ctx context.Context, want bool, channels []string) error {
 	return nil
 }
 
+// receive reads what comes next. The library takes a list for what it should
+// hold, and panics where it holds something else.
+func (c conn) receive(ctx context.Context, wait time.Duration) (got any, err error) {
+	defer func() {
+		if bad := recover(); bad != nil {
+			err = fmt.Errorf("%w: not what is said to a subscriber: %v", ErrReply, bad)
+		}
+	}()
+	return c.ReceiveTimeout(ctx, wait)
+}
+
 // tell sends subscriptions and probes until something fails or ctx ends.
 func (l *link) tell(ctx context.Context, conn conn, probe string) error {
 	if err := conn.send(ctx, true, []string{probe}); err != nil {
@@ -168,6 +178,7 @@ func (l *link) tell(ctx context.Context, conn conn, probe string) error {
 	}
 	l.sub.mu.Lock()
 	clear(l.dirty)
+	clear(l.leaving)
 	for channel := range l.wanted {
 		l.dirty[channel] = struct{}{}
 	}
@@ -206,6 +217,9 @@ func (l *link) flush(ctx context.Context, conn conn) error {
 			more = append(more, channel)
 		} else {
 			less = append(less, channel)
+			if conn.sharded {
+				l.leaving[channel]++
+			}
 		}
 	}
 	clear(l.dirty)
@@ -230,7 +244,7 @@ func (l *link) read(ctx context.Context, conn conn, probe string) error {
 		if left <= 0 {
 			return errSilent
 		}
-		got, err := conn.ReceiveTimeout(ctx, left)
+		got, err := conn.receive(ctx, left)
 		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 			return errSilent
 		}
@@ -238,6 +252,7 @@ func (l *link) read(ctx context.Context, conn conn, probe string) error {
 			if slot == Slot(probe) {
 				return errMoved
 			}
+			l.forgo(slot)
 			l.sub.displaced(l, func(channel string) bool { return Slot(channel) == slot })
 			continue
 		}
@@ -274,11 +289,36 @@ func (l *link) subscribed(m *goredis.Subscription, probe string) error {
 	case m.Kind != "sunsubscribe": // an echo
 	case m.Channel == probe:
 		return errMoved
-	default:
-		// An echo, or the server says that the channel's slot has left it.
+	case l.echoed(m.Channel):
+	default: // the server says that the channel's slot has left it
 		l.sub.displaced(l, func(channel string) bool { return channel == m.Channel })
 	}
 	return nil
+}
+
+// echoed reports whether the end of a channel is what the connection was told.
+// It may be wanted again by now: that is on its way.
+func (l *link) echoed(channel string) bool {
+	l.sub.mu.Lock()
+	defer l.sub.mu.Unlock()
+	n := l.leaving[channel]
+	if n > 1 {
+		l.leaving[channel] = n - 1
+	} else {
+		delete(l.leaving, channel)
+	}
+	return n > 0
+}
+
+// forgo waits for no echo of a slot that the server no longer has.
+func (l *link) forgo(slot int) {
+	l.sub.mu.Lock()
+	defer l.sub.mu.Unlock()
+	for channel := range l.leaving {
+		if Slot(channel) == slot {
+			delete(l.leaving, channel)
+		}
+	}
 }
 
 // movedSlot returns the slot that a MOVED reply speaks of.

@@ -93,7 +93,8 @@ const (
 type router struct {
 	// Set at construction.
 	dial   dialling
-	finder finder // nil: one server, for ever
+	finder finder                     // nil: one server, for ever
+	shut   func(s *server, shut bool) // hears of every server's breaker
 
 	now     atomic.Pointer[layout] // nil: not found yet
 	doubted atomic.Bool
@@ -109,8 +110,8 @@ type router struct {
 	listen  map[*Subscriber]struct{} // told when the layout changes or is doubted
 }
 
-func newRouter(d dialling) *router {
-	r := &router{dial: d, turn: make(chan struct{}, 1), servers: make(map[string]*server), listen: make(map[*Subscriber]struct{})}
+func newRouter(d dialling, shut func(*server, bool)) *router {
+	r := &router{dial: d, shut: shut, turn: make(chan struct{}, 1), servers: make(map[string]*server), listen: make(map[*Subscriber]struct{})}
 	switch d.to.mode {
 	case Single:
 		s, _ := r.server(d.to.hosts[0])
@@ -135,6 +136,7 @@ func (r *router) server(addr string) (*server, error) {
 	s := r.servers[addr]
 	if s == nil {
 		s = &server{addr: addr, rdb: goredis.NewClient(r.dial.options(addr))}
+		s.breaker.changed = func(shut bool) { r.shut(s, shut) }
 		r.servers[addr] = s
 	}
 	return s, nil

@@ -14,7 +14,7 @@ func testRouter(t *testing.T, url string) *router {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newRouter(d)
+	r := newRouter(d, func(*server, bool) {})
 	t.Cleanup(func() {
 		if err := r.close(); err != nil {
 			t.Errorf("close: %v", err)

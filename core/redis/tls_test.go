@@ -84,30 +84,22 @@ func (a *authority) write(name, kind string, der []byte) {
 	}
 }
 
-// serve are the arguments of a server that speaks TLS on a port of its own.
-func (a *authority) serve() (args []string, port string) {
+// serve are the files of servers.
+func (a *authority) serve() redistest.TLS {
 	a.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	_, port, _ = net.SplitHostPort(l.Addr().String())
-	l.Close()
 	cert, key := a.issue("server", net.IPv4(127, 0, 0, 1))
-	return []string{"--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key,
-		"--tls-ca-cert-file", a.file("ca.pem"), "--tls-auth-clients", "yes"}, port
+	return redistest.TLS{Cert: cert, Key: key, CA: a.file("ca.pem")}
 }
 
 func TestTLS(t *testing.T) {
 	a := newAuthority(t)
-	args, port := a.serve()
-	redistest.Start(t, redistest.Options{Args: args})
+	server := redistest.Start(t, redistest.Options{TLS: a.serve()})
 	cert, key := a.issue("node")
 	whole := redis.TLS{CAFile: a.file("ca.pem"), CertFile: cert, KeyFile: key}
 	with := func(edit func(*redis.TLS)) *redis.Client {
 		tls := whole
 		edit(&tls)
-		return open(t, "rediss://127.0.0.1:"+port, func(c *redis.Config) { quickProbes(c); c.TLS = tls })
+		return open(t, "rediss://"+server.TLSAddr(), func(c *redis.Config) { quickProbes(c); c.TLS = tls })
 	}
 	for _, tt := range []struct {
 		name string
@@ -162,14 +154,63 @@ func (a *authority) issueTo(cert, key string) {
 
 func TestTLSCluster(t *testing.T) {
 	a := newAuthority(t)
-	args, port := a.serve()
-	redistest.StartCluster(t, 1, 0, redistest.Options{Args: append(args, "--tls-cluster", "yes")})
+	cluster := redistest.StartCluster(t, 1, 0, redistest.Options{TLS: a.serve(), Args: []string{"--tls-cluster", "yes"}})
 	cert, key := a.issue("node")
-	c := open(t, "rediss-cluster://127.0.0.1:"+port, func(c *redis.Config) {
+	c := open(t, "rediss-cluster://"+cluster.Masters[0].TLSAddr(), func(c *redis.Config) {
 		c.TLS = redis.TLS{CAFile: a.file("ca.pem"), CertFile: cert, KeyFile: key}
 	})
 	if _, err := c.Do(t.Context(), "set", "a", "1"); err != nil {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestTLSSentinel has the client, the servers and the sentinels speak TLS with
+// each other, all with certificates, and the primary die.
+func TestTLSSentinel(t *testing.T) {
+	a := newAuthority(t)
+	files := a.serve()
+	primary := redistest.Start(t, redistest.Options{TLS: files})
+	replica := redistest.StartReplica(t, primary, redistest.Options{TLS: files})
+	sentinels := redistest.StartSentinels(t, 3, primary, replica)
+	cert, key := a.issue("node")
+	c := open(t, sentinels.URL(), func(c *redis.Config) {
+		quickProbes(c)
+		c.TLS = redis.TLS{CAFile: files.CA, CertFile: cert, KeyFile: key}
+	})
+	e := newEar()
+	listen(t, c, e).Subscribe("a")
+	if _, err := c.Do(t.Context(), "set", "k", "before"); err != nil {
+		t.Fatal(err)
+	}
+	e.await(t, "the subscription", func() bool { return e.doubts["a"] == 1 })
+	for _, s := range []*redistest.Server{primary, replica, sentinels.All[0]} {
+		if _, err := open(t, "redis://"+s.TLSAddr(), nil).Do(t.Context(), "ping"); !errors.Is(err, redis.ErrUnavailable) {
+			t.Errorf("without TLS at %s: got %v, want ErrUnavailable", s.TLSAddr(), err)
+		}
+	}
+	primary.AwaitReplica()
+	primary.Kill()
+	awaiting(t, "write after the failover", func() error {
+		got, err := c.Do(t.Context(), "set", "k", "after", "get")
+		if err == nil && got != "before" {
+			t.Fatalf("got %v, want what was written before", got)
+		}
+		return err
+	})
+	e.await(t, "doubt after the failover", func() bool { return e.doubts["a"] > 1 })
+	if err := c.Publish(t.Context(), "a", "after"); err != nil {
+		t.Fatal(err)
+	}
+	e.await(t, "a message", func() bool { return len(e.heard["a"]) > 0 })
+	if got := replica.Do("GET", "k"); got != "after" {
+		t.Errorf("at the new primary: got %q, want after", got)
+	}
+
+	// A sentinel whose certificate is a stranger's is not believed.
+	other := newAuthority(t)
+	c = open(t, sentinels.URL(), func(c *redis.Config) { c.TLS = redis.TLS{CAFile: other.file("ca.pem"), CertFile: cert, KeyFile: key} })
+	if err := c.Ping(t.Context()); !errors.Is(err, redis.ErrUnavailable) || !strings.Contains(err.Error(), "ask the sentinel 127.0.0.1:") {
+		t.Errorf("with another authority: got %v, want the sentinel named", err)
 	}
 }
 

@@ -196,7 +196,11 @@ func TestFromTheAppendToTheStream(t *testing.T) {
 // TestOnlyWhatIsInTheLogIsTold: a message that waits for a moderator concerns
 // nobody until it is approved.
 func TestOnlyWhatIsInTheLogIsTold(t *testing.T) {
-	client := open(t, redistest.Start(t, redistest.Options{}).URL())
+	redistest.Each(t, redistest.Options{}, onlyWhatIsInTheLogIsTold)
+}
+
+func onlyWhatIsInTheLogIsTold(t *testing.T, store redistest.Store) {
+	client := open(t, store.URL())
 	j, q := journalOn(t, client, false), redis.NewQueue(client)
 	review := func(id chat.MessageID, outcome chat.Outcome) {
 		t.Helper()
@@ -234,8 +238,9 @@ func TestOnlyWhatIsInTheLogIsTold(t *testing.T) {
 }
 
 // TestBounds: a full outbox and a full stream drop the oldest, and count them.
-func TestBounds(t *testing.T) {
-	store := redistest.Start(t, redistest.Options{})
+func TestBounds(t *testing.T) { redistest.Each(t, redistest.Options{}, bounds) }
+
+func bounds(t *testing.T, store redistest.Store) {
 	client := open(t, store.URL())
 	j, q := journalOn(t, client, false), redis.NewQueue(client)
 	const most = 1000 // parcels of an outbox
@@ -266,7 +271,10 @@ func TestBounds(t *testing.T) {
 // TestACarrierThatDiedIsFollowed: what it had in hand is carried by another once
 // its time is over, or at once if it was never read.
 func TestACarrierThatDiedIsFollowed(t *testing.T) {
-	store := redistest.Start(t, redistest.Options{})
+	redistest.Each(t, redistest.Options{}, aCarrierThatDiedIsFollowed)
+}
+
+func aCarrierThatDiedIsFollowed(t *testing.T, store redistest.Store) {
 	client := open(t, store.URL())
 	j, q := journalOn(t, client, false), redis.NewQueue(client)
 	say(t, j, "lobby", "m1", "bob")
@@ -286,8 +294,9 @@ func TestACarrierThatDiedIsFollowed(t *testing.T) {
 }
 
 // TestRedisAway: what cannot be carried waits in its room.
-func TestRedisAway(t *testing.T) {
-	store := redistest.Start(t, redistest.Options{})
+func TestRedisAway(t *testing.T) { redistest.Each(t, redistest.Options{}, redisAway) }
+
+func redisAway(t *testing.T, store redistest.Store) {
 	client := open(t, store.URL())
 	j, q := journalOn(t, client, false), redis.NewQueue(client)
 	c, _ := carrier(t, client, 1000, nil)
@@ -297,7 +306,7 @@ func TestRedisAway(t *testing.T) {
 	c.Wrote("lobby")
 	await(t, "the carrier notices", func() bool { return c.Stats().Failed > 0 })
 	store.Resume()
-	await(t, "redis is tried again", func() bool { _, err := client.Do(t.Context(), "exists", "p"); return err == nil })
+	await(t, "redis is tried again", func() bool { _, err := client.Do(t.Context(), "exists", "p:{lobby}"); return err == nil })
 	say(t, j, "lobby", "m2", "bob")
 	await(t, "it arrives", func() bool { return len(drain(t, q)) == 1 })
 }

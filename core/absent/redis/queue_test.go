@@ -111,7 +111,10 @@ func TestQueue(t *testing.T) {
 // TestConsumersAreForgotten: a worker that ended leaves nothing behind but what it
 // had in hand.
 func TestConsumersAreForgotten(t *testing.T) {
-	store := redistest.Start(t, redistest.Options{})
+	redistest.Each(t, redistest.Options{}, consumersAreForgotten)
+}
+
+func consumersAreForgotten(t *testing.T, store redistest.Store) {
 	client := open(t, store.URL())
 	put(t, client, 1)
 	holds, done := redis.NewQueue(client), redis.NewQueue(client)

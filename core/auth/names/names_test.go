@@ -124,8 +124,9 @@ func TestBackAtANewNode(t *testing.T) {
 // TestOneNameOneGuest lets a guest have a name at one node: another cannot have
 // it at a second, the guest comes back to it there, and nobody gets it while the
 // guest stays, however long.
-func TestOneNameOneGuest(t *testing.T) {
-	store := redistest.Start(t, redistest.Options{})
+func TestOneNameOneGuest(t *testing.T) { redistest.Each(t, redistest.Options{}, oneNameOneGuest) }
+
+func oneNameOneGuest(t *testing.T, store redistest.Store) {
 	a, b := newNode(t, store.URL(), quick()), newNode(t, store.URL(), quick())
 	ann := sharing(t, a, b, "ann")
 	ann = a.enter("ann", ann.Secret)
@@ -153,8 +154,9 @@ func TestOneNameOneGuest(t *testing.T) {
 }
 
 // TestTheNameOfWhoIsGone is free when its node is no longer heard of.
-func TestTheNameOfWhoIsGone(t *testing.T) {
-	store := redistest.Start(t, redistest.Options{})
+func TestTheNameOfWhoIsGone(t *testing.T) { redistest.Each(t, redistest.Options{}, theNameOfWhoIsGone) }
+
+func theNameOfWhoIsGone(t *testing.T, store redistest.Store) {
 	a, b := newNode(t, store.URL(), quick()), newNode(t, store.URL(), quick())
 	a.enter("ann", "")
 	if _, err := b.guests.Enter("ann", "", nil); err == nil {
@@ -170,7 +172,10 @@ func TestTheNameOfWhoIsGone(t *testing.T) {
 // TestARegisteredUserTakesTheName evicts the guest who has it, on whichever node,
 // and keeps it from guests for good.
 func TestARegisteredUserTakesTheName(t *testing.T) {
-	store := redistest.Start(t, redistest.Options{})
+	redistest.Each(t, redistest.Options{}, aRegisteredUserTakesTheName)
+}
+
+func aRegisteredUserTakesTheName(t *testing.T, store redistest.Store) {
 	a, b := newNode(t, store.URL(), Defaults()), newNode(t, store.URL(), Defaults())
 	eventually(t, "node a listens", func() bool { return !a.names.sub.Stats().Heard.IsZero() })
 	evicted := make(chan struct{})
@@ -207,7 +212,10 @@ func TestARegisteredUserTakesTheName(t *testing.T) {
 // TestARefusedGuestKeepsNoName: who was never told the secret of a name leaves it
 // free, at once and at every node.
 func TestARefusedGuestKeepsNoName(t *testing.T) {
-	store := redistest.Start(t, redistest.Options{})
+	redistest.Each(t, redistest.Options{}, aRefusedGuestKeepsNoName)
+}
+
+func aRefusedGuestKeepsNoName(t *testing.T, store redistest.Store) {
 	a, b := newNode(t, store.URL(), Defaults()), newNode(t, store.URL(), Defaults())
 	a.enter("ann", "").Leave(false)
 	a.enter("ann", "").Leave(false) // the same person, once more
@@ -225,7 +233,10 @@ func TestARefusedGuestKeepsNoName(t *testing.T) {
 // TestRegisteredUsersAreKnownEverywhere, also those who do not come: no guest of
 // another node has their names, and Redis is told again when it forgot them.
 func TestRegisteredUsersAreKnownEverywhere(t *testing.T) {
-	store := redistest.Start(t, redistest.Options{})
+	redistest.Each(t, redistest.Options{}, registeredUsersAreKnownEverywhere)
+}
+
+func registeredUsersAreKnownEverywhere(t *testing.T, store redistest.Store) {
 	since := time.Unix(1_700_000_000, 0)
 	users := []auth.Registered{{Folded: "olga", Since: since}, {Folded: "old"}}
 	for i := range 2 * renewBatch {
@@ -261,8 +272,9 @@ func TestRegisteredUsersAreKnownEverywhere(t *testing.T) {
 
 // TestWithoutRedis lets people in under this node's own word, and evicts the one
 // of two guests who renews later.
-func TestWithoutRedis(t *testing.T) {
-	store := redistest.Start(t, redistest.Options{})
+func TestWithoutRedis(t *testing.T) { redistest.Each(t, redistest.Options{}, withoutRedis) }
+
+func withoutRedis(t *testing.T, store redistest.Store) {
 	cfg := quick()
 	cfg.Timeout = 200 * time.Millisecond
 	a, b := newNode(t, store.URL(), cfg), newNode(t, store.URL(), cfg)
@@ -288,8 +300,9 @@ func TestWithoutRedis(t *testing.T) {
 }
 
 // TestKey refuses a key that is damaged, and shares the first one.
-func TestKey(t *testing.T) {
-	store := redistest.Start(t, redistest.Options{})
+func TestKey(t *testing.T) { redistest.Each(t, redistest.Options{}, key) }
+
+func key(t *testing.T, store redistest.Store) {
 	a := newNode(t, store.URL(), Defaults())
 	key, err := a.names.Key(t.Context(), []byte(strings.Repeat("x", 32)))
 	if err != nil || len(key) != 32 {

@@ -12,8 +12,9 @@ import (
 	"parley/core/redis/redistest"
 )
 
-func TestHeads(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestHeads(t *testing.T) { redistest.Each(t, redistest.Options{}, heads) }
+
+func heads(t *testing.T, server redistest.Store) {
 	a, b := open(t, server.URL(), nil), open(t, server.URL(), nil)
 	if h, err := a.Head(t.Context(), "policy"); err != nil || h.Version != 0 {
 		t.Fatalf("no head: got %+v, %v", h, err)
@@ -50,8 +51,9 @@ func TestHeads(t *testing.T) {
 	}
 }
 
-func TestSetHeadRefuses(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestSetHeadRefuses(t *testing.T) { redistest.Each(t, redistest.Options{}, setHeadRefuses) }
+
+func setHeadRefuses(t *testing.T, server redistest.Store) {
 	s := open(t, server.URL(), nil)
 	many := make([]objects.Digest, 257)
 	for i := range many {
@@ -73,8 +75,9 @@ func TestSetHeadRefuses(t *testing.T) {
 }
 
 // TestOneWins has many writers change one head: each change is seen by the next.
-func TestOneWins(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestOneWins(t *testing.T) { redistest.Each(t, redistest.Options{}, oneWins) }
+
+func oneWins(t *testing.T, server redistest.Store) {
 	const writers, each = 8, 20
 	var work sync.WaitGroup
 	for range writers {
@@ -111,8 +114,9 @@ func TestOneWins(t *testing.T) {
 	}
 }
 
-func TestBadHeads(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestBadHeads(t *testing.T) { redistest.Each(t, redistest.Options{}, badHeads) }
+
+func badHeads(t *testing.T, server redistest.Store) {
 	s := open(t, server.URL(), nil)
 	for i, bad := range []string{
 		"x", "1", "0\n\n1", "007\n\n1", "-1\n\n1", "9007199254740992\n\n1", "99999999999999999999999\n\n1",
@@ -152,8 +156,9 @@ func next(t *testing.T, c <-chan objects.Head) objects.Head {
 	}
 }
 
-func TestWatch(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestWatch(t *testing.T) { redistest.Each(t, redistest.Options{}, watchHeads) }
+
+func watchHeads(t *testing.T, server redistest.Store) {
 	a := open(t, server.URL(), nil)
 	b := open(t, server.URL(), quick)
 	policy, policy2, plugins := watch(b, "policy"), watch(b, "policy"), watch(b, "plugins")
@@ -201,8 +206,9 @@ func TestWatch(t *testing.T) {
 }
 
 // TestWatchHint sees a change long before the next poll.
-func TestWatchHint(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestWatchHint(t *testing.T) { redistest.Each(t, redistest.Options{}, watchHint) }
+
+func watchHint(t *testing.T, server redistest.Store) {
 	a := open(t, server.URL(), nil)
 	b := open(t, server.URL(), func(c *objects.Config) { c.Poll = 10 * patience })
 	heads := watch(b, "policy")

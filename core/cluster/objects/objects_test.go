@@ -69,8 +69,9 @@ func random(n int) []byte {
 
 const prefix = "parley:{objects}:"
 
-func TestPutAndGet(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestPutAndGet(t *testing.T) { redistest.Each(t, redistest.Options{}, putAndGet) }
+
+func putAndGet(t *testing.T, server redistest.Store) {
 	a, b := open(t, server.URL(), nil), open(t, server.URL(), nil)
 	for _, size := range []int{0, 1, 1 << 20, 1<<20 + 1, 5 << 20} {
 		want := random(size)
@@ -91,8 +92,9 @@ func TestPutAndGet(t *testing.T) {
 	}
 }
 
-func TestGetRefuses(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestGetRefuses(t *testing.T) { redistest.Each(t, redistest.Options{}, getRefuses) }
+
+func getRefuses(t *testing.T, server redistest.Store) {
 	s := open(t, server.URL(), nil)
 	want := random(2<<20 + 10)
 	d, err := s.Put(t.Context(), "policy", want)
@@ -146,8 +148,9 @@ func TestGetRefuses(t *testing.T) {
 	}
 }
 
-func TestPutRefuses(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestPutRefuses(t *testing.T) { redistest.Each(t, redistest.Options{}, putRefuses) }
+
+func putRefuses(t *testing.T, server redistest.Store) {
 	s := open(t, server.URL(), nil)
 	if _, err := s.Put(t.Context(), "plugin", make([]byte, objects.MaxBytes+1)); err == nil {
 		t.Error("too large: got no error")
@@ -163,8 +166,9 @@ func TestPutRefuses(t *testing.T) {
 	}
 }
 
-func TestSweep(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+func TestSweep(t *testing.T) { redistest.Each(t, redistest.Options{}, sweep) }
+
+func sweep(t *testing.T, server redistest.Store) {
 	s := open(t, server.URL(), func(c *objects.Config) { c.Keep, c.Sweep = time.Hour, 20*time.Millisecond })
 	put := func(text string) objects.Digest {
 		d, err := s.Put(t.Context(), "test", []byte(text))
@@ -197,7 +201,10 @@ func TestSweep(t *testing.T) {
 // TestSweepLeavesWhatIsPutAgain: an object that was found to be old and is then
 // put or named by somebody stays, and one whose sweeper has died is found again.
 func TestSweepLeavesWhatIsPutAgain(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{})
+	redistest.Each(t, redistest.Options{}, sweepLeavesWhatIsPutAgain)
+}
+
+func sweepLeavesWhatIsPutAgain(t *testing.T, server redistest.Store) {
 	s := open(t, server.URL(), nil)
 	put := func(text string) objects.Digest {
 		d, err := s.Put(t.Context(), "test", []byte(text))

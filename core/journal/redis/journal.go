@@ -96,6 +96,7 @@ type Journal struct {
 	watches watches
 
 	compared, missed, swept atomic.Uint64 // see Sweeps
+	health                  atomic.Pointer[rds.Health]
 
 	mu     sync.Mutex
 	closed bool
@@ -186,15 +187,28 @@ func (j *Journal) begin() error {
 }
 
 // Healthy reports why the journal cannot append at present, or nil. It writes
-// a key of its own, which fails for every reason that an append would: no
-// server, a replica, no memory, a full disk.
+// a key of its own to each primary. While one of them takes it, nil: what stops
+// the rooms of one must not stop all. Notes tells of the others.
 func (j *Journal) Healthy(ctx context.Context) error {
 	if err := j.begin(); err != nil {
 		return err
 	}
 	defer j.calls.Done()
-	_, err := j.client.Do(ctx, "set", j.client.Prefix()+":healthy", "1", "px", "10000")
+	h, err := j.client.Health(ctx)
+	if err == nil {
+		err = h.Err()
+		j.health.Store(&h)
+	}
 	return fail("check health", err)
+}
+
+// Notes say which rooms could not be appended to at the last call of Healthy,
+// while others could.
+func (j *Journal) Notes() []string {
+	if h := j.health.Load(); h != nil {
+		return h.Notes()
+	}
+	return nil
 }
 
 // roomPrefix begins the keys of one room.

@@ -61,7 +61,7 @@ func (l *Link) Connected(ctx context.Context, users []chat.UserID) (map[chat.Use
 		n := min(len(ask), askBatch)
 		cmds = cmds[:0]
 		for _, u := range ask[:n] {
-			cmds = append(cmds, rds.Command{Args: []any{"hkeys", l.userKey(u)}})
+			cmds = append(cmds, fields(l.userKey(u), 0))
 		}
 		for i, r := range l.client.Pipeline(ctx, cmds) {
 			if r.Err != nil {
@@ -78,7 +78,7 @@ func (l *Link) Connected(ctx context.Context, users []chat.UserID) (map[chat.Use
 
 // somewhere reports whether a node that is alive is among the reply's.
 func (l *Link) somewhere(reply any) bool {
-	list, _ := reply.([]any)
+	_, list := readFields(reply)
 	for _, v := range list[:min(len(list), maxNodes)] {
 		if name, ok := v.(string); ok && name != l.self && l.alive(cluster.NodeID(name)) {
 			return true

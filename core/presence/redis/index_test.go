@@ -25,9 +25,10 @@ func (n *node) at(users ...chat.UserID) string {
 	return out
 }
 
-func TestConnected(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
-	p := redistest.StartProxy(t, s.Addr())
+func TestConnected(t *testing.T) { redistest.Each(t, redistest.Options{}, connected) }
+
+func connected(t *testing.T, s redistest.Store) {
+	p := s.Front(t)
 	a, b, dies := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil), start(t, p.URL(), "dies", nil)
 	aware(t, a, b, dies)
 	const all = "ann bob eve "
@@ -70,8 +71,9 @@ func TestConnected(t *testing.T) {
 
 // A storm of connects is few round trips, and a user who has come and gone
 // before it was written is written once.
-func TestStormOfConnects(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
+func TestStormOfConnects(t *testing.T) { redistest.Each(t, redistest.Options{}, stormOfConnects) }
+
+func stormOfConnects(t *testing.T, s redistest.Store) {
 	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
 	aware(t, a, b)
 	const n = 15_000

@@ -76,7 +76,11 @@ type Nodes interface {
 var (
 	//go:embed say.lua
 	saySource string
-	sayScript = rds.NewScript("say who is here", saySource)
+	//go:embed fields.lua
+	fieldsSource string
+
+	sayScript    = rds.NewScript("say who is here", saySource)
+	fieldsScript = rds.NewScript("read who is here", fieldsSource)
 )
 
 // Link carries one node's presence. Make one with New.

@@ -16,8 +16,9 @@ import (
 	"parley/core/redis/redistest"
 )
 
-func TestOneRoomOnTwoNodes(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
+func TestOneRoomOnTwoNodes(t *testing.T) { redistest.Each(t, redistest.Options{}, oneRoomOnTwoNodes) }
+
+func oneRoomOnTwoNodes(t *testing.T, s redistest.Store) {
 	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
 	aware(t, a, b)
 	a.enters("ann", "lobby")
@@ -46,8 +47,9 @@ func TestOneRoomOnTwoNodes(t *testing.T) {
 
 // Who comes to a node that has not followed the room is told the true count,
 // once.
-func TestFirstOnANode(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
+func TestFirstOnANode(t *testing.T) { redistest.Each(t, redistest.Options{}, firstOnANode) }
+
+func firstOnANode(t *testing.T, s redistest.Store) {
 	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
 	aware(t, a, b)
 	for i := range 20 {
@@ -62,9 +64,10 @@ func TestFirstOnANode(t *testing.T) {
 	b.hearsNoMore()
 }
 
-func TestThreeNodesOneDies(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
-	p := redistest.StartProxy(t, s.Addr())
+func TestThreeNodesOneDies(t *testing.T) { redistest.Each(t, redistest.Options{}, threeNodesOneDies) }
+
+func threeNodesOneDies(t *testing.T, s redistest.Store) {
+	p := s.Front(t)
 	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
 	dies := start(t, p.URL(), "dies", nil)
 	aware(t, a, b, dies)
@@ -100,8 +103,9 @@ func TestThreeNodesOneDies(t *testing.T) {
 }
 
 // A node that ends in order is gone at once, and leaves nothing behind.
-func TestStop(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
+func TestStop(t *testing.T) { redistest.Each(t, redistest.Options{}, stop) }
+
+func stop(t *testing.T, s redistest.Store) {
 	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
 	aware(t, a, b)
 	a.enters("ann", "lobby")
@@ -127,8 +131,9 @@ func TestStop(t *testing.T) {
 
 // While Redis is away nobody leaves. It comes back empty: everything is written
 // again, and nothing is announced.
-func TestRedisBackEmpty(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
+func TestRedisBackEmpty(t *testing.T) { redistest.Each(t, redistest.Options{}, redisBackEmpty) }
+
+func redisBackEmpty(t *testing.T, s redistest.Store) {
 	// As by default the grace is longer than what it takes to write everything
 	// again: connecting, a pause after a failed write, a renewal.
 	const grace = 4 * time.Second
@@ -177,8 +182,9 @@ func TestRedisBackEmpty(t *testing.T) {
 }
 
 // FLUSHALL cuts no link: the nodes notice by their leases.
-func TestRedisFlushed(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
+func TestRedisFlushed(t *testing.T) { redistest.Each(t, redistest.Options{}, redisFlushed) }
+
+func redisFlushed(t *testing.T, s redistest.Store) {
 	a := start(t, s.URL(), "a", nil)
 	a.enters("ann", "lobby")
 	a.Online("ann")
@@ -190,9 +196,10 @@ func TestRedisFlushed(t *testing.T) {
 
 // What changed while a node did not hear is announced as a difference, also
 // that somebody has left and their node has nothing more to say of the room.
-func TestMissedWhileDeaf(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
-	p := redistest.StartProxy(t, s.Addr())
+func TestMissedWhileDeaf(t *testing.T) { redistest.Each(t, redistest.Options{}, missedWhileDeaf) }
+
+func missedWhileDeaf(t *testing.T, s redistest.Store) {
+	p := s.Front(t)
 	a, b := start(t, p.URL(), "a", nil), start(t, s.URL(), "b", nil)
 	aware(t, a, b)
 	a.enters("ann", "lobby", "tea")
@@ -215,7 +222,10 @@ func TestMissedWhileDeaf(t *testing.T) {
 // The field of a node that died when nobody looked counts for nobody, and is
 // removed; so is one with a lease but without a place in the view not.
 func TestStrangersAreSweptOut(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
+	redistest.Each(t, redistest.Options{}, strangersAreSweptOut)
+}
+
+func strangersAreSweptOut(t *testing.T, s redistest.Store) {
 	const dead = "x-00000000"
 	s.Do("HSET", "parley:{lobby}:here", dead, "1 5 2 eve zoe")
 	a := start(t, s.URL(), "a", nil)
@@ -232,8 +242,9 @@ func TestStrangersAreSweptOut(t *testing.T) {
 	a.hearsNoMore()
 }
 
-func TestBadRegisters(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
+func TestBadRegisters(t *testing.T) { redistest.Each(t, redistest.Options{}, badRegisters) }
+
+func badRegisters(t *testing.T, s redistest.Store) {
 	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
 	aware(t, a, b)
 	a.enters("ann", "lobby")
@@ -260,9 +271,37 @@ func TestBadRegisters(t *testing.T) {
 	}
 }
 
+// What somebody else has put into a room's hash is not loaded: neither large
+// values nor more fields than there can be nodes.
+func TestForeignFields(t *testing.T) { redistest.Each(t, redistest.Options{}, foreignFields) }
+
+func foreignFields(t *testing.T, s redistest.Store) {
+	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
+	aware(t, a, b)
+	b.enters("bob", "lobby", "tea")
+	await(t, "b's registers", func() bool {
+		return strings.Contains(s.Do("HVALS", "parley:{lobby}:here"), " bob") && strings.Contains(s.Do("HVALS", "parley:{tea}:here"), " bob")
+	})
+	for i := range 4 {
+		s.Do("EVAL", "return redis.call('HSET', KEYS[1], ARGV[1], string.rep('x', 20000000))", "1", "parley:{lobby}:here", fmt.Sprint("large-0000000", i))
+	}
+	s.Do("EVAL", "for i = 1, 5000 do redis.call('HSET', KEYS[1], 'many-' .. i, string.rep('x', 20000)) end", "1", "parley:{tea}:here")
+	s.Do("EVAL", "for i = 1, 5000 do redis.call('HSET', KEYS[1], 'many-' .. i, string.rep('x', 20000)) end", "1", "parley:{u:eve}:at")
+	a.enters("ann", "lobby", "tea")
+	a.sees("lobby", "ann", "bob")
+	await(t, "a hash of many fields is counted", func() bool { return a.Stats().Bad > 0 })
+	if got := a.at("eve", "ann"); got != "" {
+		t.Errorf("connected: got %q, want nobody by fields of no node", got)
+	}
+	if n := a.log.count("redis.max_reply_bytes"); n > 0 {
+		t.Errorf("a reply was larger than its bound, %d times", n)
+	}
+}
+
 // A key that is no hash costs its room alone.
-func TestForeignKey(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
+func TestForeignKey(t *testing.T) { redistest.Each(t, redistest.Options{}, foreignKey) }
+
+func foreignKey(t *testing.T, s redistest.Store) {
 	s.Do("SET", "parley:{tea}:here", "something else")
 	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
 	aware(t, a, b)
@@ -279,9 +318,10 @@ func TestForeignKey(t *testing.T) {
 
 // A node that is asked before it knows who is alive counts nobody's register,
 // and everybody's who lives once it does.
-func TestBeforeTheFirstView(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
-	p := redistest.StartProxy(t, s.Addr())
+func TestBeforeTheFirstView(t *testing.T) { redistest.Each(t, redistest.Options{}, beforeTheFirstView) }
+
+func beforeTheFirstView(t *testing.T, s redistest.Store) {
+	p := s.Front(t)
 	b := start(t, s.URL(), "b", nil)
 	b.enters("bob", "lobby")
 	await(t, "b's register", func() bool { return len(fields(s, "parley:{lobby}:here")) == 1 })
@@ -301,8 +341,9 @@ func TestBeforeTheFirstView(t *testing.T) {
 	a.hearsNoMore()
 }
 
-func TestTypingAcrossNodes(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
+func TestTypingAcrossNodes(t *testing.T) { redistest.Each(t, redistest.Options{}, typingAcrossNodes) }
+
+func typingAcrossNodes(t *testing.T, s redistest.Store) {
 	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
 	aware(t, a, b)
 	a.enters("ann", "lobby")
@@ -319,8 +360,9 @@ func TestTypingAcrossNodes(t *testing.T) {
 }
 
 // Ten thousand who join one room are few registers, and soon without names.
-func TestStormOfJoins(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
+func TestStormOfJoins(t *testing.T) { redistest.Each(t, redistest.Options{}, stormOfJoins) }
+
+func stormOfJoins(t *testing.T, s redistest.Store) {
 	a, b := start(t, s.URL(), "a", nil), start(t, s.URL(), "b", nil)
 	aware(t, a, b)
 	b.enters("bob", "lobby")
@@ -347,7 +389,10 @@ func TestStormOfJoins(t *testing.T) {
 // A room is forgotten some time after the last one here has left, and heard of
 // again with the next.
 func TestIdleRoomsAreForgotten(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
+	redistest.Each(t, redistest.Options{}, idleRoomsAreForgotten)
+}
+
+func idleRoomsAreForgotten(t *testing.T, s redistest.Store) {
 	tune := func(c *redis.Config) { c.Idle, c.Sweep = 50*time.Millisecond, 10*time.Millisecond }
 	a, b := start(t, s.URL(), "a", tune), start(t, s.URL(), "b", nil)
 	aware(t, a, b)
@@ -363,14 +408,13 @@ func TestIdleRoomsAreForgotten(t *testing.T) {
 	b.enters("eve", "lobby") // unheard
 	a.enters("ann", "lobby")
 	a.sees("lobby", "ann", "bob", "eve")
-	if got := s.Do("PUBSUB", "NUMSUB", "parley:{lobby}:here"); !strings.HasSuffix(got, "2") {
-		t.Errorf("got %q subscribers of the lobby, want both", got)
-	}
+	await(t, "both hear of the lobby", func() bool { return s.Do("PUBSUB", "NUMSUB", "parley:{lobby}:here") == "parley:{lobby}:here\n2" })
 }
 
 // What is not written again ends with its key.
-func TestKeysEnd(t *testing.T) {
-	s := redistest.Start(t, redistest.Options{})
+func TestKeysEnd(t *testing.T) { redistest.Each(t, redistest.Options{}, keysEnd) }
+
+func keysEnd(t *testing.T, s redistest.Store) {
 	tune := func(c *redis.Config) {
 		c.Life, c.Refresh, c.Sweep = 400*time.Millisecond, 100*time.Millisecond, 20*time.Millisecond
 	}

@@ -198,7 +198,7 @@ func (l *Link) readSome(ctx context.Context) bool {
 	}
 	cmds := make([]rds.Command, n)
 	for i, id := range ids {
-		cmds[i].Args = []any{"hgetall", l.roomKey(id)}
+		cmds[i] = fields(l.roomKey(id), maxRegister)
 	}
 	strangers := make(map[cluster.NodeID][]string)
 	failed := false
@@ -225,6 +225,22 @@ func (l *Link) readSome(ctx context.Context) bool {
 	return true
 }
 
+// fields is the command that reads a hash with a field for each node.
+func fields(key string, maxValue int) rds.Command {
+	return rds.Command{Script: fieldsScript, Keys: []string{key}, Args: []any{maxNodes, maxNode, maxValue}}
+}
+
+// readFields splits its reply: how many fields there are, and those that were
+// read.
+func readFields(reply any) (n int64, list []any) {
+	list, _ = reply.([]any)
+	if len(list) == 0 {
+		return 0, nil
+	}
+	n, _ = list[0].(int64)
+	return n, list[1:]
+}
+
 func (l *Link) again(id chat.RoomID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -235,11 +251,11 @@ func (l *Link) again(id chat.RoomID) {
 
 // take compares what Redis holds of a room with what this node knows.
 func (l *Link) take(id chat.RoomID, reply any, strangers map[cluster.NodeID][]string) {
-	list, _ := reply.([]any)
-	if len(list) > 2*maxNodes {
-		l.refuse("room", id, "", fmt.Errorf("it has registers of %d nodes, at most %d are read", len(list)/2, maxNodes))
-		list = list[:2*maxNodes]
+	n, list := readFields(reply)
+	if n > maxNodes {
+		l.refuse("room", id, "", fmt.Errorf("it has registers of %d nodes, at most %d are read", n, maxNodes))
 	}
+	list = list[:min(len(list), 2*maxNodes)]
 	l.loaded.Add(1)
 	found := make(map[presence.Node]bool, len(list)/2)
 	strange := false

@@ -21,6 +21,7 @@ const (
 	maxRegister = len(registerFormat) + 64 + presence.NameLimit*(1+chat.MaxUserBytes)
 	maxCount    = 10_000_000 // users of one room on one node
 	maxNodes    = 512        // of one room or user
+	maxNode     = 128        // bytes of a node's ID
 )
 
 // encodeRegister appends nothing that decodeRegister refuses. It sorts g.Users.

@@ -226,6 +226,6 @@ func (l *logbook) count(s string) int {
 }
 
 // fields returns the nodes that have a field in a hash.
-func fields(s *redistest.Server, key string) []string {
+func fields(s redistest.Store, key string) []string {
 	return strings.Fields(s.Do("HKEYS", key))
 }

@@ -26,6 +26,14 @@ const nodeTimeout = "2000" // ms
 // replicas, and waits until every node says that the cluster works.
 func StartCluster(t testing.TB, masters, replicas int, o Options) *Cluster {
 	t.Helper()
+	c := form(t, masters, replicas, o)
+	c.ready()
+	return c
+}
+
+// form starts the nodes of a cluster and makes them known to each other.
+func form(t testing.TB, masters, replicas int, o Options) *Cluster {
+	t.Helper()
 	c := &Cluster{Replicas: make([][]*Server, masters)}
 	node := func(n int) *Server {
 		o := o
@@ -58,7 +66,12 @@ func StartCluster(t testing.TB, masters, replicas int, o Options) *Cluster {
 			a.Do("CLUSTER", "MEET", "127.0.0.1", fmt.Sprint(b.port), bus)
 		}
 	}
-	for _, s := range all {
+	return c
+}
+
+// ready waits until the cluster works and the replicas have everything.
+func (c *Cluster) ready() {
+	for _, s := range c.Nodes() {
 		s.AwaitLog(0, "Cluster state changed: ok")
 	}
 	for i, master := range c.Masters {
@@ -72,7 +85,6 @@ func StartCluster(t testing.TB, masters, replicas int, o Options) *Cluster {
 			s.AwaitLog(0, "MASTER <-> REPLICA sync: Finished with success")
 		}
 	}
-	return c
 }
 
 // Nodes are the masters and the replicas.
@@ -142,9 +154,10 @@ func (c *Cluster) Announce(master int, p *Proxy) {
 }
 
 // StartReplica starts a replica of a server and waits until it has everything.
+// Its options name files for TLS if the server's do.
 func StartReplica(t testing.TB, of *Server, o Options) *Server {
 	t.Helper()
-	o.Args = append([]string{"--replicaof", "127.0.0.1 " + fmt.Sprint(of.port), "--repl-diskless-sync-delay", "0"}, o.Args...)
+	o.Args = append([]string{"--replicaof", "127.0.0.1 " + fmt.Sprint(of.peerPort()), "--repl-diskless-sync-delay", "0"}, o.Args...)
 	s := Start(t, o)
 	s.AwaitLog(0, "MASTER <-> REPLICA sync: Finished with success")
 	return s

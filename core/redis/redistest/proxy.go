@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,9 +12,12 @@ import (
 // network does: connections stay open and nothing comes back through them.
 // Its methods may be called from any goroutine.
 type Proxy struct {
-	l      net.Listener
-	target string
-	work   sync.WaitGroup
+	// Set at construction.
+	l       net.Listener
+	target  string
+	renames *strings.Replacer // of what the server says; nil: nothing
+
+	work sync.WaitGroup
 
 	mu     sync.Mutex
 	closed bool
@@ -30,22 +34,31 @@ type pair struct {
 // StartProxy starts a proxy for the server at addr. The test's cleanup ends it.
 func StartProxy(t testing.TB, addr string) *Proxy {
 	t.Helper()
+	p := newProxy(t, addr)
+	p.serve(t)
+	return p
+}
+
+func newProxy(t testing.TB, addr string) *Proxy {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("start proxy: %v", err)
 	}
-	p := &Proxy{l: l, target: addr, pairs: make(map[*pair]struct{})}
+	return &Proxy{l: l, target: addr, pairs: make(map[*pair]struct{})}
+}
+
+func (p *Proxy) serve(t testing.TB) {
 	p.work.Go(p.accept)
 	t.Cleanup(func() {
 		p.mu.Lock()
 		p.closed = true
 		p.mu.Unlock()
-		l.Close()
+		p.l.Close()
 		p.Release()
 		p.Cut()
 		p.work.Wait()
 	})
-	return p
 }
 
 // URL is the proxy's address as core/redis wants it.
@@ -140,10 +153,10 @@ func (p *Proxy) accept() {
 func (p *Proxy) carry(x *pair) {
 	var up sync.WaitGroup
 	up.Go(func() {
-		p.copy(x.server, x.client, func() bool { return true })
+		p.copy(x.server, x.client, func() bool { return true }, nil)
 		x.server.Close()
 	})
-	p.copy(x.client, x.server, func() bool { return !x.silent.Load() })
+	p.copy(x.client, x.server, func() bool { return !x.silent.Load() }, p.renames)
 	x.client.Close()
 	x.server.Close()
 	up.Wait()
@@ -153,13 +166,17 @@ func (p *Proxy) carry(x *pair) {
 }
 
 // copy copies one way, what may pass, until either end closes.
-func (p *Proxy) copy(to, from net.Conn, may func() bool) {
+func (p *Proxy) copy(to, from net.Conn, may func() bool, renames *strings.Replacer) {
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := from.Read(buf)
 		if n > 0 && may() {
 			p.pass()
-			if _, err := to.Write(buf[:n]); err != nil {
+			out := buf[:n]
+			if renames != nil {
+				out = []byte(renames.Replace(string(out)))
+			}
+			if _, err := to.Write(out); err != nil {
 				return
 			}
 		}

@@ -36,13 +36,19 @@ type Options struct {
 	Dir         string   // data directory; "" is a new t.TempDir()
 	MaxMemory   string   // e.g. "4mb", with maxmemory-policy noeviction; "" is no bound
 	Args        []string // more redis-server arguments, e.g. "--requirepass", "secret"
+	TLS         TLS      // its servers speak TLS at Server.TLSAddr, among each other too
 }
+
+// TLS are the files of a server that speaks TLS: its certificate and key, and
+// the certificate of the authority that signs everybody's, clients included.
+type TLS struct{ Cert, Key, CA string }
 
 // Server is one redis-server on one port.
 type Server struct {
 	t     testing.TB
 	opts  Options
 	port  int
+	tls   int // the port for TLS; 0: it speaks none
 	args  func(*Server) []string
 	ready string // what it logs when it is
 
@@ -73,6 +79,9 @@ func launch(t testing.TB, o Options, args func(*Server) []string, ready string) 
 	const attempts = 5 // another process may take the free port first
 	for try := 1; ; try++ {
 		s.port = freePort(t)
+		if s.speaksTLS() {
+			s.tls = freePort(t)
+		}
 		err := s.start()
 		if err == nil {
 			return s
@@ -118,8 +127,36 @@ func serverArgs(s *Server) []string {
 	if s.opts.MaxMemory != "" {
 		args = append(args, "--maxmemory", s.opts.MaxMemory, "--maxmemory-policy", "noeviction")
 	}
+	for _, pair := range s.tlsSettings() {
+		args = append(args, "--"+pair[0], pair[1])
+	}
 	return append(args, s.opts.Args...)
 }
+
+func (s *Server) speaksTLS() bool { return s.opts.TLS != TLS{} }
+
+// tlsSettings are the names and values that have a server, or a sentinel, speak
+// TLS beside the plain port, which Do uses.
+func (s *Server) tlsSettings() [][2]string {
+	if !s.speaksTLS() {
+		return nil
+	}
+	return [][2]string{
+		{"tls-port", fmt.Sprint(s.tls)}, {"tls-cert-file", s.opts.TLS.Cert}, {"tls-key-file", s.opts.TLS.Key},
+		{"tls-ca-cert-file", s.opts.TLS.CA}, {"tls-auth-clients", "yes"}, {"tls-replication", "yes"},
+	}
+}
+
+// peerPort is the port by which other servers reach this one.
+func (s *Server) peerPort() int {
+	if s.speaksTLS() {
+		return s.tls
+	}
+	return s.port
+}
+
+// TLSAddr is the host:port where the server speaks TLS.
+func (s *Server) TLSAddr() string { return fmt.Sprintf("127.0.0.1:%d", s.tls) }
 
 // start runs the process and returns once it says that it is ready.
 func (s *Server) start() error {

@@ -22,7 +22,8 @@ type Sentinels struct {
 
 // StartSentinels starts so many sentinels for a primary, whose replicas run
 // already, and waits until they know each other and the replicas. More than
-// half of them must agree on a failover.
+// half of them must agree on a failover. They speak TLS if the primary does,
+// with everybody.
 func StartSentinels(t testing.TB, n int, primary *Server, replicas ...*Server) *Sentinels {
 	t.Helper()
 	s := &Sentinels{t: t}
@@ -35,7 +36,7 @@ func StartSentinels(t testing.TB, n int, primary *Server, replicas ...*Server) *
 		return []string{file, "--sentinel", "--daemonize", "no"}
 	}
 	for range n {
-		s.All = append(s.All, launch(t, Options{}, args, "+monitor master "+Service))
+		s.All = append(s.All, launch(t, Options{TLS: primary.opts.TLS}, args, "+monitor master "+Service))
 	}
 	for _, one := range s.All {
 		one.awaitLogs(0, "+sentinel sentinel", n-1)
@@ -52,13 +53,26 @@ func StartSentinels(t testing.TB, n int, primary *Server, replicas ...*Server) *
 }
 
 func sentinelConf(s *Server, primary *Server, n int) string {
-	return fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nsentinel monitor %s 127.0.0.1 %d %d\n", s.port, s.opts.Dir, Service, primary.port, n/2+1) +
+	tls := ""
+	for _, pair := range s.tlsSettings() {
+		tls += pair[0] + " " + pair[1] + "\n"
+	}
+	return fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\n%ssentinel monitor %s 127.0.0.1 %d %d\n", s.port, s.opts.Dir, tls, Service, primary.peerPort(), n/2+1) +
 		// One second is long for a server on the same machine and short for a test.
 		fmt.Sprintf("sentinel down-after-milliseconds %s 1000\nsentinel failover-timeout %s 10000\n", Service, Service)
 }
 
 // URL is the service's address as core/redis wants it.
-func (s *Sentinels) URL() string { return "redis-sentinel://" + addrs(s.All) + "/" + Service }
+func (s *Sentinels) URL() string {
+	if !s.All[0].speaksTLS() {
+		return "redis-sentinel://" + addrs(s.All) + "/" + Service
+	}
+	hosts := make([]string, len(s.All))
+	for i, one := range s.All {
+		hosts[i] = one.TLSAddr()
+	}
+	return "rediss-sentinel://" + strings.Join(hosts, ",") + "/" + Service
+}
 
 // AwaitFailover waits until every sentinel has named another primary.
 func (s *Sentinels) AwaitFailover() {

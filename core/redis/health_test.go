@@ -1,0 +1,118 @@
+package redis_test
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"parley/core/redis"
+	"parley/core/redis/redistest"
+)
+
+func TestHealth(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	c := open(t, server.URL(), nil)
+	h, err := c.Health(t.Context())
+	if err != nil || h.Err() != nil || h.Primaries != 1 || len(h.Notes()) > 0 {
+		t.Errorf("one server: got %+v, %v", h, err)
+	}
+	server.Kill()
+	if h, err = c.Health(t.Context()); err != nil || !errors.Is(h.Err(), redis.ErrUnavailable) || len(h.Notes()) > 0 {
+		t.Errorf("killed: got %+v, %v, want an error and no note", h, err)
+	}
+}
+
+// TestClusterHealth holds that health names the primary that does not answer
+// and its part of the rooms, and that it and calls to the others go on.
+func TestClusterHealth(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0, redistest.Options{Args: []string{"--cluster-require-full-coverage", "no"}})
+	var said book
+	cfg := redis.Defaults()
+	cfg.URL, cfg.CallTimeout = cluster.URL(), 500*time.Millisecond
+	c, err := redis.Open(cfg, slog.New(slog.NewTextHandler(&said, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	health := func() redis.Health {
+		t.Helper()
+		h, err := c.Health(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	if h := health(); h.Primaries != 3 || len(h.Bad) > 0 || h.Unowned > 0 || h.Err() != nil || len(h.Notes()) > 0 {
+		t.Errorf("all well: got %+v", h)
+	}
+	bad := cluster.Masters[1]
+	bad.Pause()
+	h := health()
+	if h.Err() != nil || len(h.Bad) != 1 || h.Bad[0].Addr != bad.Addr() || !errors.Is(h.Bad[0].Err, redis.ErrUnavailable) {
+		t.Errorf("one hangs: got %+v", h)
+	}
+	want := "1 of 3 Redis primaries do not take messages: " + bad.Addr() + " (slots 5461-10921, 33.3 % of the rooms): "
+	if notes := h.Notes(); len(notes) != 1 || !strings.HasPrefix(notes[0], want) {
+		t.Errorf("got the notes %q, want %q", notes, want)
+	}
+	for master := range 3 {
+		_, err := c.Do(t.Context(), "set", ofMaster(cluster, master, 1)[0], "x")
+		if (err == nil) != (master != 1) {
+			t.Errorf("a key of primary %d: got %v", master, err)
+		}
+	}
+	const shut, answers = "redis answers nobody", "redis answers again"
+	about := "server=" + bad.Addr() + ` of="slots 5461-10921, 33.3 % of the rooms"`
+	if got := said.line(shut); !strings.Contains(got, about) {
+		t.Errorf("logged %q, want %s", got, about)
+	}
+	bad.Resume()
+	awaiting(t, "it answers again", func() error { h := health(); return errors.Join(h.Err(), badOf(h)) })
+	if got := said.line(answers); !strings.Contains(got, about) {
+		t.Errorf("logged %q, want %s", got, about)
+	}
+	for _, s := range cluster.Masters {
+		s.Kill()
+	}
+	awaiting(t, "nothing can be written", func() error {
+		if h, err := c.Health(t.Context()); err == nil && h.Err() == nil {
+			return errors.New("somebody answers")
+		}
+		return nil
+	})
+}
+
+func badOf(h redis.Health) error {
+	for _, b := range h.Bad {
+		return b.Err
+	}
+	return nil
+}
+
+// book is a log that can be looked at.
+type book struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *book) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// line returns the first line with text.
+func (l *book) line(text string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.b.String()) {
+		if strings.Contains(line, text) {
+			return line
+		}
+	}
+	return ""
+}
