@@ -146,7 +146,7 @@ func fieldsOf(e absent.Entry) (kv []string) {
 }
 
 func TestFields(t *testing.T) {
-	want := absent.Entry{Room: "lobby", Epoch: "e", Seq: 1<<63 + 1, ID: "m", From: "ann", User: "Zoë", Kind: journal.NoticeDirect, Time: -1, Text: "hi"}
+	want := absent.Entry{Room: "lobby", Epoch: "e", Seq: 1<<63 + 1, ID: "m", From: "ann", User: "Zoë", Kind: journal.NoticeDirect, Time: -1, Texted: true}
 	kv := fieldsOf(want)
 	if len(kv) != absent.Fields {
 		t.Errorf("got %d names and values, want %d", len(kv), absent.Fields)
@@ -156,7 +156,7 @@ func TestFields(t *testing.T) {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
 	}
 	for i := 0; i < len(kv); i += 2 {
-		if kv[i] == "text" { // may be absent
+		if kv[i] == "texted" { // may be absent
 			continue
 		}
 		bad := slices.Clone(kv)
@@ -219,6 +219,7 @@ func FuzzUnpack(f *testing.F) {
 		}
 		for _, e := range es {
 			again, err := absent.ParseFields(fieldsOf(e))
+			e.Text, e.Texted = "", e.Text != "" // which lies apart
 			if err != nil || again != e {
 				t.Fatalf("%+v: the stream gives back %+v, %v", e, again, err)
 			}
@@ -227,7 +228,7 @@ func FuzzUnpack(f *testing.F) {
 }
 
 func FuzzParseFields(f *testing.F) {
-	f.Add("room\x00lobby\x00seq\x001\x00epoch\x00e\x00id\x00m\x00from\x00ann\x00user\x00bob\x00kind\x00mention\x00time\x001\x00text\x00")
+	f.Add("room\x00lobby\x00seq\x001\x00epoch\x00e\x00id\x00m\x00from\x00ann\x00user\x00bob\x00kind\x00mention\x00time\x001\x00texted\x001")
 	f.Add("room\x00lobby")
 	f.Fuzz(func(t *testing.T, s string) {
 		e, err := absent.ParseFields(strings.Split(s, "\x00"))
@@ -235,4 +236,32 @@ func FuzzParseFields(f *testing.F) {
 			t.Fatalf("took %+v", e)
 		}
 	})
+}
+
+func TestStrip(t *testing.T) {
+	b, err := absent.Pack(&entry, notify, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := "9f3c01d2 42 " + string(b)
+	yes := func(id chat.MessageID, from chat.UserID) bool { return id == entry.ID && from == "ann" }
+	got, changed := absent.Strip(whole, yes)
+	want, err := absent.Unpack("lobby", whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range want {
+		want[i].Text = ""
+	}
+	if es, err := absent.Unpack("lobby", got); !changed || err != nil || !slices.Equal(es, want) {
+		t.Errorf("got %v, %+v, %v\nwant %+v", changed, es, err, want)
+	}
+	for name, s := range map[string]string{"again": got, "no parcel": "e x", "not JSON": "e 1 {"} {
+		if anew, changed := absent.Strip(s, yes); changed || anew != s {
+			t.Errorf("%s: got %q, %v, want it left alone", name, anew, changed)
+		}
+	}
+	if anew, changed := absent.Strip(whole, func(chat.MessageID, chat.UserID) bool { return false }); changed || anew != whole {
+		t.Errorf("another's: got %q, %v", anew, changed)
+	}
 }
