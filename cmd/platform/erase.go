@@ -13,12 +13,17 @@ import (
 	"parley/core/session"
 )
 
+// word is the form of a word that goes with a number.
+func word[N int | uint64](n N, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
 // count is a number with the word for what it counts.
 func count[N int | uint64](n N, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
+	return fmt.Sprintf("%d %s", n, word(n, one, many))
 }
 
 func eraseCommand() *cobra.Command {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"parley/core/absent"
 	"parley/core/chat"
@@ -264,4 +265,50 @@ func TestStrip(t *testing.T) {
 	if anew, changed := absent.Strip(whole, func(chat.MessageID, chat.UserID) bool { return false }); changed || anew != whole {
 		t.Errorf("another's: got %q, %v", anew, changed)
 	}
+}
+
+func TestNote(t *testing.T) {
+	want := absent.Note{Entry: absent.Entry{Room: "lobby", Epoch: "e", Seq: 7, ID: "m", From: "ann", User: "Zoë", Kind: journal.NoticeDirect, Time: 5, Text: "hi", Texted: true}}
+	for _, dead := range []*absent.Death{nil, {Reason: "410 Gone", Tries: 3, Died: time.UnixMilli(1764000000123).UTC()}} {
+		want.Dead = dead
+		b, err := absent.AppendNote(nil, &want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := absent.ParseNote(b)
+		if err != nil || got.Entry != want.Entry || (got.Dead == nil) != (dead == nil) || dead != nil && *got.Dead != *dead {
+			t.Errorf("got %+v, %v\nwant %+v", got, err, want)
+		}
+	}
+	long := want
+	long.Text = strings.Repeat("\x01", 200<<10)
+	if _, err := absent.AppendNote(nil, &long); err == nil {
+		t.Error("a note beyond the bound: got no error")
+	}
+	for name, s := range map[string]string{
+		"empty": "", "no room": `{"room":"No Room"}`, "more": `{}{}`, "long": strings.Repeat(" ", 1<<20),
+		"dead": `{"room":"lobby","epoch":"e","seq":1,"id":"m","from":"ann","user":"bob","kind":"direct","ts":1,"dead":{"tries":-1}}`,
+	} {
+		if n, err := absent.ParseNote([]byte(s)); err == nil {
+			t.Errorf("%s: got %+v", name, n)
+		}
+	}
+}
+
+func FuzzParseNote(f *testing.F) {
+	f.Add([]byte(`{"room":"lobby","epoch":"e","seq":1,"id":"m","from":"ann","user":"bob","kind":"direct","ts":1,"text":"x","dead":{"reason":"no","tries":1,"died":"2026-11-01T00:00:00Z"}}`))
+	f.Add([]byte(`{"room":"lobby"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		n, err := absent.ParseNote(b)
+		if err != nil {
+			return
+		}
+		again, err := absent.AppendNote(nil, &n)
+		if err != nil {
+			return // escaped, it is longer
+		}
+		if m, err := absent.ParseNote(again); err != nil || m.Entry != n.Entry {
+			t.Fatalf("%+v comes back as %+v, %v", n, m, err)
+		}
+	})
 }

@@ -218,7 +218,7 @@ func (c *Carrier) put(ctx context.Context, room chat.RoomID, parcels []string, l
 			n++
 		}
 	}
-	args := append(append([]any{c.cfg.MaxEntries, lost, absent.Fields, told}, messages...), entries...)
+	args := append(append([]any{c.cfg.MaxEntries, "dropped", lost, absent.Fields, told}, messages...), entries...)
 	gone, err := c.client.Eval(ctx, putScript, []string{c.keys.Stream, c.keys.Counts, c.keys.Texts, c.keys.Uses, c.keys.Erased}, args...)
 	if err != nil {
 		return fmt.Errorf("put messages of %s into the stream for absent people: %w", room, err)
