@@ -77,8 +77,8 @@ func (s *Server) entryAt(ctx context.Context, r *room.Room, seq uint64) (epoch s
 
 // forget takes what was written out of this node's evidence and out of the store.
 func (s *Server) forget(ctx context.Context, r *room.Room, er journal.Erasure, ids []chat.MessageID) (int, error) {
-	for _, id := range ids {
-		if err := s.forgetEvidence(id); err != nil {
+	if s.d.Evidence != nil && len(ids) > 0 {
+		if _, err := s.d.Evidence.EraseMessages(ids); err != nil {
 			return 0, &chat.Error{Code: chat.CodeUnavailable, Text: "the evidence about this cannot be erased at present; nothing was erased, try again", Retry: time.Second, Cause: err}
 		}
 	}
@@ -98,14 +98,6 @@ func (s *Server) forget(ctx context.Context, r *room.Room, er journal.Erasure, i
 		return n, storeError(fmt.Errorf("erase in room %s: %w", r.ID(), err))
 	}
 	return n, nil
-}
-
-func (s *Server) forgetEvidence(id chat.MessageID) error {
-	if s.d.Evidence == nil || id == "" {
-		return nil
-	}
-	_, err := s.d.Evidence.Erase(evidence.Selection{ID: id})
-	return err
 }
 
 // reasonErased is the code of the reason that the author of a held message is

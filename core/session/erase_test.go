@@ -101,6 +101,10 @@ func TestEvidenceFirst(t *testing.T) {
 
 type stubborn struct{ keeper }
 
+func (*stubborn) EraseMessages([]chat.MessageID) (int, error) {
+	return 0, errors.New("the disk is gone")
+}
+
 func (*stubborn) Erase(evidence.Selection) (int, error) { return 0, errors.New("the disk is gone") }
 
 func TestEraseUser(t *testing.T) {
