@@ -43,9 +43,13 @@ func backupCommand() *cobra.Command {
 }
 
 func printSummary(out io.Writer, did, name string, sum archive.Summary) error {
-	text := fmt.Sprintf("%s %s: %d rooms, %d entries, %d messages that wait for review", did, name, sum.Rooms, sum.Entries, sum.Reviews)
+	text := fmt.Sprintf("%s %s: %s, %s, %s that %s for review", did, name, count(sum.Rooms, "room", "rooms"), count(sum.Entries, "entry", "entries"),
+		count(sum.Reviews, "message", "messages"), word(sum.Reviews, "waits", "wait"))
+	if sum.Notes > 0 {
+		text += fmt.Sprintf(", %s for absent people", count(sum.Notes, "message", "messages"))
+	}
 	if sum.Missing > 0 {
-		text += fmt.Sprintf("; %d entries were damaged in the store and are missing", sum.Missing)
+		text += fmt.Sprintf("; %s damaged in the store and %s missing", count(sum.Missing, "entry was", "entries were"), word(sum.Missing, "is", "are"))
 	}
 	_, err := fmt.Fprintln(out, text)
 	return err
@@ -125,18 +129,22 @@ func restoreCommand() *cobra.Command {
 		Short: "Put the rooms of a backup into a running server",
 		Long: "Put the rooms of a backup into a running server, with either store, empty or not. Each room of the backup replaces the\n" +
 			"server's room of that name, whose later messages are lost; other rooms stay. Every room begins a new epoch, so clients\n" +
-			"are told to reset. The file is read to its end first: one that is damaged changes nothing.",
+			"are told to reset. The file is read to its end first: one that is damaged changes nothing.\n\n" +
+			"What waited for absent people when the backup was taken may have reached them since, so it is left in the file. With\n" +
+			"--absent it is delivered: for a move to another Redis, or when Redis has lost it.",
 		Args: cobra.NoArgs,
 	}
 	var admin adminFlags
 	admin.add(c)
 	in := c.Flags().String("in", "", "the backup")
+	absent := c.Flags().Bool("absent", false, "also have the messages for absent people delivered that the backup has")
 	_ = c.MarkFlagFilename("in")
 	if err := c.MarkFlagRequired("in"); err != nil {
 		panic(err) // the flag is not there
 	}
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if _, _, err := verify(*in); err != nil {
+		_, held, err := verify(*in)
+		if err != nil {
 			return fmt.Errorf("%w; nothing was restored", err)
 		}
 		f, err := os.Open(*in)
@@ -144,7 +152,11 @@ func restoreCommand() *cobra.Command {
 			return fmt.Errorf("read the backup: %w", err)
 		}
 		defer f.Close()
-		resp, err := admin.send(c.Context(), http.MethodPost, "/v1/restore", f)
+		path := "/v1/restore"
+		if *absent && held.Notes > 0 {
+			path += "?absent=1"
+		}
+		resp, err := admin.send(c.Context(), http.MethodPost, path, f)
 		if err != nil {
 			return err
 		}
@@ -153,7 +165,12 @@ func restoreCommand() *cobra.Command {
 		if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&sum); err != nil {
 			return fmt.Errorf("read the server's answer: %w", err)
 		}
-		return printSummary(c.OutOrStdout(), "restored", *in, sum)
+		if err := printSummary(c.OutOrStdout(), "restored", *in, sum); err != nil || sum.Notes == held.Notes {
+			return err
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "not delivered: %s for absent people%s\n", count(held.Notes-sum.Notes, "message", "messages"),
+			map[bool]string{true: ", of rooms or entries that the backup does not have", false: "; --absent has them delivered"}[*absent])
+		return err
 	}
 	return c
 }

@@ -13,6 +13,19 @@ import (
 	"parley/core/session"
 )
 
+// word is the form of a word that goes with a number.
+func word[N int | uint64](n N, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+// count is a number with the word for what it counts.
+func count[N int | uint64](n N, one, many string) string {
+	return fmt.Sprintf("%d %s", n, word(n, one, many))
+}
+
 func eraseCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "erase (--room ROOM --seq N | --user NAME) [--reason TEXT]",
@@ -48,7 +61,8 @@ func eraseCommand() *cobra.Command {
 		if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&done); err != nil {
 			return fmt.Errorf("read the server's answer: %w", err)
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "erased %d entries in %d rooms and rejected %d messages that waited for review\n", done.Entries, done.Rooms, done.Reviews)
+		_, err = fmt.Fprintf(c.OutOrStdout(), "erased %s in %s and rejected %s that waited for review\n",
+			count(done.Entries, "entry", "entries"), count(done.Rooms, "room", "rooms"), count(done.Reviews, "message", "messages"))
 		return err
 	}
 	return c

@@ -93,6 +93,7 @@ func migrate(ctx context.Context, dir string, cfg config.Config, out io.Writer, 
 	if err != nil {
 		return fmt.Errorf("migrate the answers to nonces: %w", err)
 	}
-	_, err = fmt.Fprintf(out, "%d rooms with %d entries and %d answers to nonces are in Redis, equal to the store here; start the server with redis.url\n", sum.Rooms, sum.Entries, answers)
+	_, err = fmt.Fprintf(out, "%s with %s and %s to nonces are in Redis, equal to the store here; start the server with redis.url\n",
+		count(sum.Rooms, "room", "rooms"), count(sum.Entries, "entry", "entries"), count(answers, "answer", "answers"))
 	return err
 }

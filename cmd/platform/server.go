@@ -16,6 +16,7 @@ import (
 
 	redisabsent "parley/core/absent/redis"
 	"parley/core/admin"
+	"parley/core/archive"
 	"parley/core/auth"
 	"parley/core/chat"
 	"parley/core/cluster"
@@ -445,9 +446,13 @@ func (s *server) openAdmin(context.Context) error {
 	if err := reg.Add(s.metrics()...); err != nil {
 		return err
 	}
+	var notes archive.Notes // without Redis it must be nil, and not a nil *Carrier
+	if s.absent != nil {
+		notes = s.absent
+	}
 	s.adminHTTP = s.httpServer(admin.New(admin.Deps{
 		Token: token, Metrics: reg.Handler(), Hub: s.hub, Journal: s.journal, Create: s.sessions, Plugins: s.catalog, Log: s.log, Ready: s.notReady,
-		Decide: s.sessions, Why: s.sessions, Erase: s.sessions, Version: versionText(), Evidence: records, Replay: s.stage, Decisions: s.decides, Policy: policyAdmin{s.policy}, Pin: pinning, Gate: asked, Notes: s.notes,
+		Decide: s.sessions, Why: s.sessions, Erase: s.sessions, Absent: notes, Version: versionText(), Evidence: records, Replay: s.stage, Decisions: s.decides, Policy: policyAdmin{s.policy}, Pin: pinning, Gate: asked, Notes: s.notes,
 		Status: map[string]func() any{
 			"status":        func() any { return s.status() },
 			"diag/tcp":      func() any { return s.sessions.WorstPaths() },

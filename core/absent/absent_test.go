@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"parley/core/absent"
 	"parley/core/chat"
@@ -146,7 +147,7 @@ func fieldsOf(e absent.Entry) (kv []string) {
 }
 
 func TestFields(t *testing.T) {
-	want := absent.Entry{Room: "lobby", Epoch: "e", Seq: 1<<63 + 1, ID: "m", From: "ann", User: "Zoë", Kind: journal.NoticeDirect, Time: -1, Text: "hi"}
+	want := absent.Entry{Room: "lobby", Epoch: "e", Seq: 1<<63 + 1, ID: "m", From: "ann", User: "Zoë", Kind: journal.NoticeDirect, Time: -1, Texted: true}
 	kv := fieldsOf(want)
 	if len(kv) != absent.Fields {
 		t.Errorf("got %d names and values, want %d", len(kv), absent.Fields)
@@ -156,7 +157,7 @@ func TestFields(t *testing.T) {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
 	}
 	for i := 0; i < len(kv); i += 2 {
-		if kv[i] == "text" { // may be absent
+		if kv[i] == "texted" { // may be absent
 			continue
 		}
 		bad := slices.Clone(kv)
@@ -219,6 +220,7 @@ func FuzzUnpack(f *testing.F) {
 		}
 		for _, e := range es {
 			again, err := absent.ParseFields(fieldsOf(e))
+			e.Text, e.Texted = "", e.Text != "" // which lies apart
 			if err != nil || again != e {
 				t.Fatalf("%+v: the stream gives back %+v, %v", e, again, err)
 			}
@@ -227,12 +229,86 @@ func FuzzUnpack(f *testing.F) {
 }
 
 func FuzzParseFields(f *testing.F) {
-	f.Add("room\x00lobby\x00seq\x001\x00epoch\x00e\x00id\x00m\x00from\x00ann\x00user\x00bob\x00kind\x00mention\x00time\x001\x00text\x00")
+	f.Add("room\x00lobby\x00seq\x001\x00epoch\x00e\x00id\x00m\x00from\x00ann\x00user\x00bob\x00kind\x00mention\x00time\x001\x00texted\x001")
 	f.Add("room\x00lobby")
 	f.Fuzz(func(t *testing.T, s string) {
 		e, err := absent.ParseFields(strings.Split(s, "\x00"))
 		if err == nil && (!chat.ValidUser(e.User) || !chat.ValidRoom(e.Room) || e.Seq == 0) {
 			t.Fatalf("took %+v", e)
+		}
+	})
+}
+
+func TestStrip(t *testing.T) {
+	b, err := absent.Pack(&entry, notify, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := "9f3c01d2 42 " + string(b)
+	yes := func(id chat.MessageID, from chat.UserID) bool { return id == entry.ID && from == "ann" }
+	got, changed := absent.Strip(whole, yes)
+	want, err := absent.Unpack("lobby", whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range want {
+		want[i].Text = ""
+	}
+	if es, err := absent.Unpack("lobby", got); !changed || err != nil || !slices.Equal(es, want) {
+		t.Errorf("got %v, %+v, %v\nwant %+v", changed, es, err, want)
+	}
+	for name, s := range map[string]string{"again": got, "no parcel": "e x", "not JSON": "e 1 {"} {
+		if anew, changed := absent.Strip(s, yes); changed || anew != s {
+			t.Errorf("%s: got %q, %v, want it left alone", name, anew, changed)
+		}
+	}
+	if anew, changed := absent.Strip(whole, func(chat.MessageID, chat.UserID) bool { return false }); changed || anew != whole {
+		t.Errorf("another's: got %q, %v", anew, changed)
+	}
+}
+
+func TestNote(t *testing.T) {
+	want := absent.Note{Entry: absent.Entry{Room: "lobby", Epoch: "e", Seq: 7, ID: "m", From: "ann", User: "Zoë", Kind: journal.NoticeDirect, Time: 5, Text: "hi", Texted: true}}
+	for _, dead := range []*absent.Death{nil, {Reason: "410 Gone", Tries: 3, Died: time.UnixMilli(1764000000123).UTC()}} {
+		want.Dead = dead
+		b, err := absent.AppendNote(nil, &want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := absent.ParseNote(b)
+		if err != nil || got.Entry != want.Entry || (got.Dead == nil) != (dead == nil) || dead != nil && *got.Dead != *dead {
+			t.Errorf("got %+v, %v\nwant %+v", got, err, want)
+		}
+	}
+	long := want
+	long.Text = strings.Repeat("\x01", 200<<10)
+	if _, err := absent.AppendNote(nil, &long); err == nil {
+		t.Error("a note beyond the bound: got no error")
+	}
+	for name, s := range map[string]string{
+		"empty": "", "no room": `{"room":"No Room"}`, "more": `{}{}`, "long": strings.Repeat(" ", 1<<20),
+		"dead": `{"room":"lobby","epoch":"e","seq":1,"id":"m","from":"ann","user":"bob","kind":"direct","ts":1,"dead":{"tries":-1}}`,
+	} {
+		if n, err := absent.ParseNote([]byte(s)); err == nil {
+			t.Errorf("%s: got %+v", name, n)
+		}
+	}
+}
+
+func FuzzParseNote(f *testing.F) {
+	f.Add([]byte(`{"room":"lobby","epoch":"e","seq":1,"id":"m","from":"ann","user":"bob","kind":"direct","ts":1,"text":"x","dead":{"reason":"no","tries":1,"died":"2026-11-01T00:00:00Z"}}`))
+	f.Add([]byte(`{"room":"lobby"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		n, err := absent.ParseNote(b)
+		if err != nil {
+			return
+		}
+		again, err := absent.AppendNote(nil, &n)
+		if err != nil {
+			return // escaped, it is longer
+		}
+		if m, err := absent.ParseNote(again); err != nil || m.Entry != n.Entry {
+			t.Fatalf("%+v comes back as %+v, %v", n, m, err)
 		}
 	})
 }

@@ -21,6 +21,9 @@ type Keys struct {
 	Dead   string // stream: what could not be
 	Tries  string // hash: how often delivering an entry of the stream was tried in vain
 	Counts string // hash: what was dropped from which stream
+	Texts  string // hash: the texts of messages in the stream and among the dead letters, by id
+	Uses   string // hash: how many entries of the two are of the message
+	Erased string // sorted set: what was erased lately ("m ID", "u USER"), by when (Unix ms)
 
 	prefix string
 }
@@ -28,7 +31,8 @@ type Keys struct {
 // KeysOf returns the keys of an installation with that prefix.
 func KeysOf(prefix string) Keys {
 	tag := prefix + ":{absent}:"
-	return Keys{Rooms: tag + "rooms", Stream: tag + "stream", Dead: tag + "dead", Tries: tag + "tries", Counts: tag + "counts", prefix: prefix}
+	return Keys{Rooms: tag + "rooms", Stream: tag + "stream", Dead: tag + "dead", Tries: tag + "tries", Counts: tag + "counts",
+		Texts: tag + "texts", Uses: tag + "uses", Erased: tag + "erased", prefix: prefix}
 }
 
 // Outbox is the list of a room's parcels, Lost the count of those that were

@@ -26,6 +26,9 @@ type Entry struct {
 	Kind  journal.NoticeKind `json:"kind"`
 	Time  int64              `json:"ts"`             // Unix ms at which it was said
 	Text  string             `json:"text,omitempty"` // only where absent.text is on
+	// Texted says that there was a text, which lies apart from the stream
+	// (Keys.Texts) so that it can be erased.
+	Texted bool `json:"-"`
 }
 
 // Key names the news for ever: the same message for the same person has the same
@@ -67,15 +70,20 @@ func (e *Entry) check() error {
 }
 
 // fields are the fields of an entry in the stream, in their order there.
-var fields = []string{"room", "seq", "epoch", "id", "from", "user", "kind", "time", "text"}
+var fields = []string{"room", "seq", "epoch", "id", "from", "user", "kind", "time", "texted"}
 
 // Fields is how many names and values AppendFields adds.
 var Fields = 2 * len(fields)
 
-// AppendFields adds the entry as the stream has it: name, value, name, value.
+// AppendFields adds the entry as the stream has it: name, value, name, value. The
+// text is no part of that.
 func (e *Entry) AppendFields(to []any) []any {
+	texted := ""
+	if e.Texted || e.Text != "" {
+		texted = "1"
+	}
 	return append(to, "room", string(e.Room), "seq", e.Seq, "epoch", e.Epoch, "id", string(e.ID), "from", string(e.From),
-		"user", string(e.User), "kind", string(e.Kind), "time", e.Time, "text", e.Text)
+		"user", string(e.User), "kind", string(e.Kind), "time", e.Time, "texted", texted)
 }
 
 // ParseFields reads what AppendFields wrote; fields it does not know are left
@@ -89,7 +97,7 @@ func ParseFields(kv []string) (Entry, error) {
 		m[kv[i]] = kv[i+1]
 	}
 	e := Entry{Room: chat.RoomID(m["room"]), Epoch: m["epoch"], ID: chat.MessageID(m["id"]), From: chat.UserID(m["from"]),
-		User: chat.UserID(m["user"]), Kind: journal.NoticeKind(m["kind"]), Text: m["text"]}
+		User: chat.UserID(m["user"]), Kind: journal.NoticeKind(m["kind"]), Texted: m["texted"] != ""}
 	var err error
 	if e.Seq, err = strconv.ParseUint(m["seq"], 10, 64); err != nil {
 		return Entry{}, fmt.Errorf("seq %.80q is no number", m["seq"])
@@ -140,19 +148,9 @@ func Unpack(room chat.RoomID, s string) ([]Entry, error) {
 	if len(s) > maxParcel+2*maxEpoch {
 		return nil, fmt.Errorf("it has %d bytes, at most %d are allowed", len(s), maxParcel)
 	}
-	epoch, s, _ := strings.Cut(s, " ")
-	digits, body, ok := strings.Cut(s, " ")
-	seq, err := strconv.ParseUint(digits, 10, 64)
-	if !ok || err != nil {
-		return nil, errors.New("it does not begin with an epoch and a seq")
-	}
-	var p parcel
-	d := json.NewDecoder(bytes.NewReader([]byte(body)))
-	if err := d.Decode(&p); err != nil {
-		return nil, fmt.Errorf("read its JSON: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows its JSON")
+	epoch, seq, p, err := openParcel(s)
+	if err != nil {
+		return nil, err
 	}
 	if len(p.To) == 0 || len(p.To) > journal.MaxNotices {
 		return nil, fmt.Errorf("it is for %d people, want 1 to %d", len(p.To), journal.MaxNotices)
@@ -165,4 +163,37 @@ func Unpack(room chat.RoomID, s string) ([]Entry, error) {
 		}
 	}
 	return es, nil
+}
+
+// openParcel takes a parcel apart.
+func openParcel(s string) (epoch string, seq uint64, p parcel, err error) {
+	epoch, s, _ = strings.Cut(s, " ")
+	digits, body, ok := strings.Cut(s, " ")
+	seq, err = strconv.ParseUint(digits, 10, 64)
+	if !ok || err != nil {
+		return "", 0, p, errors.New("it does not begin with an epoch and a seq")
+	}
+	d := json.NewDecoder(bytes.NewReader([]byte(body)))
+	if err := d.Decode(&p); err != nil {
+		return "", 0, p, fmt.Errorf("read its JSON: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return "", 0, p, errors.New("something follows its JSON")
+	}
+	return epoch, seq, p, nil
+}
+
+// Strip returns a parcel of an outbox without its text, if erased says so of the
+// message and there is one. What cannot be read is no parcel, and is not carried.
+func Strip(s string, erased func(id chat.MessageID, from chat.UserID) bool) (anew string, changed bool) {
+	epoch, seq, p, err := openParcel(s)
+	if err != nil || p.Text == "" || !erased(p.ID, p.From) {
+		return s, false
+	}
+	p.Text = ""
+	b, err := json.Marshal(p)
+	if err != nil { // what was decoded can be encoded
+		return s, false
+	}
+	return fmt.Sprintf("%s %d %s", epoch, seq, b), true
 }

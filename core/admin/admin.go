@@ -28,6 +28,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"parley/core/archive"
 	"parley/core/chat"
 	"parley/core/gate"
 	"parley/core/journal"
@@ -50,11 +51,12 @@ type Deps struct {
 	Hub     *room.Hub
 	Journal journal.Journal
 	Create  Creator
-	Plugins Plugins // nil: none are shown
-	Decide  Decider // of held messages
-	Why     Whyer   // what keeps people from posting
-	Erase   Eraser  // of what people wrote
-	Version string  // of the server, for archives
+	Plugins Plugins       // nil: none are shown
+	Decide  Decider       // of held messages
+	Why     Whyer         // what keeps people from posting
+	Erase   Eraser        // of what people wrote
+	Absent  archive.Notes // nil where nobody is told of what concerns them while they are away
+	Version string        // of the server, for archives
 	// Evidence may be nil: then none is kept. Replay judges it again.
 	Evidence Evidence
 	Replay   Replayer

@@ -107,7 +107,7 @@ func (a *API) backup(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", BackupType)
-	sum, err := archive.Write(r.Context(), a.d.Journal, w, archive.Header{Created: time.Now().UTC(), Server: a.d.Version})
+	sum, err := archive.Write(r.Context(), a.d.Journal, a.d.Absent, w, archive.Header{Created: time.Now().UTC(), Server: a.d.Version})
 	if err != nil {
 		a.d.Log.Error("backup ended early", slog.Any("error", err), slog.Int("rooms", sum.Rooms))
 		panic(http.ErrAbortHandler) // the way to end an answer that has begun
@@ -116,15 +116,23 @@ func (a *API) backup(w http.ResponseWriter, r *http.Request) {
 }
 
 // restoreRooms puts the rooms of the archive in the body in place, each under a
-// new epoch. A room is replaced once all of it has come and is whole.
+// new epoch. A room is replaced once all of it has come and is whole. With
+// "?absent=1" what waited for absent people is delivered.
 func (a *API) restoreRooms(w http.ResponseWriter, r *http.Request) {
+	var o archive.Options
+	if r.URL.Query().Get("absent") == "1" {
+		if o.Notes = a.d.Absent; o.Notes == nil {
+			fail(w, http.StatusConflict, "no_absent", "this server tells nobody who is absent: that needs Redis; restore without it")
+			return
+		}
+	}
 	// An archive takes longer than the listener gives a body; whoever may restore
 	// may also hold a connection.
 	if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil {
 		a.unavailable(w, fmt.Errorf("take the archive: %w", err))
 		return
 	}
-	sum, err := archive.Restore(r.Context(), r.Body, a.d.Journal, archive.Options{})
+	sum, err := archive.Restore(r.Context(), r.Body, a.d.Journal, o)
 	if err != nil {
 		a.d.Log.Error("restore ended early", slog.Any("error", err), slog.Int("rooms", sum.Rooms))
 		_, _ = io.CopyN(io.Discard, r.Body, 1<<20) // so that the answer is read
@@ -136,6 +144,6 @@ func (a *API) restoreRooms(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusServiceUnavailable, "unavailable", fmt.Sprintf("%v; %d rooms before that are restored", err, sum.Rooms))
 		return
 	}
-	a.d.Log.Warn("rooms restored from an archive; their members are told to reset", slog.Int("rooms", sum.Rooms), slog.Uint64("entries", sum.Entries), slog.String("by", string(author(r))))
+	a.d.Log.Warn("rooms restored from an archive; their members are told to reset", slog.Int("rooms", sum.Rooms), slog.Uint64("entries", sum.Entries), slog.Int("notes", sum.Notes), slog.String("by", string(author(r))))
 	reply(w, 200, sum)
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"parley/core/absent"
 	"parley/core/chat"
 	"parley/core/journal"
 	"parley/core/journal/codec"
@@ -22,8 +23,8 @@ import (
 // Magic begins every archive.
 const Magic = "PARLEYAR"
 
-// Version is that of the format. A reader takes no other.
-const Version = 1
+// Version is that of the format. A reader takes it and earlier ones.
+const Version = 2
 
 const (
 	kindHeader  = 'H'
@@ -35,11 +36,13 @@ const (
 	kindMissing = 'M'
 	kindVoid    = 'X'
 	kindEnd     = 'Z'
+	kindNote    = 'N'
 	kindTrailer = 'T'
 )
 
-// maxPayload bounds a frame: an entry with its seq, or a review around one.
-const maxPayload = journal.MaxEntryBytes + 4<<10
+// maxPayload bounds a frame: an entry with its seq, a review around one, or a note
+// in JSON.
+const maxPayload = 2*journal.MaxEntryBytes + 4<<10
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -53,8 +56,9 @@ type Header struct {
 type Summary struct {
 	Rooms   int    `json:"rooms"`
 	Entries uint64 `json:"entries"`
-	Missing uint64 `json:"missing"` // entries that the store could not read
-	Reviews int    `json:"reviews"` // open ones
+	Missing uint64 `json:"missing"`         // entries that the store could not read
+	Reviews int    `json:"reviews"`         // open ones
+	Notes   int    `json:"notes,omitempty"` // for absent people; of a restore: that were put back
 }
 
 // trailer ends an archive.
@@ -79,17 +83,29 @@ type sink interface {
 	missing(seq uint64) error
 	void() error
 	end() error
+	note(n *absent.Note) error // after all rooms
 }
 
-// Write writes an archive of every room of the journal to w. It reads in
-// batches, between which others go on. What it returns with an error is what
-// was complete before.
-func Write(ctx context.Context, j journal.Journal, w io.Writer, h Header) (Summary, error) {
+// Notes is where messages for absent people wait (package absent/redis).
+type Notes interface {
+	// EachNote calls f for each that is not delivered. It must not keep the note.
+	EachNote(ctx context.Context, f func(*absent.Note) error) error
+	// PutNotes has them delivered, or puts them among those that cannot be.
+	PutNotes(ctx context.Context, notes []absent.Note) error
+}
+
+// Write writes an archive of every room of the journal to w, and of what waits
+// for absent people, where notes is not nil. It reads in batches, between which
+// others go on. What it returns with an error is what was complete before.
+func Write(ctx context.Context, j journal.Journal, notes Notes, w io.Writer, h Header) (Summary, error) {
 	out := &writer{w: w, sum: sha256.New()}
 	if err := out.begin(h); err != nil {
 		return out.total, err
 	}
 	err := eachRoom(ctx, j, func(id chat.RoomID) error { return walk(ctx, j, id, out) })
+	if err == nil && notes != nil {
+		err = notes.EachNote(ctx, out.note)
+	}
 	if err != nil {
 		return out.total, err
 	}
@@ -325,6 +341,16 @@ func (w *writer) void() error { return w.frame(kindVoid, nil) }
 func (w *writer) end() error {
 	w.total.add(w.now)
 	return w.frame(kindEnd, binary.AppendUvarint(nil, w.now.Entries+w.now.Missing))
+}
+
+func (w *writer) note(n *absent.Note) error {
+	b, err := absent.AppendNote(w.body[:0], n)
+	if err != nil {
+		return err
+	}
+	w.body = b
+	w.total.Notes++
+	return w.frame(kindNote, b)
 }
 
 // add counts one room more.

@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"parley/core/absent"
 	"parley/core/archive"
 	"parley/core/chat"
 	"parley/core/journal"
@@ -81,7 +82,7 @@ func fill(t testing.TB, j journal.Journal) {
 func write(t testing.TB, j journal.Journal) ([]byte, archive.Summary) {
 	t.Helper()
 	var b bytes.Buffer
-	sum, err := archive.Write(t.Context(), j, &b, archive.Header{Created: time.Unix(1732000000, 0), Server: "test"})
+	sum, err := archive.Write(t.Context(), j, nil, &b, archive.Header{Created: time.Unix(1732000000, 0), Server: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,12 +267,12 @@ func (f *failing) Write(b []byte) (int, error) {
 func TestErrorsOfBothEnds(t *testing.T) {
 	j := open(t, 0)
 	fill(t, j)
-	if _, err := archive.Write(t.Context(), j, &failing{left: 10}, archive.Header{}); !errors.Is(err, io.ErrShortWrite) {
+	if _, err := archive.Write(t.Context(), j, nil, &failing{left: 10}, archive.Header{}); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("write: got %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := archive.Write(ctx, j, io.Discard, archive.Header{}); !errors.Is(err, context.Canceled) {
+	if _, err := archive.Write(ctx, j, nil, io.Discard, archive.Header{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("write: got %v, want the context's end", err)
 	}
 	b, _ := write(t, j)
@@ -370,3 +371,84 @@ func TestVersion1(t *testing.T) {
 		t.Errorf("got %+v", es)
 	}
 }
+
+// shelf is a store of messages for absent people.
+type shelf []absent.Note
+
+func (s *shelf) EachNote(_ context.Context, f func(*absent.Note) error) error {
+	for i := range *s {
+		if err := f(&(*s)[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *shelf) PutNotes(_ context.Context, notes []absent.Note) error {
+	if len(notes) > 64 {
+		return fmt.Errorf("%d at a time", len(notes))
+	}
+	*s = append(*s, notes...)
+	return nil
+}
+
+// TestNotes: what waits for absent people is in the archive, and is put back
+// where that is asked for, at the places that the messages have now.
+func TestNotes(t *testing.T) {
+	from := open(t, 0)
+	fill(t, from)
+	info, err := from.Info(t.Context(), "lobby")
+	if err != nil {
+		t.Fatal(err)
+	}
+	note := func(room chat.RoomID, epoch string, seq uint64) absent.Note {
+		return absent.Note{Entry: absent.Entry{Room: room, Epoch: epoch, Seq: seq, ID: chat.MessageID(fmt.Sprint("m", seq)), From: "ann", User: "bob",
+			Kind: journal.NoticeMention, Text: "hi", Texted: true}}
+	}
+	var waits shelf
+	for i := range 100 {
+		waits = append(waits, note("lobby", info.Top.Epoch, uint64(i+1)))
+	}
+	dead := note("lobby", "an epoch before", 7)
+	dead.Dead = &absent.Death{Reason: "no", Tries: 3, Died: time.Unix(1732000000, 0).UTC()}
+	waits = append(waits, dead, note("lobby", info.Top.Epoch, info.Top.Seq+1), note("cellar", "e", 1)) // the last two: written meanwhile
+	var b bytes.Buffer
+	wrote, err := archive.Write(t.Context(), from, &waits, &b, archive.Header{})
+	if err != nil || wrote.Notes != 103 {
+		t.Fatalf("got %+v, %v, want 103 notes", wrote, err)
+	}
+	to := open(t, 0)
+	if sum, err := archive.Restore(t.Context(), bytes.NewReader(b.Bytes()), to, archive.Options{}); err != nil || sum.Notes != 0 || sum.Rooms != wrote.Rooms {
+		t.Errorf("without: got %+v, %v", sum, err)
+	}
+	var got shelf
+	sum, err := archive.Restore(t.Context(), bytes.NewReader(b.Bytes()), to, archive.Options{Notes: &got})
+	if err != nil || sum.Notes != 101 || len(got) != 101 {
+		t.Fatalf("with: got %+v, %v and %d notes, want 101", sum, err, len(got))
+	}
+	now, err := to.Info(t.Context(), "lobby")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		want := waits[i]
+		want.Epoch = now.Top.Epoch
+		if got[i] != want {
+			t.Fatalf("got %+v\nwant %+v", got[i], want)
+		}
+	}
+	if last := got[100]; last.Entry != dead.Entry || *last.Dead != *dead.Dead {
+		t.Errorf("got %+v\nwant %+v", last, dead)
+	}
+	if _, err := archive.Write(t.Context(), from, broken{}, io.Discard, archive.Header{}); !errors.Is(err, io.ErrNoProgress) {
+		t.Errorf("got %v, want the error of what cannot be read", err)
+	}
+	if sum, err := archive.Restore(t.Context(), bytes.NewReader(b.Bytes()), to, archive.Options{Notes: broken{}}); !errors.Is(err, io.ErrNoProgress) || sum.Notes != 0 || sum.Rooms != wrote.Rooms {
+		t.Errorf("got %+v, %v, want the error of what cannot be put back", sum, err)
+	}
+}
+
+type broken struct{}
+
+func (broken) EachNote(context.Context, func(*absent.Note) error) error { return io.ErrNoProgress }
+func (broken) PutNotes(context.Context, []absent.Note) error            { return io.ErrNoProgress }

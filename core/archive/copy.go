@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 
+	"parley/core/absent"
 	"parley/core/chat"
 	"parley/core/journal"
 )
@@ -31,6 +32,7 @@ func (s *summer) state(key string, value []byte) error { return s.rest.state(key
 func (s *summer) review(r *journal.Review) error       { return s.rest.review(r) }
 func (s *summer) missing(seq uint64) error             { s.d.Missing++; return s.log.missing(seq) }
 func (s *summer) void() error                          { return nil }
+func (s *summer) note(*absent.Note) error              { return nil }
 
 func (s *summer) entries(es []journal.Entry) error {
 	s.d.Entries += uint64(len(es))

@@ -24,13 +24,19 @@
 //	M  the entry with this seq (uvarint) was damaged in the store
 //	X  what came of this room is void: its log was replaced meanwhile
 //	Z  the room ends: how many E and M frames it had, uvarint
+//	N  a message that waits for somebody absent, JSON (package absent); since version 2
 //	T  trailer, JSON: counts, and the SHA-256 of all bytes before this frame
 //
-// The order within a room is R S* O* D* (E|M)* Z; seqs are dense.
+// The order within a room is R S* O* D* (E|M)* Z; seqs are dense. N frames stand
+// behind all rooms.
 //
 // A reader trusts nothing: lengths are bounded, and what is damaged or cut off is
 // an *Error that names the byte. Memory is bounded by one batch of entries and
-// one room's state and reviews.
+// one room's state and reviews; and by the names of all rooms, where notes are
+// put back.
+//
+// What waits for absent people is copied after the rooms: a message that is in a
+// room, and whose news was not delivered, is followed by that.
 //
 // Functions keep nothing and may be called from any goroutine.
 package archive

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"parley/core/absent"
 	"parley/core/chat"
 	"parley/core/journal"
 )
@@ -23,6 +24,7 @@ func TestFramesOutOfPlace(t *testing.T) {
 	}
 	held := &journal.Review{Entry: journal.Entry{ID: "h", Nonce: "h", Kind: journal.KindMessage, Outcome: chat.Held}}
 	decided := &journal.Review{Entry: journal.Entry{ID: "d", Nonce: "d", Kind: journal.KindMessage, Outcome: chat.Rejected}, Decided: 5}
+	news := &absent.Note{Entry: absent.Entry{Room: "lobby", Epoch: "e1", Seq: 3, ID: "m3", From: "ann", User: "bob", Kind: journal.NoticeMention}}
 	for _, tt := range []struct {
 		name string
 		make func(w *writer) error
@@ -36,6 +38,13 @@ func TestFramesOutOfPlace(t *testing.T) {
 			return errors.Join(err, w.room(room), w.entries(entry(3)), w.end())
 		}, ""},
 		{"no entries", func(w *writer) error { return errors.Join(w.room(room), w.end()) }, ""},
+		{"notes", func(w *writer) error {
+			return errors.Join(w.room(room), w.end(), w.note(news), w.note(news))
+		}, ""},
+		{"note in a room", func(w *writer) error { return errors.Join(w.room(room), w.note(news)) }, "within room lobby"},
+		{"room behind notes", func(w *writer) error { return errors.Join(w.note(news), w.room(room), w.end()) }, "behind messages for absent people"},
+		{"no note", func(w *writer) error { return w.frame(kindNote, []byte("{}")) }, "cannot be decoded"},
+		{"another count of notes", func(w *writer) error { err := w.note(news); w.total.Notes++; return err }, "the trailer counts"},
 		{"room in a room", func(w *writer) error { return errors.Join(w.room(room), w.room(room)) }, "begins within"},
 		{"room without an end", func(w *writer) error { return w.room(room) }, "has no end"},
 		{"entry outside", func(w *writer) error { return w.entries(entry(1)) }, "outside of a room"},

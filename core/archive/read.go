@@ -12,6 +12,7 @@ import (
 	"hash/crc32"
 	"io"
 
+	"parley/core/absent"
 	"parley/core/chat"
 	"parley/core/journal"
 	"parley/core/journal/codec"
@@ -42,14 +43,16 @@ func (nowhere) entries([]journal.Entry) error { return nil }
 func (nowhere) missing(uint64) error          { return nil }
 func (nowhere) void() error                   { return nil }
 func (nowhere) end() error                    { return nil }
+func (nowhere) note(*absent.Note) error       { return nil }
 
 // reader takes frames off an archive.
 type reader struct {
-	in  *bufio.Reader
-	sum hash.Hash // of all frames before the one under way
-	at  int64     // where the frame under way begins
-	pos int64
-	raw []byte // the frame under way, for the sum
+	in      *bufio.Reader
+	sum     hash.Hash // of all frames before the one under way
+	at      int64     // where the frame under way begins
+	pos     int64
+	version uint16
+	raw     []byte // the frame under way, for the sum
 }
 
 // Bounds of a room in an archive that no store has, so that a made-up one cannot
@@ -95,8 +98,9 @@ func (r *reader) start() error {
 	if string(b[:len(Magic)]) != Magic {
 		return r.fail("it does not begin as an archive of Parley does")
 	}
-	if v := binary.LittleEndian.Uint16(b[len(Magic):]); v != Version {
-		return r.fail("its format is version %d and this binary knows version %d", v, Version)
+	r.version = binary.LittleEndian.Uint16(b[len(Magic):])
+	if v := r.version; v < 1 || v > Version {
+		return r.fail("its format is version %d and this binary knows versions 1 to %d", v, Version)
 	}
 	r.sum.Write(r.raw)
 	return nil
@@ -158,6 +162,7 @@ const (
 // progress is what has been read of a room.
 type progress struct {
 	order   order
+	noted   bool // a note has come: no room follows
 	room    Room
 	now     Summary
 	next    uint64 // the seq that must come; 0 for any
@@ -222,8 +227,11 @@ func (r *reader) finish(p *progress, payload []byte, total Summary) error {
 // frame takes one frame that is neither header nor trailer.
 func (r *reader) frame(p *progress, kind byte, payload []byte, to sink, total *Summary) error {
 	if kind == kindRoom {
-		if p.order != outside {
+		switch {
+		case p.order != outside:
 			return r.fail("a room begins within room %s", p.room.ID)
+		case p.noted:
+			return r.fail("a room begins behind messages for absent people")
 		}
 		room, err := decodeRoom(payload)
 		if err != nil {
@@ -231,6 +239,18 @@ func (r *reader) frame(p *progress, kind byte, payload []byte, to sink, total *S
 		}
 		*p = progress{order: inState, room: room, pending: p.pending[:0]}
 		return to.room(room)
+	}
+	if kind == kindNote && r.version > 1 {
+		if p.order != outside {
+			return r.fail("a message for somebody absent within room %s", p.room.ID)
+		}
+		n, err := absent.ParseNote(payload)
+		if err != nil {
+			return r.fail("a message for somebody absent cannot be decoded: %v", err)
+		}
+		p.noted = true
+		total.Notes++
+		return to.note(&n)
 	}
 	if p.order == outside {
 		return r.fail("a frame of kind %q outside of a room", kind)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"parley/core/absent"
 	"parley/core/chat"
 	"parley/core/journal"
 )
@@ -21,6 +22,9 @@ type Options struct {
 	KeepEpoch bool
 	// Fresh refuses rooms that the store has.
 	Fresh bool
+	// Notes has what waited for absent people delivered; without it that is
+	// passed over.
+	Notes Notes
 }
 
 // Restore puts the rooms of an archive into the journal. A room is replaced in
@@ -29,6 +33,10 @@ type Options struct {
 func Restore(ctx context.Context, r io.Reader, j journal.Journal, o Options) (Summary, error) {
 	to := &importer{ctx: ctx, j: j, o: o}
 	_, sum, err := read(r, to)
+	if err == nil {
+		err = to.putNotes()
+	}
+	sum.Notes = to.put
 	return sum, errors.Join(err, to.close())
 }
 
@@ -43,6 +51,18 @@ type importer struct {
 	img   journal.Image
 	bytes int
 	time  int64 // of the last entry
+
+	// Where notes are put back:
+	places map[chat.RoomID]place // every room
+	notes  []absent.Note         // not put yet
+	size   int                   // of their texts
+	put    int
+}
+
+// place is a room's log as it was, and the epoch that it has now.
+type place struct {
+	was journal.Position
+	now string
 }
 
 func (w *importer) room(r Room) (err error) {
@@ -97,11 +117,54 @@ func (w *importer) missing(seq uint64) error {
 func (w *importer) void() error { return w.close() }
 
 func (w *importer) end() error {
-	_, err := w.in.Commit(w.ctx, w.img)
+	at, err := w.in.Commit(w.ctx, w.img)
 	if err != nil {
 		return err
 	}
 	w.in = nil
+	if w.o.Notes != nil {
+		if w.places == nil {
+			w.places = make(map[chat.RoomID]place)
+		}
+		w.places[w.now.ID] = place{was: w.now.Top, now: at.Epoch}
+	}
+	return nil
+}
+
+// Notes are put back some at a time.
+const (
+	noteBatch = 64
+	noteBytes = 1 << 20
+)
+
+// note takes a message whose place is in the archive: it gets the epoch that the
+// room has now.
+func (w *importer) note(n *absent.Note) error {
+	at, ok := w.places[n.Room]
+	if !ok || n.Epoch == at.was.Epoch && n.Seq > at.was.Seq {
+		return nil // it was written after the room was copied
+	}
+	anew := *n
+	if n.Epoch == at.was.Epoch {
+		anew.Epoch = at.now
+	}
+	w.notes = append(w.notes, anew)
+	if w.size += len(n.Text); len(w.notes) < noteBatch && w.size < noteBytes {
+		return nil
+	}
+	return w.putNotes()
+}
+
+func (w *importer) putNotes() error {
+	if len(w.notes) == 0 {
+		return nil
+	}
+	if err := w.o.Notes.PutNotes(w.ctx, w.notes); err != nil {
+		return err
+	}
+	w.put += len(w.notes)
+	clear(w.notes)
+	w.notes, w.size = w.notes[:0], 0
 	return nil
 }
 

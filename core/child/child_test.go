@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,8 +20,12 @@ import (
 
 // TestMain lets the test binary be its own child.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == "child-work" {
-		os.Exit(child.Serve(os.Stdin, os.Stdout, 1<<20, work))
+	if len(os.Args) > 1 && os.Args[1] == "child-work" {
+		code := child.Serve(os.Stdin, os.Stdout, 1<<20, work)
+		if len(os.Args) > 2 {
+			_ = os.Setenv("GOCOVERDIR", os.Args[2]) // os.Exit looks at it
+		}
+		os.Exit(code)
 	}
 	code := m.Run()
 	if built := builtDir; built != "" {
@@ -48,6 +53,16 @@ func work(request []byte) []byte {
 	case "environment":
 		dir, _ := os.Getwd()
 		return fmt.Appendf(nil, "%d %s", len(os.Environ()), dir)
+	case "limits":
+		var b []byte
+		for _, resource := range []int{syscall.RLIMIT_CORE, syscall.RLIMIT_FSIZE, syscall.RLIMIT_CPU, syscall.RLIMIT_AS} {
+			var l syscall.Rlimit
+			if err := syscall.Getrlimit(resource, &l); err != nil {
+				return []byte(err.Error())
+			}
+			b = fmt.Append(b, l.Cur, " ")
+		}
+		return b
 	case "panic":
 		panic("oh dear")
 	case "write":
@@ -75,6 +90,30 @@ func TestRun(t *testing.T) {
 	t.Setenv("PARLEY_SECRET", "x")
 	if answer, err = child.Run(t.Context(), self(), limits(), []byte("environment")); err != nil || !bytes.HasPrefix(answer, []byte("0 /")) {
 		t.Errorf("got %q, %v, want no environment, and the root for a folder", answer, err)
+	}
+}
+
+// A child that lives to the end has gone through all that limits it. Where
+// coverage is measured it says so, in files that the parent's are merged with.
+func TestLimits(t *testing.T) {
+	command, l := self(), limits()
+	if f := flag.Lookup("test.gocoverdir"); testing.CoverMode() != "" && f != nil && f.Value.String() != "" {
+		command = append(command, f.Value.String())
+		l.FileBytes = 16 << 20
+	}
+	answer, err := child.Run(t.Context(), command, l, []byte("limits"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var core, file, cpu, memory uint64
+	if _, err := fmt.Sscan(string(answer), &core, &file, &cpu, &memory); err != nil {
+		t.Fatalf("%q: %v", answer, err)
+	}
+	if core != 0 || file != l.FileBytes || cpu != 20 {
+		t.Errorf("got limits of %d bytes of a core, %d of a file and %d s, want 0, %d and 20", core, file, cpu, l.FileBytes)
+	}
+	if memory < l.MemoryBytes { // beyond what the program takes; without a limit under the race detector
+		t.Errorf("got a limit of %d bytes of memory, want more than %d", memory, l.MemoryBytes)
 	}
 }
 

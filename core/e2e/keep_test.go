@@ -247,7 +247,7 @@ func eraseEverywhere(t *testing.T, extra settings, store *redistest.Server) {
 	}
 	t.Log(must(n, adminArgs(n, "erase", "--room", "lobby", "--seq", fmt.Sprint(second.Seq), "--reason", "by request")...))
 	out := must(n, adminArgs(n, "erase", "--user", "ann")...)
-	if !strings.Contains(out, "erased 1 entries in 2 rooms and rejected 1 messages") {
+	if !strings.Contains(out, "erased 1 entry in 2 rooms and rejected 1 message that") {
 		t.Errorf("got %q, want the entry in the kitchen and the held message", out)
 	}
 	_, history, err := bob.HistoryAll(within(t), "lobby")

@@ -127,6 +127,8 @@ type Store interface {
 	List(q Query) (Page, error)
 	// Erase erases what is selected and says how many records that were.
 	Erase(s Selection) (int, error)
+	// EraseMessages erases everything about some messages together.
+	EraseMessages(ids []chat.MessageID) (int, error)
 	// Size returns how many originals there are and their encoded size together.
 	Size() (records int, bytes int64)
 	// DecisionSize returns the same of decisions.
@@ -343,6 +345,18 @@ func (k *Keeper) Erase(s Selection) (int, error) {
 	k.flushLocked()
 	k.flushNotesLocked()
 	n, err := k.store.Erase(s)
+	k.erased.Add(uint64(n))
+	return n, err
+}
+
+// EraseMessages erases everything about some messages; it costs less than one
+// Erase for each.
+func (k *Keeper) EraseMessages(ids []chat.MessageID) (int, error) {
+	k.writing.Lock()
+	defer k.writing.Unlock()
+	k.flushLocked()
+	k.flushNotesLocked()
+	n, err := k.store.EraseMessages(ids)
 	k.erased.Add(uint64(n))
 	return n, err
 }

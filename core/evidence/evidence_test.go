@@ -104,6 +104,16 @@ func (m *memory) List(evidence.Query) (evidence.Page, error) {
 	return evidence.Page{Records: slices.Clone(m.rs)}, m.fail
 }
 
+func (m *memory) EraseMessages(ids []chat.MessageID) (total int, err error) {
+	for _, id := range ids {
+		n, err := m.Erase(evidence.Selection{ID: id})
+		if total += n; err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
 func (m *memory) Erase(s evidence.Selection) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -181,6 +191,11 @@ func TestKeeperWritesInTheBackground(t *testing.T) {
 		k.Keep(record("erased", time.Now()))
 		if n, err := k.Erase(evidence.Selection{ID: "erased"}); n != 1 || err != nil {
 			t.Errorf("erase of what waits: got %d, %v, want 1", n, err)
+		}
+		k.Keep(record("erased", time.Now()))
+		k.Keep(record("erased too", time.Now()))
+		if n, err := k.EraseMessages([]chat.MessageID{"erased", "none", "erased too"}); n != 2 || err != nil || k.Stats().Erased != 3 {
+			t.Errorf("erase of some that wait: got %d, %v and %d in all, want 2 and 3", n, err, k.Stats().Erased)
 		}
 		k.Keep(record("at the end", time.Now())) // written when Run ends
 	})

@@ -17,7 +17,7 @@ type Erasure struct {
 	// Epoch is what Seqs speak of; where the room has another one nothing is
 	// done.
 	Epoch string
-	Seqs  []uint64 // at most MaxErases
+	Seqs  []uint64 // at most MaxErasure
 	// Author, when set, takes the reasons out of every decision about this
 	// user's messages as well, of those that were never posted too.
 	Author chat.UserID
@@ -28,8 +28,8 @@ var ErrOtherEpoch = errors.New("journal: the room's log is of another epoch by n
 
 // Check says what is wrong with the erasure; every implementation calls it.
 func (e *Erasure) Check() error {
-	if n := len(e.Seqs); n > MaxErases {
-		return fmt.Errorf("%w: %d entries to erase, at most %d are allowed at once", ErrTooLarge, n, MaxErases)
+	if n := len(e.Seqs); n > MaxErasure {
+		return fmt.Errorf("%w: %d entries to erase, at most %d are allowed at once", ErrTooLarge, n, MaxErasure)
 	}
 	return nil
 }

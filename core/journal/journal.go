@@ -70,7 +70,8 @@ const (
 	MaxChanges     = 64        // changes of one entry
 	MaxChangeKey   = 160       // bytes; "ban/" and the longest user name fit twice
 	MaxChangeValue = 16 << 10  // bytes
-	MaxErases      = 1024      // seqs of one entry, and of one Erase
+	MaxErases      = 1024      // seqs of one entry
+	MaxErasure     = 1 << 20   // seqs of one Erase; what it costs hardly depends on how many they are
 )
 
 // Receipt is what an append answers, and answers again for the same nonce.
@@ -241,13 +242,15 @@ type Journal interface {
 	Watch(ctx context.Context, room chat.RoomID, w Watcher) (cancel func(), err error)
 	// Erase takes what was written out of entries, for good; see Erasure. It
 	// returns how many it has changed: entries that are gone, that hold nothing
-	// written or that were erased before count for nothing. When it returns nil
-	// no reader meets what was there, and the store has overwritten it as far
-	// as that is in its hands (docs/keeping.md). It records nothing: append an
-	// entry of KindErase afterwards, so that every node and client learns of
-	// it. Errors: ErrOtherEpoch (nothing was changed), ErrTooLarge,
-	// ErrUnavailable, ErrOverloaded and ctx errors, after which some entries may
-	// be erased: do it again.
+	// written, that were erased before or that another call erases at the same
+	// time count for nothing. When it returns nil no reader meets what was
+	// there, and the store has overwritten it as far as that is in its hands
+	// (docs/keeping.md), which takes about as long for one entry as for many:
+	// name together what goes together. Calls at the same time share the work.
+	// It records nothing: append an entry of KindErase afterwards, so that every
+	// node and client learns of it. Errors: ErrOtherEpoch, ErrTooLarge (nothing
+	// was changed), ErrUnavailable, ErrOverloaded and ctx errors. After any other
+	// than ErrTooLarge some entries may be erased, or be by and by: do it again.
 	Erase(ctx context.Context, room chat.RoomID, e Erasure) (int, error)
 	// Import begins to put a whole room into the store, in place of what it
 	// has of that room, which stays in force until Import's Commit.

@@ -24,6 +24,10 @@ type Absent interface {
 	// Call has other nodes call Server.Called. It does not block, and may fail
 	// silently.
 	Call(u, from chat.UserID, id chat.RoomID, made bool)
+	// Erase takes the texts of a room's messages out of what is on its way to
+	// absent people, EraseOf those of everything that somebody has written.
+	Erase(context.Context, chat.RoomID, []chat.MessageID) error
+	EraseOf(context.Context, chat.UserID) error
 }
 
 // tell posts a message with notices for those whom it concerns and who are

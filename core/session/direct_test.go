@@ -22,6 +22,9 @@ type otherNodes struct {
 	wrote  []chat.RoomID
 	called []chat.UserID
 	last   []journal.Notice // of the last append
+
+	erased   []chat.MessageID
+	erasedOf []chat.UserID
 }
 
 func (e *otherNodes) Connected(_ context.Context, us []chat.UserID) (map[chat.UserID]bool, error) {
@@ -45,6 +48,20 @@ func (e *otherNodes) Call(u, _ chat.UserID, _ chat.RoomID, _ bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.called = append(e.called, u)
+}
+
+func (e *otherNodes) Erase(_ context.Context, _ chat.RoomID, ids []chat.MessageID) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.erased = append(e.erased, ids...)
+	return nil
+}
+
+func (e *otherNodes) EraseOf(_ context.Context, u chat.UserID) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.erasedOf = append(e.erasedOf, u)
+	return nil
 }
 
 // withOtherNodes is a world that tells absent people.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"parley/core/chat"
@@ -16,13 +18,12 @@ import (
 )
 
 // Erasing is done in this order: the evidence of this node, the list that the
-// other nodes erase theirs by, the store, and then the entry that tells of it. What fails on the way is done by doing all of it
-// again, and nobody is told of something that has not happened.
+// other nodes erase theirs by, what was put aside for absent people, the store,
+// and then the entry that tells of it. What fails on the way is done by doing all
+// of it again, and nobody is told of something that has not happened.
 
 // eraseCost is a second's worth of commands by default. Anybody may erase what
-// they wrote, and with Redis the room's log is written anew for it, which keeps
-// its one thread busy for a part of a second in a room of 100,000 entries
-// (go test ./core/journal/redis -run xxx -bench Erase).
+// they wrote, and with Redis the room's log is written anew for it (docs/keeping.md).
 func eraseCost(*wire.Command) float64 { return 20 }
 
 // erase takes the text out of one entry, for its author or a moderator.
@@ -76,13 +77,18 @@ func (s *Server) entryAt(ctx context.Context, r *room.Room, seq uint64) (epoch s
 
 // forget takes what was written out of this node's evidence and out of the store.
 func (s *Server) forget(ctx context.Context, r *room.Room, er journal.Erasure, ids []chat.MessageID) (int, error) {
-	for _, id := range ids {
-		if err := s.forgetEvidence(id); err != nil {
+	if s.d.Evidence != nil && len(ids) > 0 {
+		if _, err := s.d.Evidence.EraseMessages(ids); err != nil {
 			return 0, &chat.Error{Code: chat.CodeUnavailable, Text: "the evidence about this cannot be erased at present; nothing was erased, try again", Retry: time.Second, Cause: err}
 		}
 	}
 	if err := s.spread(ctx, ids, ""); err != nil {
 		return 0, storeError(fmt.Errorf("erase in room %s: %w", r.ID(), err))
+	}
+	if s.d.Absent != nil && len(ids) > 0 {
+		if err := s.d.Absent.Erase(ctx, r.ID(), ids); err != nil {
+			return 0, storeError(fmt.Errorf("erase in room %s: %w", r.ID(), err))
+		}
 	}
 	n, err := s.d.Journal.Erase(ctx, r.ID(), er)
 	switch {
@@ -94,14 +100,6 @@ func (s *Server) forget(ctx context.Context, r *room.Room, er journal.Erasure, i
 	return n, nil
 }
 
-func (s *Server) forgetEvidence(id chat.MessageID) error {
-	if s.d.Evidence == nil || id == "" {
-		return nil
-	}
-	_, err := s.d.Evidence.Erase(evidence.Selection{ID: id})
-	return err
-}
-
 // reasonErased is the code of the reason that the author of a held message is
 // told when it was erased.
 const reasonErased = "erased"
@@ -111,6 +109,10 @@ type Erased struct {
 	Entries int `json:"entries"` // that held something
 	Rooms   int `json:"rooms"`   // in which something was erased
 	Reviews int `json:"reviews"` // held messages that were rejected
+}
+
+func (e *Erased) add(more Erased) {
+	e.Entries, e.Rooms, e.Reviews = e.Entries+more.Entries, e.Rooms+more.Rooms, e.Reviews+more.Reviews
 }
 
 // EraseEntries erases entries of the room in the name of by, who may, and
@@ -150,13 +152,18 @@ func (s *Server) eraseAll(ctx context.Context, r *room.Room, er journal.Erasure,
 	if err != nil || len(er.Seqs) == 0 {
 		return n, err
 	}
+	return n, s.recordErasure(ctx, r, er.Seqs, by, reason)
+}
+
+// recordErasure appends the entry that tells everybody what was erased.
+func (s *Server) recordErasure(ctx context.Context, r *room.Room, seqs []uint64, by chat.UserID, reason string) error {
 	id := newID()
 	e := journal.Entry{ID: chat.MessageID(id), Kind: journal.KindErase, From: by, Time: time.Now().UnixMilli(),
-		Nonce: id, Text: reason, Outcome: chat.Accepted, Erases: er.Seqs}
+		Nonce: id, Text: reason, Outcome: chat.Accepted, Erases: seqs}
 	if _, err := s.d.Hub.Record(ctx, r, e, false); err != nil {
-		return n, storeError(fmt.Errorf("record an erasure in room %s: %w", r.ID(), err))
+		return storeError(fmt.Errorf("record an erasure in room %s: %w", r.ID(), err))
 	}
-	return n, nil
+	return nil
 }
 
 // eraseBatch is how many entries one entry of a user's erasure names.
@@ -180,6 +187,11 @@ func (s *Server) EraseUser(ctx context.Context, u, by chat.UserID, reason string
 	if err := s.spread(ctx, nil, u); err != nil {
 		return done, err
 	}
+	if s.d.Absent != nil {
+		if err := s.d.Absent.EraseOf(ctx, u); err != nil {
+			return done, fmt.Errorf("erase what %s wrote to absent people: %w", u, err)
+		}
+	}
 	for after := chat.RoomID(""); ; {
 		ids, err := s.d.Journal.Rooms(ctx, after, 100)
 		if err != nil {
@@ -189,7 +201,10 @@ func (s *Server) EraseUser(ctx context.Context, u, by chat.UserID, reason string
 			return done, nil
 		}
 		for _, id := range ids {
-			if err := s.eraseUserIn(ctx, id, u, by, reason, &done); err != nil {
+			x := userErasure{s: s, id: id, user: u, by: by, reason: reason}
+			err := x.run(ctx)
+			done.add(x.done)
+			if err != nil {
 				return done, fmt.Errorf("erase in room %s: %w", id, err)
 			}
 		}
@@ -197,82 +212,129 @@ func (s *Server) EraseUser(ctx context.Context, u, by chat.UserID, reason string
 	}
 }
 
-func (s *Server) eraseUserIn(ctx context.Context, id chat.RoomID, u, by chat.UserID, reason string, done *Erased) error {
-	var r *room.Room // loaded only where there is something to do
-	load := func() (err error) {
-		if r == nil {
-			r, err = s.d.Hub.Room(ctx, id)
-		}
-		return err
+// userErasure is the erasure of what somebody wrote in one room.
+type userErasure struct {
+	s            *Server
+	id           chat.RoomID
+	room         *room.Room // loaded where there is something to do
+	user, by     chat.UserID
+	reason       string
+	epoch        string
+	full, hidden []uint64 // entries that hold something, and those that did; hidden ones nobody was told of
+	done         Erased
+}
+
+func (x *userErasure) load(ctx context.Context) (err error) {
+	if x.room == nil {
+		x.room, err = x.s.d.Hub.Room(ctx, x.id)
 	}
-	entries, reviews := 0, 0
-	open, decided, err := s.d.Journal.Reviews(ctx, id)
+	return err
+}
+
+func (x *userErasure) run(ctx context.Context) error {
+	open, decided, err := x.s.d.Journal.Reviews(ctx, x.id)
 	if err != nil {
 		return err
 	}
+	author := chat.UserID("")
 	for i := range open {
-		if open[i].Entry.From != u {
+		if open[i].Entry.From != x.user {
 			continue
 		}
-		if err := load(); err != nil {
+		if err := x.load(ctx); err != nil {
 			return err
 		}
-		why := []chat.Reason{{Code: reasonErased, Text: reason, Source: moderatorSource}}
-		if _, _, err := s.settle(ctx, r, &open[i], chat.Rejected, why, by); err != nil && !errors.Is(err, journal.ErrNotOpen) {
+		why := []chat.Reason{{Code: reasonErased, Text: x.reason, Source: moderatorSource}}
+		if _, _, err := x.s.settle(ctx, x.room, &open[i], chat.Rejected, why, x.by); err != nil && !errors.Is(err, journal.ErrNotOpen) {
 			return err
 		}
-		reviews++
+		x.done.Reviews, author = x.done.Reviews+1, x.user
 	}
-	er := journal.Erasure{}
-	flush := func() error {
-		if err := load(); err != nil {
-			return err
+	for i := range decided {
+		if decided[i].Entry.From == x.user {
+			author = x.user
 		}
-		n, err := s.eraseAll(ctx, r, er, nil, by, reason) // the evidence has gone
-		entries += n
-		er = journal.Erasure{}
-		return err
 	}
-	for after := uint64(0); ; {
-		epoch, es, err := s.d.Journal.Read(ctx, id, after, 200)
-		var damaged *journal.DamagedError
-		if errors.As(err, &damaged) && damaged.Seq > after {
-			after = damaged.Seq
-			continue
-		}
-		if err != nil {
+	for more, after := true, uint64(0); more; {
+		if after, more, err = x.collect(ctx, after); err != nil {
 			return err
 		}
-		if len(es) == 0 {
-			break
+		if len(x.full)+len(x.hidden) > 0 {
+			author = x.user
 		}
-		for i := range es {
-			if e := &es[i]; e.From == u && e.Erasable() {
-				er.Epoch, er.Seqs = epoch, append(er.Seqs, e.Seq)
-			}
-		}
-		after = es[len(es)-1].Seq
-		if len(er.Seqs) >= eraseBatch {
-			if err := flush(); err != nil {
+		// All at once: it costs the store about as much as one.
+		if !more && author != "" || len(x.full) == journal.MaxErasure {
+			if err := x.flush(ctx, author); err != nil {
 				return err
 			}
 		}
 	}
-	for i := range decided {
-		if decided[i].Entry.From == u {
-			er.Author = u
-		}
+	if x.done.Entries+x.done.Reviews > 0 {
+		x.done.Rooms = 1
 	}
-	if len(er.Seqs) > 0 || er.Author != "" || reviews > 0 {
-		er.Author = u
-		if err := flush(); err != nil {
+	return nil
+}
+
+// collect reads the log behind a seq to its end, or to as many entries as one
+// erasure takes. It holds their seqs alone.
+func (x *userErasure) collect(ctx context.Context, after uint64) (at uint64, more bool, err error) {
+	hidden := map[uint64]bool{}
+	for {
+		epoch, es, err := x.s.d.Journal.Read(ctx, x.id, after, 200)
+		var damaged *journal.DamagedError
+		switch {
+		case errors.As(err, &damaged) && damaged.Seq > after:
+			after = damaged.Seq
+			continue
+		case err != nil:
+			return after, false, err
+		case x.epoch != "" && epoch != x.epoch && len(es) > 0:
+			return after, false, fmt.Errorf("its log was replaced meanwhile: %w", journal.ErrOtherEpoch)
+		}
+		x.epoch = epoch
+		for i := range es {
+			e := &es[i]
+			for _, seq := range e.Erases {
+				delete(hidden, seq)
+			}
+			if e.From != x.user {
+				continue
+			}
+			if e.Erasable() {
+				x.full = append(x.full, e.Seq)
+			} else if e.Outcome == chat.Erased && len(hidden) < journal.MaxErasure {
+				hidden[e.Seq] = true
+			}
+			if after = e.Seq; len(x.full) == journal.MaxErasure {
+				return after, true, nil
+			}
+		}
+		if len(es) == 0 {
+			// Erased by a call that ended before it could say so.
+			x.hidden = slices.Sorted(maps.Keys(hidden))
+			return after, false, nil
+		}
+		after = es[len(es)-1].Seq
+	}
+}
+
+// flush erases what was collected, and records it.
+func (x *userErasure) flush(ctx context.Context, author chat.UserID) error {
+	if err := x.load(ctx); err != nil {
+		return err
+	}
+	n, err := x.s.forget(ctx, x.room, journal.Erasure{Epoch: x.epoch, Seqs: x.full, Author: author}, nil) // the evidence has gone
+	x.done.Entries += n
+	if err != nil {
+		return err
+	}
+	seqs := append(x.full, x.hidden...)
+	x.full, x.hidden = nil, nil
+	slices.Sort(seqs)
+	for some := range slices.Chunk(seqs, eraseBatch) {
+		if err := x.s.recordErasure(ctx, x.room, slices.Clone(some), x.by, x.reason); err != nil {
 			return err
 		}
 	}
-	if entries+reviews > 0 {
-		done.Rooms++
-	}
-	done.Entries += entries
-	done.Reviews += reviews
 	return nil
 }

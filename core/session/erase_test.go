@@ -101,6 +101,10 @@ func TestEvidenceFirst(t *testing.T) {
 
 type stubborn struct{ keeper }
 
+func (*stubborn) EraseMessages([]chat.MessageID) (int, error) {
+	return 0, errors.New("the disk is gone")
+}
+
 func (*stubborn) Erase(evidence.Selection) (int, error) { return 0, errors.New("the disk is gone") }
 
 func TestEraseUser(t *testing.T) {
@@ -137,6 +141,61 @@ func TestEraseUser(t *testing.T) {
 	}
 	if done, err = w.srv.EraseUser(context.Background(), "ann", "admin", "by request"); err != nil || done != (Erased{}) {
 		t.Errorf("again: got %+v, %v, want nothing left", done, err)
+	}
+}
+
+// TestEraseUserFinishes: what an earlier call has erased, and ended before it
+// could say so, is told by the next one; and once.
+func TestEraseUserFinishes(t *testing.T) {
+	w := reviewWorld(t)
+	away := new(otherNodes)
+	w.srv.d.Absent = away
+	ann, bob := w.user("ann", "member"), w.user("bob", "member")
+	defer ann.end()
+	defer bob.end()
+	var seqs []uint64
+	for i := range 2*eraseBatch + 3 {
+		seqs = append(seqs, ann.send(fmt.Sprint("n", i), "hello").Seq)
+	}
+	epoch, _, err := w.store.Read(t.Context(), "lobby", 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := w.store.Erase(t.Context(), "lobby", journal.Erasure{Epoch: epoch, Seqs: seqs[:9]}); n != 9 || err != nil {
+		t.Fatalf("got %d, %v", n, err)
+	}
+	done, err := w.srv.EraseUser(t.Context(), "ann", "admin", "")
+	if err != nil || done != (Erased{Entries: len(seqs) - 9, Rooms: 1}) {
+		t.Fatalf("got %+v, %v", done, err)
+	}
+	told := func() (all []uint64) {
+		for after := uint64(0); ; {
+			_, es, err := w.store.Read(t.Context(), "lobby", after, 500)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(es) == 0 {
+				return all
+			}
+			for i := range es {
+				all = append(all, es[i].Erases...)
+			}
+			after = es[len(es)-1].Seq
+		}
+	}
+	if got := told(); !slices.Equal(got, seqs) {
+		t.Errorf("the room was told of %d entries, want %d: all, and each once", len(got), len(seqs))
+	}
+	if done, err := w.srv.EraseUser(t.Context(), "ann", "admin", ""); err != nil || done != (Erased{}) || len(told()) != len(seqs) {
+		t.Errorf("again: got %+v, %v and %d told, want nothing new", done, err, len(told()))
+	}
+	if !slices.Equal(away.erasedOf, []chat.UserID{"ann", "ann"}) {
+		t.Errorf("what waits for absent people was erased of %q, want ann's, by each call", away.erasedOf)
+	}
+	r := must(w.hub.Room(t.Context(), "lobby"))
+	one := bob.send("n", "hello too")
+	if n, err := w.srv.EraseEntries(t.Context(), r, []uint64{one.Seq}, "admin", ""); n != 1 || err != nil || !slices.Equal(away.erased, []chat.MessageID{chat.MessageID(one.MessageID)}) {
+		t.Errorf("got %d, %v, and %q erased of what waits", n, err, away.erased)
 	}
 }
 

@@ -70,17 +70,25 @@ func (f *forgetter) look(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		var ids []chat.MessageID // together
 		for _, x := range list {
-			if !f.done[x] {
-				sel := evidence.Selection{ID: x.ID, User: x.User}
-				if x.User != "" {
-					sel.Before = x.At + 1 // what the user has written since stays
-				}
-				if _, err := f.s.d.Evidence.Erase(sel); err != nil {
+			if !f.done[x] && x.User == "" && x.ID != "" {
+				ids = append(ids, x.ID)
+			}
+		}
+		if len(ids) > 0 {
+			if _, err := f.s.d.Evidence.EraseMessages(ids); err != nil {
+				return err
+			}
+		}
+		for _, x := range list {
+			if !f.done[x] && x.User != "" {
+				// What the user has written since stays.
+				if _, err := f.s.d.Evidence.Erase(evidence.Selection{User: x.User, Before: x.At + 1}); err != nil {
 					return err
 				}
-				f.done[x] = true
 			}
+			f.done[x] = true
 			newest = max(newest, min(x.At, time.Now().UnixMilli())) // a time to come must not hide what is listed until then
 		}
 		skip += len(list)

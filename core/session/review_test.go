@@ -329,6 +329,15 @@ type keeper struct {
 	erased []evidence.Selection
 }
 
+func (k *keeper) EraseMessages(ids []chat.MessageID) (int, error) {
+	for _, id := range ids {
+		if _, err := k.Erase(evidence.Selection{ID: id}); err != nil {
+			return 0, err
+		}
+	}
+	return len(ids), nil
+}
+
 func (k *keeper) Erase(s evidence.Selection) (int, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -113,6 +113,8 @@ type Evidence interface {
 	Note(evidence.Note)
 	// Erase is the exception: it waits for the store.
 	Erase(evidence.Selection) (int, error)
+	// EraseMessages does too.
+	EraseMessages([]chat.MessageID) (int, error)
 }
 
 // Server holds the sessions of one node.

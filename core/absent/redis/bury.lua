@@ -1,7 +1,8 @@
 -- Moves an entry that cannot be delivered to the dead letters. Putting it there
--- comes first: that is what Redis refuses at maxmemory.
+-- comes first: that is what Redis refuses at maxmemory. Its text goes on lying where
+-- it is.
 --
--- KEYS 1 stream, 2 tries, 3 dead letters, 4 counts
+-- KEYS 1 stream, 2 tries, 3 dead letters, 4 counts, 5 texts, 6 uses
 -- ARGV 1 group, 2 id, 3 reason, 4 tries, 5 when, Unix ms, 6 dead letters there
 --      may be
 
@@ -10,8 +11,19 @@ if e then
   local f = e[2]
   for _, v in ipairs({ 'reason', ARGV[3], 'tries', ARGV[4], 'died', ARGV[5] }) do f[#f + 1] = v end
   redis.call('XADD', KEYS[3], '*', unpack(f))
-  local gone = redis.call('XTRIM', KEYS[3], 'MAXLEN', '~', ARGV[6])
-  if gone > 0 then redis.call('HINCRBY', KEYS[4], 'dead_dropped', gone) end
+  local over = redis.call('XLEN', KEYS[3]) - tonumber(ARGV[6])
+  if over > 0 then
+    for _, old in ipairs(redis.call('XRANGE', KEYS[3], '-', '+', 'COUNT', over)) do
+      local g = {}
+      for i = 1, #old[2], 2 do g[old[2][i]] = old[2][i + 1] end
+      if g.id and g.texted == '1' and redis.call('HINCRBY', KEYS[6], g.id, -1) <= 0 then
+        redis.call('HDEL', KEYS[6], g.id)
+        redis.call('HDEL', KEYS[5], g.id)
+      end
+    end
+    redis.call('XTRIM', KEYS[3], 'MAXLEN', ARGV[6])
+    redis.call('HINCRBY', KEYS[4], 'dead_dropped', over)
+  end
 end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 redis.call('HDEL', KEYS[2], ARGV[2])

@@ -200,8 +200,8 @@ func (c *Carrier) carry(ctx context.Context, room chat.RoomID) (empty bool, err 
 
 // put puts what is in parcels into the stream.
 func (c *Carrier) put(ctx context.Context, room chat.RoomID, parcels []string, lost string) error {
-	args := []any{c.cfg.MaxEntries, lost, absent.Fields}
-	n := uint64(0)
+	var messages, entries []any
+	told, n := 0, uint64(0)
 	for _, p := range parcels {
 		es, err := absent.Unpack(room, p)
 		if err != nil {
@@ -209,12 +209,17 @@ func (c *Carrier) put(ctx context.Context, room chat.RoomID, parcels []string, l
 			c.log.Error("a message for absent people cannot be read and is left out", slog.String("room", string(room)), slog.Any("error", err))
 			continue
 		}
+		if e := &es[0]; e.Text != "" {
+			messages = append(messages, string(e.ID), string(e.From), e.Time, e.Text)
+			told++
+		}
 		for i := range es {
-			args = es[i].AppendFields(args)
+			entries = es[i].AppendFields(entries)
 			n++
 		}
 	}
-	gone, err := c.client.Eval(ctx, putScript, []string{c.keys.Stream, c.keys.Counts}, args...)
+	args := append(append([]any{c.cfg.MaxEntries, "dropped", lost, absent.Fields, told}, messages...), entries...)
+	gone, err := c.client.Eval(ctx, putScript, []string{c.keys.Stream, c.keys.Counts, c.keys.Texts, c.keys.Uses, c.keys.Erased}, args...)
 	if err != nil {
 		return fmt.Errorf("put messages of %s into the stream for absent people: %w", room, err)
 	}

@@ -112,7 +112,11 @@ func drain(t *testing.T, q *redis.Queue) (es []absent.Entry) {
 			if it.Bad != nil {
 				t.Errorf("%s: %v", it.ID, it.Bad)
 			}
-			es = append(es, it.Entry)
+			e := it.Entry
+			if e.Text, err = q.Text(t.Context(), &e); err != nil {
+				t.Fatal(err)
+			}
+			es = append(es, e)
 			if err := q.Done(t.Context(), it.ID); err != nil {
 				t.Fatal(err)
 			}
@@ -161,7 +165,7 @@ func TestFromTheAppendToTheStream(t *testing.T) {
 				t.Fatal("a repeat was stored")
 			}
 			for _, u := range []chat.UserID{"bob", "Zoë"} {
-				want[absent.Entry{Room: room, Epoch: rc.Epoch, Seq: rc.Seq, ID: id, From: "ann", User: u, Kind: journal.NoticeMention, Time: 1764000000123, Text: "hello"}] = true
+				want[absent.Entry{Room: room, Epoch: rc.Epoch, Seq: rc.Seq, ID: id, From: "ann", User: u, Kind: journal.NoticeMention, Time: 1764000000123, Text: "hello", Texted: true}] = true
 			}
 		}
 		if es := drain(t, q); len(es) > 0 {
@@ -180,7 +184,7 @@ func TestFromTheAppendToTheStream(t *testing.T) {
 			got = append(got, drain(t, q)...)
 			return len(got) > len(want)
 		})
-		want[absent.Entry{Room: "room0", Epoch: rc.Epoch, Seq: rc.Seq, ID: "last", From: "ann", User: "bob", Kind: journal.NoticeMention, Time: 1764000000123, Text: "hello"}] = true
+		want[absent.Entry{Room: "room0", Epoch: rc.Epoch, Seq: rc.Seq, ID: "last", From: "ann", User: "bob", Kind: journal.NoticeMention, Time: 1764000000123, Text: "hello", Texted: true}] = true
 		for _, e := range got {
 			if !want[e] {
 				t.Errorf("got %+v, twice or out of nowhere", e)
@@ -234,6 +238,27 @@ func onlyWhatIsInTheLogIsTold(t *testing.T, store redistest.Store) {
 	})
 	if got[0].ID != "good" || got[0].Text != "" || got[1].ID != "after" {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// TestBoundsTakeTexts: what makes way, and what is delivered, leaves no text.
+func TestBoundsTakeTexts(t *testing.T) {
+	store := redistest.Start(t, redistest.Options{})
+	client := open(t, store.URL())
+	j, q := journalOn(t, client, true), redis.NewQueue(client)
+	for i := range 30 {
+		say(t, j, "lobby", chat.MessageID(fmt.Sprint("m", i)), "bob", "cid")
+	}
+	c, _ := carrier(t, client, 7, nil)
+	await(t, "all are carried", func() bool { return c.Stats().Carried == 60 })
+	if texts, uses := store.Do("HLEN", "p:{absent}:texts"), store.Do("HLEN", "p:{absent}:uses"); texts != "4" || uses != "4" {
+		t.Errorf("%s texts with %s counts are left, want those of the 4 messages that the stream has", texts, uses)
+	}
+	if es := drain(t, q); len(es) != 7 || es[0].Text != "hello" || es[6].Text != "hello" {
+		t.Errorf("got %+v, want the last 7 with their texts", es)
+	}
+	if left := store.Do("EXISTS", "p:{absent}:texts", "p:{absent}:uses"); left != "0" {
+		t.Error("what was delivered has left a text behind")
 	}
 }
 

@@ -9,9 +9,13 @@
 package redis
 
 import (
+	"context"
 	_ "embed"
 	"fmt"
+	"slices"
 
+	"parley/core/absent"
+	"parley/core/chat"
 	rds "parley/core/redis"
 )
 
@@ -34,6 +38,10 @@ var (
 	burySource string
 	//go:embed revive.lua
 	reviveSource string
+	//go:embed erase.lua
+	eraseSource string
+	//go:embed amend.lua
+	amendSource string
 
 	takeScript   = rds.NewScript("take an outbox", takeSource).Bulk()
 	takenScript  = rds.NewScript("empty an outbox", takenSource)
@@ -43,6 +51,8 @@ var (
 	keepScript   = rds.NewScript("keep news for absent people", keepSource)
 	doneScript   = rds.NewScript("end news for absent people", doneSource)
 	buryScript   = rds.NewScript("bury news for absent people", burySource)
+	eraseScript  = rds.NewScript("erase texts for absent people", eraseSource)
+	amendScript  = rds.NewScript("erase in an outbox", amendSource)
 	reviveScript = rds.NewScript("retry news for absent people", reviveSource)
 )
 
@@ -59,4 +69,35 @@ func texts(reply any) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// eachOutbox calls f for every room whose outbox may hold something. The list
+// may change meanwhile: a room that is listed all the time is not left out.
+func eachOutbox(ctx context.Context, client *rds.Client, keys absent.Keys, f func(chat.RoomID) error) error {
+	var rooms []string
+	for from := 0; ; {
+		reply, err := client.Do(ctx, "zrange", keys.Rooms, from, from+pageRooms-1)
+		if err != nil {
+			return fmt.Errorf("list the outboxes: %w", err)
+		}
+		page, err := texts(reply)
+		if err != nil {
+			return fmt.Errorf("list the outboxes: %w", err)
+		}
+		rooms = append(rooms, page...)
+		if len(page) < pageRooms {
+			break
+		}
+		from += pageRooms / 2 // as many may have been taken off, or have moved back
+	}
+	slices.Sort(rooms)
+	for _, room := range slices.Compact(rooms) {
+		if !chat.ValidRoom(chat.RoomID(room)) {
+			continue // the carriers' sweep takes it off
+		}
+		if err := f(chat.RoomID(room)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

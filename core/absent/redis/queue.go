@@ -128,8 +128,19 @@ func (q *Queue) Keep(ctx context.Context, ids []string) (mine []string, err erro
 
 // Done ends an item that was delivered.
 func (q *Queue) Done(ctx context.Context, id string) error {
-	_, err := q.client.Eval(ctx, doneScript, []string{q.keys.Stream, q.keys.Tries}, group, id)
+	_, err := q.client.Eval(ctx, doneScript, []string{q.keys.Stream, q.keys.Tries, q.keys.Texts, q.keys.Uses}, group, id)
 	return wrap("end a message for somebody absent", err)
+}
+
+// Text returns the text of a message, "" where it had none or it was erased. Ask
+// right before an attempt.
+func (q *Queue) Text(ctx context.Context, e *absent.Entry) (string, error) {
+	if !e.Texted {
+		return "", nil
+	}
+	reply, err := q.client.Do(ctx, "hget", q.keys.Texts, string(e.ID))
+	s, _ := reply.(string)
+	return s, wrap("read the text of a message for somebody absent", err)
 }
 
 // Failed counts an attempt that was in vain, also for other workers.
@@ -140,7 +151,7 @@ func (q *Queue) Failed(ctx context.Context, id string, tries int) error {
 
 // Bury moves an item to the dead letters.
 func (q *Queue) Bury(ctx context.Context, id, reason string, tries int) error {
-	_, err := q.client.Eval(ctx, buryScript, []string{q.keys.Stream, q.keys.Tries, q.keys.Dead, q.keys.Counts},
+	_, err := q.client.Eval(ctx, buryScript, []string{q.keys.Stream, q.keys.Tries, q.keys.Dead, q.keys.Counts, q.keys.Texts, q.keys.Uses},
 		group, id, reason, tries, time.Now().UnixMilli(), MaxDead)
 	return wrap("bury a message for somebody absent", err)
 }
@@ -170,23 +181,46 @@ type Letter struct {
 // Dead returns at most n dead letters after the one named, the oldest first; ""
 // begins.
 func (q *Queue) Dead(ctx context.Context, after string, n int) ([]Letter, error) {
+	letters, err := q.page(ctx, q.keys.Dead, after, n)
+	if err == nil {
+		err = q.addTexts(ctx, letters)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read dead letters: %w", err)
+	}
+	return letters, nil
+}
+
+// addTexts puts the texts in that are there.
+func (q *Queue) addTexts(ctx context.Context, letters []Letter) error {
+	for i := range letters {
+		var err error
+		if letters[i].Entry.Text, err = q.Text(ctx, &letters[i].Entry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// page returns at most n entries of either stream after the one named, as letters.
+func (q *Queue) page(ctx context.Context, stream, after string, n int) ([]Letter, error) {
 	from := "-"
 	if after != "" {
 		from = "(" + after
 	}
-	reply, err := q.client.Do(ctx, "xrange", q.keys.Dead, from, "+", "count", n)
+	reply, err := q.client.Do(ctx, "xrange", stream, from, "+", "count", n)
 	if err != nil {
-		return nil, fmt.Errorf("read dead letters: %w", err)
+		return nil, err
 	}
 	list, ok := reply.([]any)
 	if !ok && reply != nil {
-		return nil, fmt.Errorf("read dead letters: redis answered %T", reply)
+		return nil, fmt.Errorf("redis answered %T", reply)
 	}
 	letters := make([]Letter, 0, len(list))
 	for _, v := range list {
 		l, err := parseLetter(v)
 		if err != nil {
-			return nil, fmt.Errorf("read dead letters: %w", err)
+			return nil, err
 		}
 		letters = append(letters, l)
 	}

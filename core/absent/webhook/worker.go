@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"parley/core/absent"
 	queue "parley/core/absent/redis"
 )
 
@@ -17,6 +18,7 @@ import (
 type Queue interface {
 	Read(ctx context.Context, n int, claim bool, idle time.Duration) ([]queue.Item, error)
 	Keep(ctx context.Context, ids []string) (mine []string, err error)
+	Text(ctx context.Context, e *absent.Entry) (string, error)
 	Done(ctx context.Context, id string) error
 	Failed(ctx context.Context, id string, tries int) error
 	Bury(ctx context.Context, id, reason string, tries int) error
@@ -118,6 +120,7 @@ type result struct {
 	t    *task
 	v    verdict
 	dead bool
+	not  bool // it was not tried: Redis did not say what is to be delivered
 }
 
 // New returns a worker. It starts nothing.
@@ -284,7 +287,18 @@ func (w *Worker) attempt(ctx context.Context, t *task) result {
 	if t.item.Bad != nil {
 		r.v = verdict{final: true, reason: cut("it cannot be read: " + t.item.Bad.Error())}
 	} else {
-		r.v = w.post(ctx, &t.item.Entry)
+		// Each time: it may have been erased since the last one.
+		e := t.item.Entry
+		var err error
+		if e.Text, err = w.q.Text(ctx, &e); err != nil {
+			if ctx.Err() == nil {
+				w.failed.Add(1)
+				w.log.Warn("a message for somebody absent cannot be delivered at present", slog.Any("error", err))
+			}
+			r.not = true
+			return r
+		}
+		r.v = w.post(ctx, &e)
 	}
 	tries := t.item.Tries + 1
 	switch {
@@ -336,6 +350,12 @@ func (w *Worker) settle(r result, now time.Time) {
 	t.flying = false
 	was := w.circuit.open()
 	switch {
+	case r.not:
+		t.due = now.Add(w.cfg.FirstWait)
+		if t.probe {
+			w.circuit.probing = false
+		}
+		return
 	case r.v.sick:
 		w.circuit.bad(t.item.ID, r.v.after, t.probe, now)
 	case t.item.Bad == nil:

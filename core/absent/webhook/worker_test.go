@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -46,11 +47,12 @@ type world struct {
 	answer func(user chat.UserID, n int, w http.ResponseWriter) // n is the how manieth of this user, from 1
 	tried  map[chat.UserID]int
 	took   map[chat.UserID]int
+	texts  map[chat.UserID][]string // of all tries
 	*httptest.Server
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, store: redistest.Start(t, redistest.Options{}), tried: map[chat.UserID]int{}, took: map[chat.UserID]int{}}
+	w := &world{t: t, store: redistest.Start(t, redistest.Options{}), tried: map[chat.UserID]int{}, took: map[chat.UserID]int{}, texts: map[chat.UserID][]string{}}
 	c := rds.Defaults()
 	c.URL, c.Prefix = w.store.URL(), "p"
 	var err error
@@ -79,6 +81,7 @@ func (w *world) serve(rw http.ResponseWriter, req *http.Request) {
 	u := p.Data.User
 	w.mu.Lock()
 	w.tried[u]++
+	w.texts[u] = append(w.texts[u], p.Data.Text)
 	n, answer := w.tried[u], w.answer
 	w.mu.Unlock()
 	rec := httptest.NewRecorder()
@@ -119,7 +122,7 @@ func (w *world) taken(u chat.UserID) int {
 func (w *world) put(users ...chat.UserID) {
 	w.t.Helper()
 	for _, u := range users {
-		e := absent.Entry{Room: "lobby", Epoch: "e", Seq: 1, ID: chat.MessageID("to-" + u), From: "ann", User: u, Kind: "mention", Time: 1764000000123}
+		e := absent.Entry{Room: "lobby", Epoch: "e", Seq: 1, ID: chat.MessageID("to-" + u), From: "ann", User: u, Kind: "mention", Time: 1764000000123, Texted: true}
 		if _, err := w.client.Do(w.t.Context(), e.AppendFields([]any{"xadd", absent.KeysOf("p").Stream, "*"})...); err != nil {
 			w.t.Fatal(err)
 		}
@@ -184,6 +187,41 @@ func TestDeliversOnce(t *testing.T) {
 		if n := w.taken(u); n != 1 {
 			t.Errorf("%s: taken %d times", u, n)
 		}
+	}
+}
+
+// TestErasedText: each attempt has the text as it is by then, and a worker that
+// cannot find out does not try.
+func TestErasedText(t *testing.T) {
+	w := newWorld(t)
+	keys := absent.KeysOf("p")
+	w.store.Do("HSET", keys.Texts, "to-bob", "a secret", "to-cid", "hello")
+	w.answers(func(u chat.UserID, n int, rw http.ResponseWriter) {
+		if u == "bob" && n == 1 {
+			w.store.Do("HDEL", keys.Texts, "to-bob")
+			rw.WriteHeader(http.StatusInternalServerError)
+		}
+		if u == "cid" { // who cannot be told of dan
+			w.store.Do("RENAME", keys.Texts, "aside")
+			w.store.Do("SET", keys.Texts, "no hash")
+		}
+	})
+	c := w.config()
+	c.Concurrency = 1
+	x, _ := w.work(c)
+	w.put("bob")
+	w.left(0, 0)
+	w.put("cid", "dan")
+	await(t, "it cannot be found out what dan is to be told", func() bool { return x.Stats().Errors > 0 })
+	if n := w.tries("dan"); n != 0 {
+		t.Errorf("dan was told %d times, nobody knows what", n)
+	}
+	w.store.Do("DEL", keys.Texts)
+	w.left(0, 0)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if got := w.texts; !slices.Equal(got["bob"], []string{"a secret", ""}) || got["cid"][0] != "hello" || len(got["dan"]) != 1 {
+		t.Errorf("got %q", got)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -211,4 +212,36 @@ func BenchmarkPutDecisions(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(rs)), "ns/record")
+}
+
+// TestEraseMessages: everything about some messages goes from the file, together.
+func TestEraseMessages(t *testing.T) {
+	s, _, cfg := store(t, 1<<20)
+	a, b := record("a", 10, "lobby", "ann"), record("b", 20, "lobby", "bob")
+	a.Input, b.Input = []byte("the-secret-0451 of a"), []byte("what stays, of b")
+	put(t, s, a, b)
+	putDecisions(t, s, decided("a", 10, "lobby", "ann"), decided("b", 20, "lobby", "bob"))
+	putDecisions(t, s, decided("c", 30, "attic", "ann"), decided("d", 40, "attic", "bob"))
+	holds := func(text string) bool {
+		f, err := os.ReadFile(cfg.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Contains(f, []byte(text))
+	}
+	if !holds("the-secret-0451") {
+		t.Fatal("the file never held the text: this test shows nothing")
+	}
+	if n, err := s.EraseMessages(nil); n != 0 || err != nil {
+		t.Errorf("nothing: got %d, %v", n, err)
+	}
+	if n, err := s.EraseMessages([]chat.MessageID{"a", "", "x", "d"}); n != 3 || err != nil {
+		t.Errorf("got %d, %v, want the original and two decisions", n, err)
+	}
+	if got := known(s, "a", "b", "c", "d"); got != "bc" {
+		t.Errorf("%q are left, want bc", got)
+	}
+	if holds("the-secret-0451") || !holds("what stays") {
+		t.Error("the file holds what was erased, or not what was not")
+	}
 }

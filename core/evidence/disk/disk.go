@@ -315,6 +315,29 @@ func (s *Store) Erase(sel evidence.Selection) (total int, err error) {
 	if sel.Empty() {
 		return 0, nil
 	}
+	if total, err = s.erase(sel); err != nil || sel.ID == "" && sel.User == "" && sel.Room == "" {
+		return total, err // by age: the pages are used again soon enough
+	}
+	return total, s.wipe(total)
+}
+
+// EraseMessages implements evidence.Store: the file is gone through once for all
+// of them.
+func (s *Store) EraseMessages(ids []chat.MessageID) (total int, err error) {
+	defer rescue(&err)
+	for _, id := range ids {
+		if id == "" {
+			continue
+		}
+		n, err := s.erase(evidence.Selection{ID: id})
+		if total += n; err != nil {
+			return total, err
+		}
+	}
+	return total, s.wipe(total)
+}
+
+func (s *Store) erase(sel evidence.Selection) (total int, err error) {
 	if sel.Only != evidence.Decisions {
 		if total, err = s.eraseOriginals(sel); err != nil {
 			return total, err
@@ -326,15 +349,20 @@ func (s *Store) Erase(sel evidence.Selection) (total int, err error) {
 			return total, err
 		}
 	}
-	if total == 0 || sel.ID == "" && sel.User == "" && sel.Room == "" {
-		return total, nil // by age: the pages are used again soon enough
+	return total, nil
+}
+
+// wipe overwrites what so many erased records have left behind.
+func (s *Store) wipe(erased int) error {
+	if erased == 0 {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), scrubTime)
 	defer cancel()
 	if _, err := scrub.Free(ctx, s.db, nil); err != nil {
-		return total, fmt.Errorf("evidence: %w", err)
+		return fmt.Errorf("evidence: %w", err)
 	}
-	return total, nil
+	return nil
 }
 
 func (s *Store) eraseOriginals(sel evidence.Selection) (total int, err error) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -118,4 +119,67 @@ func fillParallel(b *testing.B, j *disk.Journal, n uint64) {
 		})
 	}
 	wg.Wait()
+}
+
+// BenchmarkErase measures erasures in a file of 500,000 entries of 120 bytes: one
+// message, those of 64 people at once, and 5,000 of one person.
+func BenchmarkErase(b *testing.B) {
+	for _, tc := range []struct {
+		name      string
+		callers   int
+		perCaller int
+	}{{"1", 1, 1}, {"64 at once", 64, 1}, {"5000 of one", 1, 5000}} {
+		b.Run(tc.name, func(b *testing.B) {
+			j, epoch := bigRoom(b, 500_000)
+			seq := uint64(0)
+			for b.Loop() {
+				var wg sync.WaitGroup
+				for range tc.callers {
+					var seqs []uint64
+					for range tc.perCaller {
+						seq += 7
+						seqs = append(seqs, seq%500_000+1)
+					}
+					wg.Go(func() {
+						if _, err := j.Erase(b.Context(), "lobby", journal.Erasure{Epoch: epoch, Seqs: seqs}); err != nil {
+							b.Error(err)
+						}
+					})
+				}
+				wg.Wait()
+			}
+		})
+	}
+}
+
+// bigRoom opens a journal with a lobby of n entries.
+func bigRoom(b *testing.B, n int) (j *disk.Journal, epoch string) {
+	b.Helper()
+	cfg := config(filepath.Join(b.TempDir(), "journal.db"))
+	cfg.MaxEntries = 0
+	j, err := disk.Open(cfg, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = j.Close() })
+	in, err := j.Import(b.Context(), "lobby")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for seq := 1; seq <= n; seq += 1000 {
+		var es []journal.Entry
+		for i := range 1000 {
+			e := journal.Entry{Seq: uint64(seq + i), Kind: journal.KindMessage, From: "ann", Time: 1732000000123, Text: strings.Repeat("x", 120), Outcome: chat.Accepted}
+			e.ID = chat.MessageID(fmt.Sprintf("01890a5d-ac96-774b-bcce-%012x", e.Seq))
+			es = append(es, e)
+		}
+		if err := in.Put(b.Context(), es); err != nil {
+			b.Fatal(err)
+		}
+	}
+	at, err := in.Commit(b.Context(), journal.Image{Top: journal.Position{Seq: uint64(n), ID: chat.MessageID(fmt.Sprintf("01890a5d-ac96-774b-bcce-%012x", n))}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return j, at.Epoch
 }

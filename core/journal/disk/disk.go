@@ -43,6 +43,7 @@ type Journal struct {
 	damage   damage
 	counts   counters
 	closing  sync.Once
+	wiper    wiper
 	closeTo  error         // what Close answers; set inside closing
 	closed   atomic.Bool   // Close has begun
 	stopped  chan struct{} // closed when the committer has ended
@@ -81,6 +82,7 @@ func load(cfg Config, log *slog.Logger, list []migration) (*committer, error) {
 	j := &Journal{cfg: cfg, log: log, db: db, stopped: make(chan struct{})}
 	j.queue.wake = make(chan struct{}, 1)
 	j.queue.target = 1
+	j.wiper.slot = make(chan struct{}, 1)
 	j.pub.heads = map[chat.RoomID]*head{}
 	j.damage.log, j.damage.wake = log, j.queue.signal
 	c := newCommitter(j)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"parley/core/chat"
 	"parley/core/journal"
@@ -11,9 +12,14 @@ import (
 	"parley/core/scrub"
 )
 
-// Erase implements journal.Journal. The records are rewritten in one commit;
-// then the pages that are free are overwritten, those that held the old records
-// among them. A damaged record is deleted: what it held cannot be told.
+// erasedTogether is how many records one commit rewrites: the file's writer, and
+// its memory, are taken up by an erasure no longer than by appends.
+const erasedTogether = 256
+
+// Erase implements journal.Journal. The records are rewritten, some in a commit,
+// between which appends go on; then the pages that are free are overwritten,
+// those that held the old records among them, once for all who wait for that. A
+// damaged record is deleted: what it held cannot be told.
 func (j *Journal) Erase(ctx context.Context, room chat.RoomID, er journal.Erasure) (int, error) {
 	if err := j.usable(ctx); err != nil {
 		return 0, err
@@ -24,24 +30,71 @@ func (j *Journal) Erase(ctx context.Context, room chat.RoomID, er journal.Erasur
 	if !chat.ValidRoom(room) {
 		return 0, fmt.Errorf("journal: %q is no room name", room)
 	}
-	p := j.newPending(journal.Request{Room: room})
 	erased := 0
+	for seqs := er.Seqs; ; {
+		n := min(erasedTogether, len(seqs))
+		er.Seqs, seqs = seqs[:n], seqs[n:]
+		some, err := j.eraseSome(ctx, room, er)
+		if erased += some; err != nil {
+			return erased, err
+		}
+		if len(seqs) == 0 {
+			break
+		}
+	}
+	// Always: an earlier call may have ended before this.
+	if err := j.wipe(ctx); err != nil {
+		return erased, unavailable("erase entries", err)
+	}
+	return erased, nil
+}
+
+// eraseSome erases what is named in one commit.
+func (j *Journal) eraseSome(ctx context.Context, room chat.RoomID, er journal.Erasure) (erased int, err error) {
+	n := 0 // the committer's until submit returns nil
+	p := j.newPending(journal.Request{Room: room})
 	p.do = func(c *committer, b *buckets, w *work, p *pending) (err error) {
 		if w.h.gen == 0 || len(er.Seqs) > 0 && er.Epoch != w.h.epoch {
 			p.err = journal.ErrOtherEpoch
 			return nil
 		}
-		erased, err = c.erase(b, w, &er)
+		n, err = c.erase(b, w, &er)
 		return err
 	}
 	if _, err := j.submit(ctx, p); err != nil {
 		return 0, err
 	}
-	// Always: an earlier call may have ended before this.
-	if _, err := scrub.Free(ctx, j.db, j.readersEnd); err != nil {
-		return erased, unavailable("erase entries", err)
+	return n, nil
+}
+
+// wiper has free pages overwritten for several callers at once: whoever asks
+// while a pass is under way is served by the next one, together with all who ask
+// until that begins.
+type wiper struct {
+	slot  chan struct{} // one slot: held by the pass under way
+	begun atomic.Uint64 // passes; counted by who holds the slot
+	ended atomic.Uint64 // the last that ended well
+}
+
+// wipe returns when a pass that began after the call has ended.
+func (j *Journal) wipe(ctx context.Context) error {
+	w := &j.wiper
+	want := w.begun.Load() + 1
+	select {
+	case w.slot <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return erased, nil
+	defer func() { <-w.slot }()
+	if w.ended.Load() >= want {
+		return nil
+	}
+	pass := w.begun.Add(1)
+	if _, err := scrub.Free(ctx, j.db, j.readersEnd); err != nil {
+		return err
+	}
+	w.ended.Store(pass)
+	return nil
 }
 
 // readersEnd returns when every read transaction that has begun has ended.

@@ -93,7 +93,7 @@ func eraseMissing(t *testing.T, s Store) {
 			t.Errorf("got %d entries in a room that is not there", len(es))
 		}
 	}
-	_, err = j.Erase(within(t), "lobby", journal.Erasure{Epoch: info.Top.Epoch, Seqs: make([]uint64, journal.MaxErases+1)})
+	_, err = j.Erase(within(t), "lobby", journal.Erasure{Epoch: info.Top.Epoch, Seqs: make([]uint64, journal.MaxErasure+1)})
 	wantErr(t, "too many", err, journal.ErrTooLarge)
 	_, es := readAll(t, j, "lobby", 0, 10)
 	wantSeqs(t, "nothing was erased", es, 1, 5)

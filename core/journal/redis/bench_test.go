@@ -176,33 +176,3 @@ func BenchmarkMemory(b *testing.B) {
 		})
 	}
 }
-
-// BenchmarkErase measures the erasure of one entry of a room of 100,000.
-func BenchmarkErase(b *testing.B) {
-	server := redistest.Start(b, redistest.Options{})
-	j := benchNode(b, server.URL())
-	in, err := j.Import(b.Context(), "lobby")
-	if err != nil {
-		b.Fatal(err)
-	}
-	var es []journal.Entry
-	for i := range 100_000 {
-		e := message("lobby", strconv.Itoa(i)).Entry
-		e.Seq, e.Text = uint64(i+1), strings.Repeat("x", 120)
-		es = append(es, e)
-	}
-	if err := in.Put(b.Context(), es); err != nil {
-		b.Fatal(err)
-	}
-	at, err := in.Commit(b.Context(), journal.Image{Top: journal.Position{Seq: 100_000, ID: es[99_999].ID}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	seq := uint64(0)
-	for b.Loop() {
-		seq++
-		if n, err := j.Erase(b.Context(), "lobby", journal.Erasure{Epoch: at.Epoch, Seqs: []uint64{seq}}); err != nil || n != 1 {
-			b.Fatalf("got %d, %v", n, err)
-		}
-	}
-}

@@ -21,7 +21,8 @@
 //	PREFIX:{ROOM}:nonce:L:U:N   "epoch seq answer" for the nonce N of the user U, whose name has L bytes;
 //	                            "* 0 answer", which does not expire, while a message with it waits
 //	PREFIX:{ROOM}:log:EPOCH     what a restore took the place of, for a week
-//	PREFIX:{ROOM}:log:copy      the log as it is written anew by Erase, and log:copying who does so
+//	PREFIX:{ROOM}:log:wanted:EPOCH  sorted set of the seqs that are to be erased, for an hour at most (see copy.go)
+//	PREFIX:{ROOM}:log:copy      the log as it is written anew without them, and log:copying who does so
 //	PREFIX:{ROOM}:import:TOKEN  a log on its way in, for an hour at most
 //	PREFIX:{ROOM}:reviews       hash: messages that wait for a moderator, by id (see review.go)
 //	PREFIX:{ROOM}:authors       hash: how many messages of each author wait

@@ -5,7 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"time"
+	"slices"
 
 	"parley/core/chat"
 	"parley/core/journal"
@@ -13,30 +13,27 @@ import (
 )
 
 var (
-	//go:embed rewrite.lua
-	rewriteSource string
+	//go:embed want.lua
+	wantSource string
 	//go:embed amend.lua
 	amendSource string
 
-	rewriteScript = rds.NewScript("journal rewrite", rewriteSource)
-	amendScript   = rds.NewScript("journal amend", amendSource)
+	wantScript  = rds.NewScript("journal want erased", wantSource)
+	amendScript = rds.NewScript("journal amend", amendSource)
 )
 
 const (
-	// rewriteEntries is how many entries one step copies: a few milliseconds in
-	// which Redis does nothing else.
-	rewriteEntries = 1000
-	// rewriteLife is how long a copy outlives the node that made it, in ms.
-	rewriteLife = 30_000
-	// rewriteWait is the pause before looking again whether another node's copy
-	// has ended.
-	rewriteWait = 50 * time.Millisecond
+	// surveyEntries is how many entries are looked at, and listed, at a time.
+	surveyEntries = 64
+	// wantedLife is how long what is to be erased stays listed when the node
+	// that listed it has died, in ms. The next copy of the room finishes it.
+	wantedLife = 3_600_000
 )
 
 // Erase implements journal.Journal. A stream keeps the bytes of an entry that
-// was deleted until all around it are, so the stream is written anew, in steps
-// between which appends go on. Erasing needs as much memory again as the room's
-// log, for a moment. What a restore has set aside is deleted.
+// was deleted until all around it are, so the stream is written anew (copy.go).
+// What is to be erased is listed first, and one copy takes all that is listed in
+// the room, by whichever node.
 func (j *Journal) Erase(ctx context.Context, room chat.RoomID, er journal.Erasure) (int, error) {
 	if err := j.begin(); err != nil {
 		return 0, err
@@ -48,87 +45,103 @@ func (j *Journal) Erase(ctx context.Context, room chat.RoomID, er journal.Erasur
 	if err := er.Check(); err != nil {
 		return 0, err
 	}
-	instead, ids, err := j.tombstones(ctx, room, &er)
+	seqs := slices.Compact(slices.Sorted(slices.Values(er.Seqs)))
+	erased, listed := 0, seqs[:0] // listed follows behind what has been looked at
+	for from := 0; from < len(seqs); from += surveyEntries {
+		n, wanted, err := j.want(ctx, room, &er, seqs[from:min(from+surveyEntries, len(seqs))])
+		if err != nil {
+			return 0, err
+		}
+		erased += n
+		listed = append(listed, wanted...)
+	}
+	if len(seqs) == 0 {
+		if err := j.eraseDecided(ctx, room, &er, nil); err != nil {
+			return 0, err
+		}
+	}
+	if err := j.awaitErased(ctx, room, er.Epoch, listed); err != nil {
+		return 0, err
+	}
+	return erased, nil
+}
+
+// want lists those of a few entries that hold something to be erased, and takes
+// the reasons out of decisions about any of them. It returns how many nobody had
+// listed, and which hold something.
+func (j *Journal) want(ctx context.Context, room chat.RoomID, er *journal.Erasure, seqs []uint64) (n int, wanted []uint64, err error) {
+	what := "erase in " + string(room)
+	records, err := j.recordsAt(ctx, room, seqs)
 	if err != nil {
-		return 0, err
+		return 0, nil, fail(what, err)
 	}
-	if err := j.rewrite(ctx, room, er.Epoch, instead); err != nil {
-		return 0, err
+	ids := make(map[chat.MessageID]bool, len(seqs))
+	args := []any{er.Epoch, wantedLife}
+	for i, rec := range records {
+		if rec == "" {
+			continue // retention has taken it
+		}
+		e, err := decodeEntry(rec, seqs[i])
+		if err == nil {
+			ids[e.ID] = true
+		}
+		if err != nil || e.Erasable() {
+			wanted = append(wanted, seqs[i])
+			args = append(args, seqs[i], rec[max(0, len(rec)-4):])
+		}
 	}
-	return len(instead) / 2, j.eraseDecided(ctx, room, &er, ids)
-}
-
-// tombstones reads what is to be erased. It returns pairs of a stream id and the
-// record to put there, and the ids of all entries that are named.
-func (j *Journal) tombstones(ctx context.Context, room chat.RoomID, er *journal.Erasure) (instead []any, ids map[chat.MessageID]bool, err error) {
-	ids = make(map[chat.MessageID]bool, len(er.Seqs))
-	for _, seq := range er.Seqs {
-		if seq == 0 {
-			continue
-		}
-		epoch, es, err := j.read(ctx, room, "XRANGE", streamID(seq), streamID(seq), 1)
-		if errors.Is(err, journal.ErrDamaged) { // what it held cannot be told
-			j.log.Error("journal erases a damaged record whole", "room", room, "seq", seq, "error", err)
-			instead = append(instead, streamID(seq), "")
-			continue
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		if epoch != er.Epoch {
-			return nil, nil, fmt.Errorf("erase in %s: %w", room, journal.ErrOtherEpoch)
-		}
-		if len(es) == 0 {
-			continue
-		}
-		ids[es[0].ID] = true
-		if !es[0].Erase() {
-			continue
-		}
-		rec, err := appendEntry(nil, &es[0])
-		if err != nil {
-			return nil, nil, fmt.Errorf("erase in %s: %w", room, err)
-		}
-		instead = append(instead, streamID(seq), rec)
-	}
-	return instead, ids, nil
-}
-
-// rewrite writes the room's stream anew. It is done where nothing is to be
-// replaced too: what was set aside goes with it, and an earlier call may have
-// ended half-way.
-func (j *Journal) rewrite(ctx context.Context, room chat.RoomID, epoch string, instead []any) error {
-	if len(instead) == 0 {
-		return nil
-	}
+	// Also where nothing is wanted: the epoch is checked.
 	prefix := j.roomPrefix(room)
-	keys := []string{prefix + "log", prefix + "meta", prefix + "log:copy", prefix + "log:copying"}
-	token, from := newEpoch(), streamID(0)
-	for {
-		args := append([]any{epoch, token, from, rewriteEntries, rewriteLife}, instead...)
-		reply, err := j.client.Eval(ctx, rewriteScript, keys, args...)
-		if err != nil {
-			return fail("erase in "+string(room), err)
-		}
-		switch said, _ := reply.(string); said {
-		case "done":
-			return nil
-		case "epoch":
-			return fmt.Errorf("erase in %s: %w", room, journal.ErrOtherEpoch)
-		case "busy", "lost":
-			from = streamID(0)
-			select {
-			case <-time.After(rewriteWait):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		default:
-			if _, err := parseStreamID(said); err != nil {
-				return fail("erase in "+string(room), err)
-			}
-			from = said
-		}
+	reply, err := j.client.Eval(ctx, wantScript, []string{prefix + "log", prefix + "meta", j.wantedKey(room, er.Epoch)}, args...)
+	if err != nil {
+		return 0, nil, fail(what, err)
 	}
+	if reply == "epoch" {
+		return 0, nil, fmt.Errorf("%s: %w", what, journal.ErrOtherEpoch)
+	}
+	listed, ok := reply.(int64)
+	if !ok {
+		return 0, nil, fail(what, fmt.Errorf("redis answered %T", reply))
+	}
+	return int(listed), wanted, j.eraseDecided(ctx, room, er, ids)
+}
+
+// wantedKey lists the seqs of an epoch that are to be erased. What is listed of
+// an epoch that was left is not followed: its seqs may be of other entries now.
+func (j *Journal) wantedKey(room chat.RoomID, epoch string) string {
+	return j.roomPrefix(room) + "log:wanted:" + knownEpoch(epoch)
+}
+
+// recordsAt reads records as they are stored, "" for those that are not there.
+func (j *Journal) recordsAt(ctx context.Context, room chat.RoomID, seqs []uint64) ([]string, error) {
+	key := j.roomPrefix(room) + "log"
+	cmds := make([]rds.Command, len(seqs))
+	for i, seq := range seqs {
+		cmds[i].Args = []any{"xrange", key, streamID(seq), streamID(seq)}
+	}
+	records := make([]string, len(seqs))
+	for i, r := range j.client.Pipeline(ctx, cmds) {
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		list, _ := r.Value.([]any)
+		if len(list) == 0 {
+			continue
+		}
+		pair, _ := list[0].([]any)
+		if len(pair) != 2 {
+			return nil, fmt.Errorf("redis answered %T for an entry", list[0])
+		}
+		fields, err := texts(pair[1])
+		if err != nil {
+			return nil, err
+		}
+		if len(fields) < 2 {
+			return nil, errors.New("redis answered an entry without a record")
+		}
+		records[i] = fields[1]
+	}
+	return records, nil
 }
 
 // eraseDecided takes the reasons out of decisions that the erasure concerns.

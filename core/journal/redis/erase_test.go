@@ -1,9 +1,14 @@
 package redis_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"parley/core/chat"
@@ -71,6 +76,150 @@ func TestErasedTextLeavesLostEpochs(t *testing.T) {
 	}
 	if keys := holding(server, secret); len(keys) > 0 {
 		t.Errorf("the text is still in %q", keys)
+	}
+}
+
+// TestErasuresShareACopy: many people erase in one room at once, on two nodes,
+// and the log is not copied for each of them.
+func TestErasuresShareACopy(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	nodes := []*journalredis.Journal{node(t, quick(server.URL()), journalredis.Defaults()), node(t, quick(server.URL()), journalredis.Defaults())}
+	const entries, people = 20_000, 40 // of each node
+	epoch := fillRoom(t, nodes[0], entries)
+	server.Do("CONFIG", "RESETSTAT")
+	var changed atomic.Int64
+	var wg sync.WaitGroup
+	for n, j := range nodes {
+		for i := range people {
+			wg.Go(func() {
+				seqs := []uint64{uint64(1 + i + n*people), entries - uint64(i)} // the second one of both nodes
+				k, err := j.Erase(within(t), "lobby", journal.Erasure{Epoch: epoch, Seqs: seqs})
+				if err != nil {
+					t.Error(err)
+				}
+				changed.Add(int64(k))
+				for _, seq := range seqs {
+					if _, es, err := j.Read(within(t), "lobby", seq-1, 1); err != nil || len(es) != 1 || es[0].Outcome != chat.Erased || es[0].Text != "" {
+						t.Errorf("entry %d: got %+v, %v, want it erased when the call returns", seq, es, err)
+					}
+				}
+			})
+		}
+	}
+	wg.Go(func() { // appends go on
+		for i := range 200 {
+			if _, err := nodes[i%2].Append(within(t), message("lobby", fmt.Sprint("more", i))); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	wg.Wait()
+	if got := changed.Load(); got != 3*people {
+		t.Errorf("the calls say that %d entries were changed, want %d", got, 3*people)
+	}
+	_, rest, _ := strings.Cut(server.Do("INFO", "commandstats"), "cmdstat_rename:calls=")
+	calls, _, _ := strings.Cut(rest, ",")
+	if n, err := strconv.Atoi(calls); err != nil || n == 0 || n/2 > people/2 { // two for a copy
+		t.Errorf("got %s renames, %v, want far fewer copies than %d", calls, err, 2*people)
+	}
+	_, all := ids(t, nodes[1], "lobby")
+	if len(all) != entries+200 {
+		t.Errorf("got %d entries, want %d", len(all), entries+200)
+	}
+	if keys := server.Do("KEYS", "*:log:*"); keys != "" {
+		t.Errorf("%s are left", keys)
+	}
+}
+
+// fillRoom puts a lobby of n entries in.
+func fillRoom(t testing.TB, j journal.Journal, n int) (epoch string) {
+	t.Helper()
+	in, err := j.Import(t.Context(), "lobby")
+	if err != nil {
+		t.Fatal(err)
+	}
+	es := make([]journal.Entry, n)
+	for i := range es {
+		es[i] = message("lobby", strconv.Itoa(i)).Entry
+		es[i].ID = chat.MessageID(fmt.Sprintf("01890a5d-ac96-774b-bcce-%012x", i))
+		es[i].Seq, es[i].Text = uint64(i+1), strings.Repeat("x", 120)
+	}
+	if err := in.Put(t.Context(), es); err != nil {
+		t.Fatal(err)
+	}
+	at, err := in.Commit(t.Context(), journal.Image{Top: journal.Position{Seq: uint64(n), ID: es[n-1].ID}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at.Epoch
+}
+
+// TestEraseAfterACrash: what a node has listed and begun when it ends is finished
+// by the next erasure in the room, whoever does it; its half copy goes by itself.
+func TestEraseAfterACrash(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	j := node(t, quick(server.URL()), journalredis.Defaults())
+	epoch := fillRoom(t, j, 3000)
+	prefix := quick("").Prefix + ":{lobby}:log"
+	server.Do("ZADD", prefix+":wanted:"+epoch, "7", "7", "2999", "2999")
+	server.Do("ZADD", prefix+":wanted:another", "8", "8")
+	server.Do("XADD", prefix+":copy", "0-1", "e", "half a copy")
+	server.Do("SET", prefix+":copying", "somebody who died", "PX", "300")
+	_, before := ids(t, j, "lobby")
+	if n, err := j.Erase(within(t), "lobby", journal.Erasure{Epoch: epoch, Seqs: []uint64{1500}}); err != nil || n != 1 {
+		t.Fatalf("erase: got %d, %v, want 1", n, err)
+	}
+	if _, after := ids(t, j, "lobby"); !slices.Equal(before, after) {
+		t.Error("the log has other entries than before")
+	}
+	for seq, want := range map[uint64]bool{1: false, 7: true, 8: false, 1500: true, 2999: true, 3000: false} {
+		if _, es, err := j.Read(within(t), "lobby", seq-1, 1); err != nil || len(es) != 1 || (es[0].Outcome == chat.Erased) != want {
+			t.Errorf("entry %d: got %+v, %v, want erased %v", seq, es, err, want)
+		}
+	}
+	if keys := server.Do("KEYS", "*:log:*"); keys != prefix+":wanted:another" {
+		t.Errorf("%s are left, want what was listed of another epoch, which is not followed", keys)
+	}
+}
+
+// TestEraseGivesUp: where the log is replaced while it is copied nothing comes of
+// the copy, and where the caller goes another one copies.
+func TestEraseGivesUp(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	j := node(t, quick(server.URL()), journalredis.Defaults())
+	epoch := fillRoom(t, j, 20_000)
+	prefix := quick("").Prefix + ":{lobby}:log"
+	begun := func() bool { return server.Do("EXISTS", prefix+":copy") == "1" }
+	ctx, cancel := context.WithCancel(within(t))
+	gone := make(chan error, 1)
+	go func() {
+		_, err := j.Erase(ctx, "lobby", journal.Erasure{Epoch: epoch, Seqs: []uint64{1}})
+		gone <- err
+	}()
+	redistest.Await(t, "the copy begins", begun)
+	cancel()
+	if err := <-gone; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's end", err)
+	}
+	if keys := server.Do("KEYS", "*:copy*"); keys != "" {
+		t.Errorf("%s are left", keys)
+	}
+	replaced := make(chan error, 1)
+	go func() {
+		_, err := j.Erase(within(t), "lobby", journal.Erasure{Epoch: epoch, Seqs: []uint64{2}})
+		replaced <- err
+	}()
+	redistest.Await(t, "the copy begins", begun)
+	fillRoom(t, j, 5)
+	if err := <-replaced; !errors.Is(err, journal.ErrOtherEpoch) {
+		t.Errorf("got %v, want ErrOtherEpoch", err)
+	}
+	_, all := ids(t, j, "lobby")
+	if _, es, err := j.Read(within(t), "lobby", 0, 10); err != nil || len(all) != 5 || len(es) != 5 || es[0].Text == "" || es[1].Text == "" {
+		t.Errorf("got %+v, %v, want the new log as it is", es, err)
+	}
+	if keys := server.Do("KEYS", "*:copy*"); keys != "" {
+		t.Errorf("%s are left", keys)
 	}
 }
 

@@ -31,6 +31,8 @@ local info = redis.pcall('INFO', 'replication') -- see append.lua
 local fence = type(info) == 'string' and string.match(info, 'master_replid2:(%x+)') or ''
 redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'top', ARGV[2], 'id', ARGV[3], 'past', table.concat(past, ' '), 'fence', fence)
 
+-- Whoever copies the log to erase something of it has lost it.
+redis.call('UNLINK', KEYS[1] .. ':copy', KEYS[1] .. ':copying', KEYS[1] .. ':wanted:' .. ARGV[1])
 if redis.call('EXISTS', KEYS[1]) == 1 then
   if epoch ~= '' and epoch ~= ARGV[1] then
     redis.call('RENAME', KEYS[1], KEYS[1] .. ':' .. epoch)

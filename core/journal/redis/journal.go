@@ -94,6 +94,7 @@ type Journal struct {
 	bufs   sync.Pool // *[]byte
 
 	watches watches
+	turns   turns // of copying a room's log
 
 	compared, missed, swept atomic.Uint64 // see Sweeps
 	health                  atomic.Pointer[rds.Health]
