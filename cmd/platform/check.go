@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"parley/core/auth"
+	"parley/core/cluster/objects"
 	"parley/core/config"
 	"parley/core/redis"
 	"parley/core/transport/certs"
@@ -91,6 +92,13 @@ func checkRedis(cfg config.Config, out io.Writer) (ok bool) {
 	}
 	defer client.Close()
 	fmt.Fprintf(out, "redis    %s ok\n", client.Mode())
+	if file := cfg.Cluster.SecretFile; file != "" {
+		if _, err := objects.ReadSecrets(file); err != nil {
+			fmt.Fprintf(out, "cluster  refused: cluster.secret_file: %v\n", err)
+			return false
+		}
+		fmt.Fprintln(out, "cluster  sealed")
+	}
 	return true
 }
 

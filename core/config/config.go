@@ -215,7 +215,8 @@ func (w GitWebhook) On() bool { return w.SecretFile != "" || w.SecretEnv != "" }
 
 // Cluster configures this node's place among the others.
 type Cluster struct {
-	NodeName string `yaml:"node_name" check:"nodename" zero:"the host's name" doc:"Name of this node, for operators. It stays over restarts; nodes should not share one."`
+	NodeName   string `yaml:"node_name" check:"nodename" zero:"the host's name" doc:"Name of this node, for operators. It stays over restarts; nodes should not share one."`
+	SecretFile string `yaml:"secret_file" check:"path" zero:"nothing is sealed" doc:"File with a secret of at least 32 bytes, the same on all nodes: what they tell each other of policy, pins and plugins is sealed with it, and what is not is refused. Several, one a line: the first seals, all are taken."`
 }
 
 // Absent configures messages for absent people.

@@ -266,6 +266,16 @@ func (s *Share) holds(source string) []byte {
 	return b
 }
 
+// keepLast writes anew what the newest set names that was to be believed, so that it
+// can be put back in place of what is not.
+func (s *Share) keepLast(ctx context.Context) {
+	if last, ok := s.store.Last(setHead); ok {
+		if set, err := decodeSet(last.Value); err == nil {
+			s.wantAll(ctx, set)
+		}
+	}
+}
+
 // wantAll writes anew what the set names and this node has: Redis has lost something of
 // it.
 func (s *Share) wantAll(ctx context.Context, head set) {
