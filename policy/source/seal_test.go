@@ -28,6 +28,7 @@ func TestSealedPins(t *testing.T) {
 	sealed := sealedBy(nodesSecret)
 	a, b := join(t, server.URL(), "a", gitConfig(t, r.dir), sealed), join(t, server.URL(), "b", gitConfig(t, away(t)), sealed)
 	all(t, second, a, b)
+	until(t, a.Source, "handed over", func(source.Status) bool { return strings.Contains(server.Do("HGET", headsKey, "policy"), second[4:]) })
 	followed := server.Do("HGET", headsKey, "policy")
 	if err := a.Pin(t.Context(), strings.TrimPrefix(first, "git:"), "olga", "because"); err != nil {
 		t.Fatal(err)
@@ -110,7 +111,7 @@ func TestTwoSecrets(t *testing.T) {
 	r := newRepo(t)
 	first := r.commit("p.rego", says("first"))
 	a := join(t, server.URL(), "a", gitConfig(t, r.dir), sealedBy(nodesSecret))
-	all(t, first, a)
+	until(t, a.Source, "handed over", func(st source.Status) bool { return st.Revision == first && server.Do("HEXISTS", headsKey, "policy") == "1" })
 	theirs := server.Do("HGET", headsKey, "policy")
 	x := join(t, server.URL(), "x", gitConfig(t, r.dir), sealedBy("another secret that is long enough"))
 	st := until(t, x.Source, "saying so", func(st source.Status) bool { return st.CannotConverge != nil })
