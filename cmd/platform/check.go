@@ -148,6 +148,10 @@ func checkPolicy(ctx context.Context, cfg config.Config, out io.Writer) (ok bool
 	}
 	from.Git.StateDir = ""
 	src, err := source.Open(ctx, from, slog.New(slog.DiscardHandler))
+	if ctx.Err() != nil {
+		fmt.Fprintf(out, "policy   not looked at: %v\n", context.Cause(ctx))
+		return false
+	}
 	if err != nil {
 		fmt.Fprintf(out, "policy   refused: %v\n", err)
 		return false

@@ -109,7 +109,7 @@ func (s *Share) poke() {
 func (s *Share) Open(ctx context.Context, open func(context.Context) error) error {
 	s.folder.sweep()
 	limited, cancel := context.WithTimeout(ctx, s.cfg.Start)
-	if err := s.pass(limited, true); err != nil {
+	if err := s.pass(limited, true); err != nil && ctx.Err() == nil {
 		s.log.Warn("the plugins of the other nodes cannot be read yet; this node begins with its own", "err", err)
 	}
 	cancel()
