@@ -139,7 +139,7 @@ type Evidence struct {
 
 // Decisions configures the records of decisions.
 type Decisions struct {
-	Keep      bool          `yaml:"keep" doc:"Whether every message that plugins judge leaves a record of the decision: who judged it how, and a hash of the text instead of the text."`
+	Keep      bool          `yaml:"keep" doc:"Whether every message leaves a record of the decision where there are plugins: who judged it how, or that none did, and a hash of the text instead of the text."`
 	Retention time.Duration `yaml:"retention" min:"1m" max:"87600h" zero:"until max_bytes" doc:"Age at which records of decisions are erased."`
 	MaxBytes  Size          `yaml:"max_bytes" min:"1MiB" max:"1TiB" doc:"Size of all records of decisions together; the oldest make way."`
 }

@@ -111,7 +111,9 @@ func TestTwoSecrets(t *testing.T) {
 	r := newRepo(t)
 	first := r.commit("p.rego", says("first"))
 	a := join(t, server.URL(), "a", gitConfig(t, r.dir), sealedBy(nodesSecret))
-	until(t, a.Source, "handed over", func(st source.Status) bool { return st.Revision == first && server.Do("HEXISTS", headsKey, "policy") == "1" })
+	until(t, a.Source, "handed over", func(st source.Status) bool {
+		return st.Revision == first && server.Do("HEXISTS", headsKey, "policy") == "1"
+	})
 	theirs := server.Do("HGET", headsKey, "policy")
 	x := join(t, server.URL(), "x", gitConfig(t, r.dir), sealedBy("another secret that is long enough"))
 	st := until(t, x.Source, "saying so", func(st source.Status) bool { return st.CannotConverge != nil })
