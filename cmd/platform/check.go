@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"parley/core/auth"
+	"parley/core/cluster/objects"
 	"parley/core/config"
 	"parley/core/redis"
 	"parley/core/transport/certs"
@@ -130,6 +131,13 @@ func checkRedis(cfg config.Config, out io.Writer) (ok bool) {
 	}
 	defer client.Close()
 	fmt.Fprintf(out, "redis    %s ok\n", client.Mode())
+	if file := cfg.Cluster.SecretFile; file != "" {
+		if _, err := objects.ReadSecrets(file); err != nil {
+			fmt.Fprintf(out, "cluster  refused: cluster.secret_file: %v\n", err)
+			return false
+		}
+		fmt.Fprintln(out, "cluster  sealed")
+	}
 	return true
 }
 
@@ -179,6 +187,10 @@ func checkPolicy(ctx context.Context, cfg config.Config, out io.Writer) (ok bool
 	}
 	from.Git.StateDir = ""
 	src, err := source.Open(ctx, from, slog.New(slog.DiscardHandler))
+	if ctx.Err() != nil {
+		fmt.Fprintf(out, "policy   not looked at: %v\n", context.Cause(ctx))
+		return false
+	}
 	if err != nil {
 		fmt.Fprintf(out, "policy   refused: %v\n", err)
 		return false

@@ -28,7 +28,14 @@ func (s *server) openCluster(context.Context) (err error) {
 	if s.nodes, err = cluster.New(c, s.redis, s.log); err != nil {
 		return err
 	}
-	if s.objects, err = objects.New(objects.Defaults(), s.redis, s.log); err != nil {
+	oc := objects.Defaults()
+	if file := s.cfg.Cluster.SecretFile; file != "" {
+		if oc.Secrets, err = objects.ReadSecrets(file); err != nil {
+			return fmt.Errorf("cluster.secret_file: %w", err)
+		}
+		oc.StateFile = s.data("cluster-heads.json")
+	}
+	if s.objects, err = objects.New(oc, s.redis, s.log); err != nil {
 		return err
 	}
 	s.nodes.SetInfo(infoVersion, func() any { return version })

@@ -26,6 +26,19 @@ func (s *server) clusterMetrics() []metrics.Metric {
 			e(float64(st.Swept), "what", "swept")
 		}},
 		metrics.Counter("parley_cluster_head_conflicts_total", "Shared values that another node had changed meanwhile.", func() uint64 { return objects().Conflicts }),
+		{Name: "parley_cluster_heads_refused_total", Help: "Shared values that this node did not believe, by why: unsealed, wrong_seal, stale.", Read: func(e metrics.Emit) {
+			st := objects()
+			e(float64(st.Unsealed), "why", "unsealed")
+			e(float64(st.WrongSeal), "why", "wrong_seal")
+			e(float64(st.Stale), "why", "stale")
+		}},
+		metrics.Counter("parley_cluster_heads_restored_total", "Shared values that this node put back because what was there was not to be believed.", func() uint64 { return objects().Restored }),
+		metrics.Gauge("parley_cluster_sealed", "1 where what the nodes share is sealed (cluster.secret_file).", func() float64 {
+			if s.cfg.Cluster.SecretFile != "" {
+				return 1
+			}
+			return 0
+		}),
 		metrics.Gauge("parley_cluster_cannot_converge", "1 while this node refuses the policy of the other nodes.", func() float64 {
 			if s.policy.Status().CannotConverge != nil {
 				return 1

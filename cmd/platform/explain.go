@@ -83,6 +83,10 @@ func printExplanation(out io.Writer, e admin.Explanation) error {
 	for _, reason := range r.Reasons {
 		fmt.Fprintf(w, "reason\t%s: %q (%s)\n", plain(reason.Code), reason.Text, plain(reason.Source))
 	}
+	if e.NotJudged != "" {
+		fmt.Fprintf(w, "\nNot judged: %s.\n", plain(e.NotJudged))
+		return w.Flush()
+	}
 	fmt.Fprintln(w, "\nPLUGIN\tVERSION\tPART\tMODULE\tCONFIG\tVERDICT\tRULE\tSCORE\tFUEL\tTIME\tNOW")
 	now := map[versionKey]moderation.Vote{}
 	for _, v := range e.Replayed.Plugins {

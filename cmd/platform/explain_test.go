@@ -62,6 +62,15 @@ func TestExplainIsPlain(t *testing.T) {
 	}
 }
 
+// A message that no plugin judged is no message that all plugins let pass.
+func TestExplainSaysThatNobodyJudged(t *testing.T) {
+	rec := evidence.Record{Decision: moderation.Decision{ID: "id", Room: "lobby", User: "ann", Verdict: "allow", Text: "abc"}, Context: &evidence.Context{Idle: 2}}
+	out := explained(t, admin.Explanation{Record: rec, NotJudged: "no plugin judged it: because"})
+	if !strings.Contains(out, "Not judged: no plugin judged it: because.") || strings.Contains(out, "PLUGIN") || strings.Contains(out, "udged again") {
+		t.Errorf("got\n%s", out)
+	}
+}
+
 // What was let pass is explained as well, and what is not there is said.
 func TestExplainSaysWhatItHasNot(t *testing.T) {
 	rec := evidence.Record{Decision: moderation.Decision{ID: "id", Room: "lobby", User: "ann", Verdict: "allow", Text: "abc", Plugins: []moderation.Vote{{Name: "p", Digest: "d", Verdict: "allow"}}}}

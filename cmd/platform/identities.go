@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"parley/core/auth"
@@ -21,14 +20,19 @@ type identities struct {
 	guests   *auth.Guests // nil: guests are off
 	key      []byte       // of guests' secrets, this node's own
 	known    *auth.KnownUsers
-	names    *sharednames.Names // who has which name on all nodes; nil: there are no others
-	owned    sync.Map           // folded names of registered users -> ownedName
+	names    *sharednames.Names  // who has which name on all nodes; nil: there are no others
+	owned    *sharednames.Recent // registered users of whom the nodes were told lately
 	log      *slog.Logger
 }
 
-// tellAgain is how often the nodes are told of a registered user who keeps
-// coming: a Redis that came back empty knows them again by then.
-const tellAgain = 10 * time.Minute
+const (
+	// tellAgain is how often the nodes are told of a registered user who keeps
+	// coming: a Redis that came back empty knows them again by then.
+	tellAgain = 10 * time.Minute
+	// toldMost bounds the users that this is remembered of, at some 150 bytes each;
+	// with more of them Redis is asked more often.
+	toldMost = 128 << 10
+)
 
 func authConfig(cfg config.Config) auth.Config {
 	j := cfg.Auth.JWT
@@ -46,7 +50,7 @@ func (s *server) openAuth() (*identities, error) {
 		return nil, err
 	}
 	s.closers = append(s.closers, known.Close)
-	id := &identities{verifier: v, known: known, log: s.log}
+	id := &identities{verifier: v, known: known, owned: sharednames.NewRecent(tellAgain, toldMost), log: s.log}
 	s.identities = id
 	gc := auth.GuestsConfig{Known: known, Fold: fold}
 	if s.redis != nil {
@@ -120,18 +124,15 @@ func (i *identities) own(folded string, since time.Time) time.Time {
 	if i.names == nil {
 		return since
 	}
-	if told, ok := i.owned.Load(folded); ok && time.Since(told.(ownedName).told) < tellAgain {
-		return told.(ownedName).since
+	if first, ok := i.owned.Since(folded); ok {
+		return first
 	}
 	first, err := i.names.Own(folded, since)
 	if err == nil {
-		i.owned.Store(folded, ownedName{time.Now(), first})
+		i.owned.Put(folded, first)
 	}
 	return first
 }
-
-// ownedName is what the nodes know of a registered user.
-type ownedName struct{ told, since time.Time }
 
 // Known implements session.Authenticator. Where the other nodes cannot be asked,
 // what this one knows counts.

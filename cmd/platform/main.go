@@ -42,6 +42,9 @@ func main() {
 		if errors.As(err, &code) {
 			os.Exit(int(code))
 		}
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+			err = context.Cause(ctx) // the signal, which says more
+		}
 		if !errors.Is(err, errTold) {
 			fmt.Fprintln(os.Stderr, "platform:", err)
 		}

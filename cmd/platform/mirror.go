@@ -37,6 +37,7 @@ func addMirrorSide(c *cobra.Command, name, what string) mirrorSide {
 type mirrorOptions struct {
 	cfg         mirror.Config
 	check       bool
+	metrics     string
 	settle      time.Duration
 	keep        int
 	callTimeout time.Duration
@@ -58,6 +59,7 @@ func mirrorCommand() *cobra.Command {
 	c.Flags().BoolVar(&o.cfg.OneWay, "one-way", false, "carry from --from to --to only")
 	c.Flags().IntVar(&o.cfg.Workers, "workers", o.cfg.Workers, "rooms carried at once in each direction")
 	c.Flags().DurationVar(&o.cfg.ReportEvery, "report", o.cfg.ReportEvery, "how often to say what was carried; 0 for never")
+	c.Flags().StringVar(&o.metrics, "metrics", "", "address that serves /metrics and /healthz, as 127.0.0.1:9100")
 	c.Flags().IntVar(&o.keep, "keep", redisjournal.Defaults().MaxEntries, "entries that a room keeps, as journal.retention_entries of both; 0 for all")
 	c.Flags().DurationVar(&o.callTimeout, "call-timeout", 5*time.Second, "how long to wait for an answer")
 	c.Flags().BoolVar(&o.check, "check", false, "carry nothing: compare both sides, print the error rate, exit 1 unless it is 0")
@@ -89,6 +91,11 @@ func mirrorCommand() *cobra.Command {
 		m, err := mirror.New(o.cfg, sides[0], sides[1], log)
 		if err != nil {
 			return err
+		}
+		if o.metrics != "" {
+			if err := serveMetrics(ctx, &ended, o.metrics, mirrorMetrics(m.Stats), log); err != nil {
+				return err
+			}
 		}
 		log.Info("mirror carries", "rooms", o.cfg.Patterns, "one_way", o.cfg.OneWay)
 		return m.Run(ctx)

@@ -71,8 +71,22 @@ func (s *server) shareMetrics() []metrics.Metric {
 		return nil
 	}
 	return []metrics.Metric{
-		metrics.Gauge("parley_plugin_share_problems", "What stands in the way of judging with the plugins of the other nodes, or of sharing this node's.", func() float64 { return float64(s.share.Stats().Problems) }),
-		metrics.Gauge("parley_plugin_share_diverged", "Versions that the nodes share and this one cannot judge with; it is not ready then.", func() float64 { return float64(s.share.Stats().Diverged) }),
+		{Name: "parley_plugin_share_problems", Help: "What stands in the way of judging with the plugins of the other nodes, or of sharing this node's; absent before this node has looked.", Gauge: true, Read: func(e metrics.Emit) {
+			if st := s.share.Stats(); st.Judged {
+				e(float64(st.Problems))
+			}
+		}},
+		{Name: "parley_plugin_share_diverged", Help: "Versions that the nodes share and this one cannot judge with; it is not ready then. Absent before this node has looked.", Gauge: true, Read: func(e metrics.Emit) {
+			if st := s.share.Stats(); st.Judged {
+				e(float64(st.Diverged))
+			}
+		}},
+		{Name: "parley_plugin_share_unjudged", Help: "Versions that the nodes share and this one has neither taken nor refused yet; absent before this node has looked.", Gauge: true, Read: func(e metrics.Emit) {
+			if st := s.share.Stats(); st.Judged {
+				e(float64(st.Unjudged))
+			}
+		}},
+		metrics.Gauge("parley_plugin_share_stuck", "Of the pending rollbacks, those of which the others could not be told in many attempts.", func() float64 { return float64(s.share.Stats().Stuck) }),
 		metrics.Gauge("parley_plugin_share_pending", "Rollbacks of this node that the others do not know of yet.", func() float64 { return float64(s.share.Stats().Pending) }),
 	}
 }

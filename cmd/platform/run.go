@@ -22,7 +22,8 @@ func runCommand() *cobra.Command {
 		Use:   "run",
 		Short: "Run the server",
 		Long: "Run the server until SIGTERM or SIGINT: it then stops accepting, tells clients to reconnect,\n" +
-			"finishes what is under way and exits 0. A second signal ends it at once.",
+			"finishes what is under way and exits 0. While it starts it says which step was under way, and exits 0. A second\n" +
+			"signal ends it at once.",
 		Args: cobra.NoArgs,
 	}
 	load := configured(c)
@@ -33,10 +34,15 @@ func runCommand() *cobra.Command {
 		}
 		log := slog.New(cfg.Log.Handler(os.Stderr))
 		s, err := newServer(c.Context(), cfg, log)
-		if ctx := c.Context(); ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			log.Info("shut down before it was ready", "reason", context.Cause(ctx)) // as it was told
+		var early *stopped
+		if errors.As(err, &early) {
+			log.Info("stopped while starting", "step", early.step, "reason", early.cause, "after", sinceExec().Round(time.Millisecond))
+			if early.err != nil && !errors.Is(early.err, context.Canceled) {
+				log.Info("what the step came to", "error", early.err)
+			}
 			return nil
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		return s.run(c.Context(), func() { s.announce(c.OutOrStdout()) })

@@ -102,8 +102,18 @@ type server struct {
 	hookLn                 *stream.Listener // with hookHTTP
 }
 
+// stopped says that ctx ended while the server was built.
+type stopped struct {
+	step  string
+	cause error // why ctx ended
+	err   error // what the step answered; nil where it had its end
+}
+
+func (e *stopped) Error() string { return fmt.Sprintf("stopped while %s: %v", e.step, e.cause) }
+func (e *stopped) Unwrap() error { return e.cause }
+
 // newServer builds everything and starts nothing but what a constructor of a
-// store needs. On error whatever was opened is closed.
+// store needs. On error, *stopped where ctx has ended, whatever was opened is closed.
 func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *server, err error) {
 	s := &server{cfg: cfg, log: log}
 	s.load = &loadMeter{s: s}
@@ -115,10 +125,19 @@ func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *ser
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data_dir: %w", err)
 	}
-	for _, build := range []func(context.Context) error{
-		s.openTuner, s.openJournal, s.openCluster, s.openPolicy, s.openHook, s.openPlugins, s.openEvidence, s.openChat, s.openListeners, s.openAdmin,
+	for _, b := range []struct {
+		step string // of the start, for people: "stopped while ..."
+		do   func(context.Context) error
+	}{
+		{"setting the runtime up", s.openTuner}, {"opening the store", s.openJournal}, {"preparing to join the other nodes", s.openCluster},
+		{"loading the policy", s.openPolicy}, {"preparing the webhook", s.openHook}, {"loading the plugins", s.openPlugins}, {"opening the evidence", s.openEvidence},
+		{"opening what knows people and rooms", s.openChat}, {"opening the listeners", s.openListeners}, {"preparing the admin API", s.openAdmin},
 	} {
-		if err := build(ctx); err != nil {
+		err := b.do(ctx)
+		if ctx.Err() != nil {
+			return nil, &stopped{b.step, context.Cause(ctx), err}
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

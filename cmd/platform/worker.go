@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -110,7 +108,7 @@ func workerWebhookCommand() *cobra.Command {
 		defer aside.Wait()
 		defer stop()
 		if *listen != "" {
-			if err := serveWorker(ctx, &aside, *listen, w, q, log); err != nil {
+			if err := serveMetrics(ctx, &aside, *listen, workerMetrics(ctx, w, q), log); err != nil {
 				return err
 			}
 		}
@@ -118,29 +116,6 @@ func workerWebhookCommand() *cobra.Command {
 		return w.Run(ctx)
 	}
 	return c
-}
-
-// serveWorker serves a worker's metrics until ctx ends.
-func serveWorker(ctx context.Context, aside *sync.WaitGroup, addr string, w *webhook.Worker, q *redisabsent.Queue, log *slog.Logger) error {
-	reg := metrics.New(log)
-	if err := reg.Add(workerMetrics(ctx, w, q)...); err != nil {
-		return err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", reg.Handler())
-	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
-	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", addr)
-	if err != nil {
-		return fmt.Errorf("--metrics: %w", err)
-	}
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes}
-	aside.Go(func() { _ = srv.Serve(ln) })
-	aside.Go(func() {
-		<-ctx.Done()
-		_ = srv.Close()
-	})
-	return nil
 }
 
 func workerMetrics(ctx context.Context, w *webhook.Worker, q *redisabsent.Queue) []metrics.Metric {

@@ -119,7 +119,22 @@ func (a *API) eraseEvidence(w http.ResponseWriter, r *http.Request) {
 	reply(w, 200, map[string]int{"erased": n})
 }
 
-const notKept = "this node keeps nothing about that message: no plugin judged it, the record is too old, was erased or was lost, or it was judged on another node"
+const notKept = "this node keeps nothing about that message: the record is too old, was erased or was lost, it was posted at another node, or while this node had no plugins, so that none judged it"
+
+// notJudged says of a record that no plugin judged the message, and why; "" where one
+// did.
+func notJudged(rec *evidence.Record) string {
+	switch c := rec.Context; {
+	case len(rec.Plugins) > 0:
+		return ""
+	case c == nil:
+		return "no plugin judged it"
+	case c.Exempt:
+		return fmt.Sprintf("no plugin judged it: the policy wanted none of the %d to (the obligation plugins)", c.Idle)
+	default:
+		return fmt.Sprintf("no plugin judged it: none of the %d was for this room and kind of message, and in force or on trial for this person", c.Idle)
+	}
+}
 
 // Where the text of an explanation is from.
 const (
@@ -133,6 +148,8 @@ type Explanation struct {
 	Record evidence.Record `json:"record"`
 	Digest string          `json:"digest"`              // of the decision record, as reviews name it
 	From   string          `json:"text_from,omitempty"` // "evidence" or "history"; absent where there is no text
+	// NotJudged says that no plugin judged the message, and why; Replayed is empty then.
+	NotJudged string `json:"not_judged,omitempty"`
 	// NotReplayed says why there is nothing in Replayed.
 	NotReplayed string            `json:"not_replayed,omitempty"`
 	Replayed    moderation.Replay `json:"replayed"`
@@ -154,7 +171,7 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), explainTime)
 	defer cancel()
-	e := Explanation{Record: rec, Digest: rec.Digest(), From: fromEvidence}
+	e := Explanation{Record: rec, Digest: rec.Digest(), From: fromEvidence, NotJudged: notJudged(&rec)}
 	if len(rec.Input) == 0 {
 		if e.Record.Input, e.NotReplayed, err = a.restore(ctx, &rec); err != nil {
 			a.unavailable(w, err)
@@ -165,6 +182,10 @@ func (a *API) explain(w http.ResponseWriter, r *http.Request) {
 			reply(w, 200, e)
 			return
 		}
+	}
+	if e.NotJudged != "" {
+		reply(w, 200, e)
+		return
 	}
 	if e.Replayed, err = a.d.Replay.Replay(ctx, &rec.Decision, e.Record.Input); err != nil {
 		a.unavailable(w, err)

@@ -131,7 +131,7 @@ func TestEvidence(t *testing.T) {
 	}
 	n.replay.err = errors.New("the input is broken")
 	n.refused(request{method: "GET", path: "/v1/explain/id-0"}, 503, "unavailable", "broken")
-	n.refused(request{method: "GET", path: "/v1/explain/none"}, 404, "no_evidence", "judged on another node")
+	n.refused(request{method: "GET", path: "/v1/explain/none"}, 404, "no_evidence", "posted at another node")
 	n.refused(request{method: "DELETE", path: "/v1/evidence/none"}, 404, "no_evidence", "")
 	n.refused(request{method: "DELETE", path: "/v1/evidence"}, 400, "bad_request", "what to erase")
 	n.ok(request{method: "DELETE", path: "/v1/evidence/id-0"}, 200, nil)

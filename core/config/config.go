@@ -139,7 +139,7 @@ type Evidence struct {
 
 // Decisions configures the records of decisions.
 type Decisions struct {
-	Keep      bool          `yaml:"keep" doc:"Whether every message that plugins judge leaves a record of the decision: who judged it how, and a hash of the text instead of the text."`
+	Keep      bool          `yaml:"keep" doc:"Whether every message leaves a record of the decision where there are plugins: who judged it how, or that none did, and a hash of the text instead of the text."`
 	Retention time.Duration `yaml:"retention" min:"1m" max:"87600h" zero:"until max_bytes" doc:"Age at which records of decisions are erased."`
 	MaxBytes  Size          `yaml:"max_bytes" min:"1MiB" max:"1TiB" doc:"Size of all records of decisions together; the oldest make way."`
 }
@@ -215,7 +215,8 @@ func (w GitWebhook) On() bool { return w.SecretFile != "" || w.SecretEnv != "" }
 
 // Cluster configures this node's place among the others.
 type Cluster struct {
-	NodeName string `yaml:"node_name" check:"nodename" zero:"the host's name" doc:"Name of this node, for operators. It stays over restarts; nodes should not share one."`
+	NodeName   string `yaml:"node_name" check:"nodename" zero:"the host's name" doc:"Name of this node, for operators. It stays over restarts; nodes should not share one."`
+	SecretFile string `yaml:"secret_file" check:"path" zero:"nothing is sealed" doc:"File with a secret of at least 32 bytes, the same on all nodes: what they tell each other of policy, pins and plugins is sealed with it, and what is not is refused. Several, one a line: the first seals, all are taken."`
 }
 
 // Absent configures messages for absent people.

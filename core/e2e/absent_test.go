@@ -135,7 +135,7 @@ func (r *receiver) await(n int) []delivery {
 	return ds
 }
 
-// worker is a process of platform worker webhook.
+// worker is a process of a command that works beside the servers.
 type worker struct {
 	t    *testing.T
 	cmd  *exec.Cmd
@@ -145,8 +145,14 @@ type worker struct {
 
 func startWorker(t *testing.T, store *redistest.Server, r *receiver, args ...string) *worker {
 	t.Helper()
+	return startBeside(t, append([]string{"worker", "webhook", "--redis", store.URL(), "--url", r.URL + "/hook", "--secret-file", r.file}, args...)...)
+}
+
+// startBeside starts a command of the binary that runs until it is stopped.
+func startBeside(t *testing.T, args ...string) *worker {
+	t.Helper()
 	w := &worker{t: t, out: new(rig.Tail), done: make(chan struct{})}
-	w.cmd = exec.Command(rig.Platform(), append([]string{"worker", "webhook", "--redis", store.URL(), "--url", r.URL + "/hook", "--secret-file", r.file}, args...)...)
+	w.cmd = exec.Command(rig.Platform(), args...)
 	w.cmd.Env = rig.CleanEnv()
 	pr, pw := io.Pipe()
 	w.cmd.Stdout, w.cmd.Stderr = pw, pw
@@ -168,7 +174,7 @@ func startWorker(t *testing.T, store *redistest.Server, r *receiver, args ...str
 	t.Cleanup(func() {
 		w.kill()
 		if t.Failed() {
-			t.Logf("the log of a worker:\n%s", w.out)
+			t.Logf("the log of platform %s:\n%s", args[0], w.out)
 		}
 	})
 	return w

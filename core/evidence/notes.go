@@ -13,6 +13,10 @@ import (
 type Context struct {
 	Roles   []string    `json:"roles,omitempty"`
 	Signals abi.Signals `json:"signals"`
+	// Idle is how many plugins the node had where none judged the message, and
+	// Exempt that the policy wanted none of them to.
+	Idle   int  `json:"idle,omitempty"`
+	Exempt bool `json:"exempt,omitempty"`
 }
 
 // Message returns what was judged, if its text was that.
@@ -24,13 +28,15 @@ func (r *Record) Message(text string) moderation.Message {
 	return m
 }
 
-// Note is a judged message of which the decision is to be kept. Message.Text
+// Note is a message of which the decision is to be kept: judged, or by no plugin
+// though there were some. Message.Text
 // is only hashed, and that in the background.
 type Note struct {
 	ID      chat.MessageID
 	Message moderation.Message
 	Result  moderation.Result
 	Policy  string // revision
+	Exempt  bool   // the policy wanted no plugin to judge it
 }
 
 // records makes what is stored of notes.
@@ -43,7 +49,7 @@ func records(notes []Note) []Record {
 	for i := range notes {
 		n := &notes[i]
 		all = rs[i].Fill(all, n.ID, &n.Message, &n.Result, n.Policy)
-		context[i] = Context{Roles: n.Message.Roles, Signals: n.Message.Signals}
+		context[i] = Context{Roles: n.Message.Roles, Signals: n.Message.Signals, Idle: n.Result.Idle, Exempt: n.Exempt}
 		rs[i].Context = &context[i]
 	}
 	return rs

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"parley/core/histogram"
 )
 
 // lags counts how long entries took, in ms, in buckets of 1/16 of a power of 2.
@@ -56,6 +58,8 @@ type Stats struct {
 	From, To string
 	Rooms    int
 	Stored   uint64 // entries that the target has stored
+	Skipped  uint64 // entries that it had already
+	Resumed  uint64 // times a room was gone on with from where the target says it has come
 	Gone     uint64 // entries that retention had dropped before they were carried
 	Damaged  uint64 // records passed over
 	Failed   uint64 // calls that were tried again
@@ -63,7 +67,8 @@ type Stats struct {
 	// Lags are from the time of the node that accepted an entry to that of the
 	// mirror when it was stored at the target: as exact as the clocks are.
 	P50, P99, Max time.Duration
-	Late          []Late // the rooms that are behind, the latest first, at most 8
+	Lags          histogram.Values // the same, in seconds
+	Late          []Late           // the rooms that are behind, the latest first, at most 8
 }
 
 // Late is a room that is behind.
@@ -84,6 +89,7 @@ func (m *Mirror) Stats() []Stats {
 		s := Stats{
 			From: w.from.Name, To: w.to.Name, Stored: w.stored.Load(), Gone: w.gone.Load(), Damaged: w.damaged.Load(), Failed: w.failed.Load(),
 			P50: w.lags.percentile(0.5), P99: w.lags.percentile(0.99), Max: w.lags.percentile(1),
+			Skipped: w.skipped.Load(), Resumed: w.resumed.Load(), Lags: w.times.Read(1e-9),
 		}
 		w.mu.Lock()
 		rooms := slices.Clone(w.rooms)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"parley/core/chat"
+	"parley/core/histogram"
 	"parley/core/journal"
 	journalredis "parley/core/journal/redis"
 )
@@ -37,7 +38,10 @@ type way struct {
 	rooms []*track
 
 	lags    lags
+	times   histogram.Histogram // the same, for metrics
 	stored  atomic.Uint64
+	skipped atomic.Uint64
+	resumed atomic.Uint64
 	gone    atomic.Uint64
 	damaged atomic.Uint64
 	failed  atomic.Uint64 // calls
@@ -45,7 +49,7 @@ type way struct {
 }
 
 func newWay(m *Mirror, from, to Side) *way {
-	w := &way{m: m, from: from, to: to}
+	w := &way{m: m, from: from, to: to, times: histogram.Of(time.Millisecond)}
 	w.more.L = &w.mu
 	return w
 }
@@ -168,6 +172,7 @@ func (w *way) carry(ctx context.Context, t *track) (more bool, err error) {
 				return true, err
 			}
 			t.at.Store(&at)
+			w.resumed.Add(1)
 		}
 		p, err := w.from.Journal.Parcel(ctx, t.room, at)
 		switch {
@@ -203,9 +208,11 @@ func (w *way) carry(ctx context.Context, t *track) (more bool, err error) {
 // account counts what a parcel has brought.
 func (w *way) account(t *track, p *journalredis.Parcel, now journal.Position, stored int) {
 	ms := time.Now().UnixMilli()
+	w.skipped.Add(uint64(max(0, reached(p, now)-stored)))
 	for i := len(p.Entries) - 1; i >= 0 && stored > 0; i-- {
 		if e := &p.Entries[i]; e.Seq <= now.Seq {
 			w.lags.add(ms - e.Time)
+			w.times.Time(time.Duration(ms-e.Time) * time.Millisecond)
 			stored--
 		}
 	}
@@ -225,6 +232,16 @@ func (w *way) account(t *track, p *journalredis.Parcel, now journal.Position, st
 		w.damaged.Add(uint64(p.Damaged))
 		w.m.log.Error("damaged records were passed over", "room", t.room, "from", w.from.Name, "after", p.After, "records", p.Damaged)
 	}
+}
+
+// reached is how many of a parcel's entries the target has come past.
+func reached(p *journalredis.Parcel, now journal.Position) (n int) {
+	for i := range p.Entries {
+		if p.Entries[i].Seq <= now.Seq {
+			n++
+		}
+	}
+	return n
 }
 
 // complain logs an error, now and then.
@@ -290,11 +307,20 @@ func (w *way) compareSome(ctx context.Context, some []*track) error {
 	for i, t := range some {
 		names[i] = t.room
 	}
-	there, err := w.to.Journal.Tops(ctx, names)
+	asked := time.Now()
+	here, err := w.from.Journal.Tops(ctx, names)
 	if err != nil {
 		return err
 	}
-	here, err := w.from.Journal.Tops(ctx, names)
+	for i, t := range some { // before the target is asked, which may be what holds it up
+		switch at := t.at.Load(); {
+		case at.Epoch == here[i].Epoch && at.Seq == here[i].Seq:
+			t.caught.Store(asked.UnixMilli())
+		case at.Epoch == here[i].Epoch:
+			t.behind.Store(here[i].Seq - min(at.Seq, here[i].Seq))
+		}
+	}
+	there, err := w.to.Journal.Tops(ctx, names)
 	if err != nil {
 		return err
 	}

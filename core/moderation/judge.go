@@ -75,6 +75,8 @@ type Result struct {
 	// Records say what each plugin did, by plugin name; shadows come after
 	// those that counted.
 	Records []Record
+	// Idle counts the plugins there were, where none of them was asked.
+	Idle int
 	// Input is a copy of what the plugins saw, encoded by abi.AppendInput;
 	// empty unless the stage was asked to keep it (see Config.Keep).
 	Input []byte

@@ -101,7 +101,7 @@ func (s *Stage) decide(ctx context.Context, judges []Judge, m *Message, only []s
 	}
 	missing := absent(judges, parts, only)
 	if counting+shadows+len(missing) == 0 {
-		return Result{Text: m.Text}, ctx.Err()
+		return Result{Text: m.Text, Idle: len(judges)}, ctx.Err()
 	}
 	sc := s.scratch.Get().(*scratch)
 	defer s.put(sc)

@@ -220,10 +220,13 @@ func (x *Session) judge(ctx context.Context, r *room.Room, e *journal.Entry, d *
 	if err != nil && ctx.Err() != nil {
 		return judged{}, lateError(err)
 	}
+	keeper := x.srv.d.Evidence
 	if err != nil || len(res.Records) == 0 {
+		if err == nil && res.Idle > 0 && keeper != nil { // so that it can be said that none judged it
+			keeper.Note(evidence.Note{ID: e.ID, Message: m, Result: res, Policy: d.Revision, Exempt: d.Obligations.Plugins != nil})
+		}
 		return judged{res: res}, err
 	}
-	keeper := x.srv.d.Evidence
 	if keeper != nil {
 		keeper.Judged()
 		keeper.Note(evidence.Note{ID: e.ID, Message: m, Result: res, Policy: d.Revision})

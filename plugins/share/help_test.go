@@ -2,6 +2,7 @@ package share_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,8 @@ type node struct {
 	url, name  string
 	dir, state string
 	edit       func(*plugins.Config)
+	retry      time.Duration // 0 for a short one
+	judge      time.Duration // 0 for that of Defaults
 	log        *buffer
 
 	catalog *plugins.Catalog
@@ -98,6 +101,13 @@ func newNode(t *testing.T, server *redistest.Server, name string) *node {
 // up starts the node as the server does.
 func (n *node) up() *node {
 	n.t.Helper()
+	n.open()()
+	return n
+}
+
+// open does what a server does before it serves, and returns how to go on.
+func (n *node) open() (run func()) {
+	n.t.Helper()
 	log := slog.New(slog.NewTextHandler(n.log, nil))
 	rc := redis.Defaults()
 	rc.URL = n.url
@@ -118,7 +128,10 @@ func (n *node) up() *node {
 	n.catalog, err = plugins.New(pc, log)
 	n.must(err)
 	sc := share.Defaults()
-	sc.Plugins, sc.Retry = pc, 200*time.Millisecond
+	sc.Plugins, sc.Retry = pc, cmp.Or(n.retry, 200*time.Millisecond)
+	if n.judge > 0 {
+		sc.Judge = n.judge
+	}
 	n.share, err = share.New(sc, n.catalog, n.store, n.nodes, log)
 	n.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -127,13 +140,6 @@ func (n *node) up() *node {
 		return nil
 	}))
 	var wg sync.WaitGroup
-	for _, run := range []func(context.Context) error{n.nodes.Run, n.store.Run, n.catalog.Run, n.share.Run} {
-		wg.Go(func() {
-			if err := run(ctx); err != nil {
-				n.t.Errorf("%s: %v", n.name, err)
-			}
-		})
-	}
 	n.stop = func() {
 		cancel()
 		wg.Wait()
@@ -141,7 +147,15 @@ func (n *node) up() *node {
 			n.t.Error(err)
 		}
 	}
-	return n
+	return func() {
+		for _, run := range []func(context.Context) error{n.nodes.Run, n.store.Run, n.catalog.Run, n.share.Run} {
+			wg.Go(func() {
+				if err := run(ctx); err != nil {
+					n.t.Errorf("%s: %v", n.name, err)
+				}
+			})
+		}
+	}
 }
 
 func (n *node) must(err error) {

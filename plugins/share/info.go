@@ -27,6 +27,9 @@ type Info struct {
 	Problems []string `json:"problems,omitempty"`
 	// Diverged counts the versions that the nodes share and this one cannot judge with.
 	Diverged int `json:"diverged,omitempty"`
+	// Unjudged says that the node does not know yet how many those are: it has not
+	// looked, or there are versions that it has not judged.
+	Unjudged bool `json:"unjudged,omitempty"`
 	// Wants are versions that Redis should have and has not, or not whole.
 	Wants []string `json:"wants,omitempty"`
 }
@@ -40,6 +43,8 @@ const (
 
 // state is what a pass found.
 type state struct {
+	looked   bool // there was a pass, after the catalog was opened
+	unjudged int  // versions that are shared and that this node has neither taken nor refused
 	problems []string
 	wants    []string
 	diverged []string
@@ -49,11 +54,13 @@ type state struct {
 type problems struct {
 	all      map[string]string // by what it is about
 	wants    map[string]bool
+	missing  map[string]bool // plugins, of diverged
+	unjudged int
 	diverged []string
 }
 
 func newProblems() *problems {
-	return &problems{all: make(map[string]string), wants: make(map[string]bool)}
+	return &problems{all: make(map[string]string), wants: make(map[string]bool), missing: make(map[string]bool)}
 }
 
 func (p *problems) add(what string, err error) {
@@ -65,6 +72,7 @@ func (p *problems) add(what string, err error) {
 // want notes a version that should be here and is not.
 func (p *problems) want(name, source string, err error) {
 	p.add("plugin "+name, err)
+	p.missing[name] = true
 	p.diverged = append(p.diverged, fmt.Sprintf("plugin %s: %v", name, err))
 	if source != "" && (errors.Is(err, objects.ErrMissing) || errors.Is(err, objects.ErrDamaged)) {
 		p.wants[source] = true
@@ -77,7 +85,7 @@ func (s *Share) conclude(standing standings, opening bool, p *problems) {
 	if !opening {
 		s.compare(standing, p)
 	}
-	next := state{diverged: p.diverged, wants: slices.Sorted(maps.Keys(p.wants))}
+	next := state{looked: !opening, unjudged: p.unjudged, diverged: p.diverged, wants: slices.Sorted(maps.Keys(p.wants))}
 	next.wants = next.wants[:min(len(next.wants), maxWants)]
 	for _, what := range slices.Sorted(maps.Keys(p.all)) {
 		text := what + ": " + p.all[what]
@@ -90,8 +98,10 @@ func (s *Share) conclude(standing standings, opening bool, p *problems) {
 	}
 	s.said = p.all
 	s.mu.Lock()
-	told := slices.Equal(s.state.problems, next.problems) && slices.Equal(s.state.wants, next.wants) && len(s.state.diverged) == len(next.diverged)
+	told := slices.Equal(s.state.problems, next.problems) && slices.Equal(s.state.wants, next.wants) && len(s.state.diverged) == len(next.diverged) &&
+		s.state.undecided() == next.undecided()
 	s.state = next
+	s.ripe = s.ripe || !next.undecided()
 	digest := s.catalog.Digest()
 	told = told && s.digest == digest
 	s.digest = digest
@@ -101,8 +111,12 @@ func (s *Share) conclude(standing standings, opening bool, p *problems) {
 	}
 }
 
+// undecided reports whether it is not known yet what this node cannot judge with.
+func (s *state) undecided() bool { return !s.looked || s.unjudged > 0 }
+
 // compare finds the versions that are in the folder and that this node's catalog
-// refuses, while other nodes judge with them.
+// refuses, while other nodes judge with them, and counts those that it has not
+// judged yet.
 func (s *Share) compare(standing standings, p *problems) {
 	s.mu.Lock()
 	living := s.living
@@ -110,14 +124,18 @@ func (s *Share) compare(standing standings, p *problems) {
 	for name, v := range living {
 		st, ok := s.status(name)
 		at := standing.Plugins[name]
-		if !ok || st.ErrorSource != v.Source || at.Source == v.Source && at.Stage == plugins.StageOut {
+		switch {
+		case at.Source == v.Source && at.Stage == plugins.StageOut:
 			continue
-		}
-		if !st.RetryAt.IsZero() && st.Tries == 0 {
-			continue // its trial is to begin
-		}
-		if s.telling(name) {
+		case s.telling(name):
 			continue // it was rolled back here, as it soon will be elsewhere
+		case p.missing[name]:
+			continue // it could not be had
+		case ok && (st.Source == v.Source || st.Candidate != nil && st.Candidate.Source == v.Source):
+			continue
+		case !ok || st.ErrorSource != v.Source || !st.RetryAt.IsZero() && st.Tries == 0: // its trial is to begin
+			p.unjudged++
+			continue
 		}
 		what := cmp.Or(st.Version, "the version before")
 		if st.Source == "" {
@@ -127,28 +145,49 @@ func (s *Share) compare(standing standings, p *problems) {
 	}
 }
 
-// telling reports whether the others are to be told of a rollback of the name.
-func (s *Share) telling(name string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.pending, func(t *telling) bool { return t.name == name })
-}
-
 // Info returns what the node's record says.
 func (s *Share) Info() Info {
 	digest := s.catalog.Digest()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Info{Digest: digest, Problems: s.state.problems, Diverged: len(s.state.diverged), Wants: s.state.wants}
+	return Info{Digest: digest, Problems: s.state.problems, Diverged: len(s.state.diverged), Unjudged: s.state.undecided(), Wants: s.state.wants}
 }
 
-// NotReady says why this node should get no clients, a sentence for each reason: there
-// are versions that it cannot judge with, and another node can.
-func (s *Share) NotReady() []string { return s.diverged(true) }
+// NotReady says why this node should get no clients, a sentence for each reason: it
+// has begun a moment ago and not judged everything that is shared yet, or there are
+// versions that it cannot judge with, and another node can.
+func (s *Share) NotReady() []string {
+	why := s.diverged(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ripe && !s.overdueLocked() {
+		why = append(why, s.undecidedLocked())
+	}
+	return why
+}
 
 // Notes says the same where no other node can either: what nobody takes must not
 // stop everybody.
-func (s *Share) Notes() []string { return s.diverged(false) }
+func (s *Share) Notes() []string {
+	why := s.diverged(false)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if (s.ripe || s.overdueLocked()) && s.state.undecided() {
+		why = append(why, s.undecidedLocked())
+	}
+	return why
+}
+
+// overdueLocked reports whether this node has had time enough to judge what is shared.
+func (s *Share) overdueLocked() bool { return !s.begun.IsZero() && time.Since(s.begun) > s.cfg.Judge }
+
+// undecidedLocked says what this node does not know yet.
+func (s *Share) undecidedLocked() string {
+	if !s.state.looked {
+		return fmt.Sprintf("node %s has not looked yet at the plugins that the nodes share", s.node)
+	}
+	return fmt.Sprintf("node %s has not judged %d of the plugins that the nodes share yet", s.node, s.state.unjudged)
+}
 
 func (s *Share) diverged(others bool) (why []string) {
 	s.mu.Lock()
@@ -166,13 +205,26 @@ func (s *Share) diverged(others bool) (why []string) {
 type Stats struct {
 	Problems, Diverged int // see Info and NotReady
 	Pending            int // rollbacks that the others do not know of yet
+	Stuck              int // of them, those of which the others could not be told in many attempts
+	// Judged says that Problems and Diverged are known, and Unjudged how many of the
+	// shared versions this node has neither taken nor refused yet.
+	Judged   bool
+	Unjudged int
 }
 
 // Stats returns the present state.
 func (s *Share) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{Problems: len(s.state.problems), Diverged: len(s.state.diverged), Pending: len(s.pending)}
+	st := Stats{
+		Problems: len(s.state.problems), Diverged: len(s.state.diverged), Pending: len(s.pending), Judged: s.state.looked, Unjudged: s.state.unjudged,
+	}
+	for _, t := range s.pending {
+		if t.stuck() {
+			st.Stuck++
+		}
+	}
+	return st
 }
 
 // trouble reports whether something is to be asked for again soon.
@@ -197,7 +249,7 @@ func (s *Share) heed(v cluster.View) {
 		if ok, err := n.Decode(InfoKey, &info); !ok || err != nil {
 			continue
 		}
-		others = others || info.Diverged == 0
+		others = others || info.Diverged == 0 && !info.Unjudged
 		for _, source := range info.Wants[:min(len(info.Wants), maxWants)] {
 			if objects.Digest(source).Valid() && len(wanted) < maxLive {
 				wanted[source] = true
@@ -222,6 +274,9 @@ func Problems(n *cluster.Node) []string {
 	out := info.Problems[:min(len(info.Problems), maxProblems)]
 	for i := range out {
 		out[i] = "plugins: " + strings.ToValidUTF8(out[i][:min(len(out[i]), maxProblemBytes)], "")
+	}
+	if info.Unjudged {
+		out = append(out, "plugins: not judged yet: it cannot say whether it judges as the others do")
 	}
 	return out
 }
@@ -264,6 +319,16 @@ func (s *Share) holds(source string) []byte {
 	}
 	b, _ := s.catalog.Kept(source)
 	return b
+}
+
+// keepLast writes anew what the newest set names that was to be believed, so that it
+// can be put back in place of what is not.
+func (s *Share) keepLast(ctx context.Context) {
+	if last, ok := s.store.Last(setHead); ok {
+		if set, err := decodeSet(last.Value); err == nil {
+			s.wantAll(ctx, set)
+		}
+	}
 }
 
 // wantAll writes anew what the set names and this node has: Redis has lost something of

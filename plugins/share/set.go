@@ -26,6 +26,7 @@ func (s *Share) mergeSet(ctx context.Context, opening bool, p *problems) error {
 		}
 		if errors.Is(err, objects.ErrBadHead) || errors.Is(err, errHead) {
 			p.add("head "+setHead, err)
+			s.keepLast(ctx)
 			return nil
 		}
 		if err != nil {

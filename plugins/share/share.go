@@ -24,11 +24,14 @@ type Config struct {
 	Retry time.Duration
 	// Look is how often everything is compared without a hint.
 	Look time.Duration
+	// Judge is how long after the start this node is not ready because it has not
+	// judged all that is shared.
+	Judge time.Duration
 }
 
 // Defaults returns a Config with everything but Plugins set.
 func Defaults() Config {
-	return Config{Start: 2 * time.Second, Retry: 2 * time.Second, Look: 30 * time.Second}
+	return Config{Start: 2 * time.Second, Retry: 2 * time.Second, Look: 30 * time.Second, Judge: 30 * time.Second}
 }
 
 // Share is one node's part. Make one with New. It satisfies plugins.Board.
@@ -50,6 +53,7 @@ type Share struct {
 	repaired map[string]time.Time // when an object was last written anew, by source
 	failed   map[string]failure   // of an object that was asked for in vain, by source
 	said     map[string]string    // problems as logged last
+	retell   time.Time            // when what could not be told is due; zero: nothing is
 
 	mu       sync.Mutex
 	pending  []*telling         // guarded by mu; what the others are to be told
@@ -59,12 +63,8 @@ type Share struct {
 	digest   string             // guarded by mu; as told last
 	wanted   map[string]bool    // guarded by mu; what other nodes want
 	others   bool               // guarded by mu; another node judges with everything that is shared
-}
-
-// telling is a decision that is in force here and not told yet.
-type telling struct {
-	name   string
-	change func(plugins.Standing) (plugins.Standing, error)
+	ripe     bool               // guarded by mu; this node has judged whatever is shared, once
+	begun    time.Time          // guarded by mu; when Run began
 }
 
 // failure is a version that could not be read.
@@ -72,9 +72,6 @@ type failure struct {
 	at  time.Time
 	err error
 }
-
-// maxPending bounds what waits to be told while Redis is away.
-const maxPending = 256
 
 // New returns a Share for a catalog that has not been opened, and joins it. It starts
 // nothing.
@@ -112,7 +109,7 @@ func (s *Share) poke() {
 func (s *Share) Open(ctx context.Context, open func(context.Context) error) error {
 	s.folder.sweep()
 	limited, cancel := context.WithTimeout(ctx, s.cfg.Start)
-	if err := s.pass(limited, true); err != nil {
+	if err := s.pass(limited, true); err != nil && ctx.Err() == nil {
 		s.log.Warn("the plugins of the other nodes cannot be read yet; this node begins with its own", "err", err)
 	}
 	cancel()
@@ -120,13 +117,16 @@ func (s *Share) Open(ctx context.Context, open func(context.Context) error) erro
 	s.mu.Lock()
 	standing := s.standing.Plugins
 	s.mu.Unlock()
-	s.catalog.Follow(standing)
+	s.catalog.Follow(s.following(standing))
 	return err
 }
 
 // Run keeps folder and heads the same until ctx ends, and returns nil then.
 func (s *Share) Run(ctx context.Context) error {
 	failing := false
+	s.mu.Lock()
+	s.begun = time.Now()
+	s.mu.Unlock()
 	for {
 		err := s.pass(ctx, false)
 		if ctx.Err() != nil {
@@ -148,6 +148,9 @@ func (s *Share) Run(ctx context.Context) error {
 		} else if len(s.disputes) > 0 {
 			pause = min(pause, grace)
 		}
+		if !s.retell.IsZero() {
+			pause = max(min(pause, time.Until(s.retell)), shortest)
+		}
 		t := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -161,11 +164,7 @@ func (s *Share) Run(ctx context.Context) error {
 // pass does whatever there is to do once. The error is Redis's.
 func (s *Share) pass(ctx context.Context, opening bool) error {
 	p := newProblems()
-	if err := s.flush(ctx); errors.Is(err, errHead) {
-		p.add("what was rolled back here", err)
-	} else if err != nil {
-		return err
-	}
+	s.retell = s.flush(ctx, p)
 	standing, err := s.readStandings(ctx, opening, p)
 	if err != nil {
 		return err
@@ -174,7 +173,7 @@ func (s *Share) pass(ctx context.Context, opening bool) error {
 		return err
 	}
 	if !opening && standing.Plugins != nil {
-		s.catalog.Follow(standing.Plugins)
+		s.catalog.Follow(s.following(standing.Plugins))
 		s.bringIntoForce(ctx, standing, p)
 	}
 	s.repair(ctx)
@@ -229,8 +228,12 @@ func (s *Share) begin(ctx context.Context) (standings, error) {
 	return all, err
 }
 
-// errHead is of a head that is not what one can be.
-var errHead = errors.New("refused")
+// errHead is of a head that is not what one can be, errStanding of a standing that
+// has no place in one.
+var (
+	errHead     = errors.New("refused")
+	errStanding = errors.New("it cannot be written down")
+)
 
 // rollouts reads the standings.
 func (s *Share) rollouts(ctx context.Context) (standings, objects.Version, error) {
@@ -247,6 +250,9 @@ func (s *Share) rollouts(ctx context.Context) (standings, objects.Version, error
 	}
 	return out, h.Version, nil
 }
+
+// shortest is the least pause between two passes that nobody has asked for.
+const shortest = 10 * time.Millisecond
 
 // tries bounds how often a head is set that others change meanwhile.
 const tries = 16
@@ -274,14 +280,14 @@ func (s *Share) Agree(ctx context.Context, name string, change func(plugins.Stan
 		}
 		next.Rev, next.Node, next.Since = old.Rev+1, s.node, next.Since.UTC().Round(0)
 		if err := next.Check(); err != nil {
-			return no(err)
+			return no(fmt.Errorf("%w: %w", errStanding, err))
 		}
 		s.mu.Lock()
 		living := s.living
 		s.mu.Unlock()
 		all, err = all.with(name, next, func(n string) bool { _, ok := living[n]; return ok })
 		if err != nil {
-			return no(err)
+			return no(fmt.Errorf("%w: %w", errStanding, err))
 		}
 		_, err = s.store.SetHead(ctx, rolloutsHead, version, all)
 		if errors.Is(err, objects.ErrConflict) {
@@ -294,36 +300,4 @@ func (s *Share) Agree(ctx context.Context, name string, change func(plugins.Stan
 		return next, nil
 	}
 	return no(objects.ErrConflict)
-}
-
-// Tell implements plugins.Board.
-func (s *Share) Tell(name string, change func(plugins.Standing) (plugins.Standing, error)) {
-	s.mu.Lock()
-	if len(s.pending) == maxPending {
-		s.pending = s.pending[1:] // what it took back stays out here; the catalog remembers that
-	}
-	s.pending = append(s.pending, &telling{name, change})
-	s.mu.Unlock()
-	s.poke()
-}
-
-// flush tells the others what is in force here already.
-func (s *Share) flush(ctx context.Context) error {
-	for {
-		s.mu.Lock()
-		if len(s.pending) == 0 {
-			s.mu.Unlock()
-			return nil
-		}
-		t := s.pending[0]
-		s.mu.Unlock()
-		if _, err := s.Agree(ctx, t.name, t.change); err != nil {
-			return err
-		}
-		s.mu.Lock()
-		if len(s.pending) > 0 && s.pending[0] == t {
-			s.pending = s.pending[1:]
-		}
-		s.mu.Unlock()
-	}
 }

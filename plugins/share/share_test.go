@@ -320,7 +320,7 @@ func TestRedisIsNotBelieved(t *testing.T) {
 	if b.judges("p") != "1" {
 		t.Fatalf("got %q, want the old version to stay", b.judges("p"))
 	}
-	await(t, "b says that it cannot converge", func() bool { return len(b.share.Notes()) == 1 })
+	await(t, "b says that it cannot converge", func() bool { return b.share.Stats().Judged && len(b.share.Notes()) == 1 })
 	if why := b.share.Notes()[0]; !strings.Contains(why, "plugin p") || !strings.Contains(why, "not what its name says") {
 		t.Errorf("got %q, want plugin and cause named", why)
 	}

@@ -90,8 +90,8 @@ func (s *Syncer) Told(ctx context.Context, turn uint64) error {
 // Accept takes a revision that another node offers, after the same checks as one
 // of the repository, which is not asked: its name is the hash of what it holds,
 // so it does not matter who brings it. It returns when it decides, or why it does
-// not; nothing has changed then, but that an offer without a pin ends the pin.
-// Run must be running.
+// not; nothing has changed then, but that an offer without a pin ends the pin
+// where what it offers is sound. Run must be running.
 func (s *Syncer) Accept(ctx context.Context, o Offer) error {
 	return s.order(ctx, func(ctx context.Context) error { return s.accept(ctx, o) })
 }
@@ -103,28 +103,31 @@ func (s *Syncer) accept(ctx context.Context, o Offer) error {
 	if o.Pin != nil && !(wholeID(o.Pin.Revision) && len(o.Pin.By) <= maxByBytes && len(o.Pin.Reason) <= maxReasonBytes) {
 		return fmt.Errorf("%w: its pin is malformed", ErrUnsound)
 	}
-	if o.Pin == nil && s.pin != nil {
-		s.log.Warn("policy is no longer pinned, says another node", "revision", s.pin.Revision)
-		s.untold = false
-		s.setPin(nil)
-		s.seen = ""
-		s.wake()
-		if s.current != nil && o.Parcel.Commit == s.current.commit {
-			return s.keep()
-		}
-	}
-	if o.Pin == nil && s.current != nil && s.current.lineage.has(o.Parcel.Commit) && o.Parcel.Commit != s.current.commit {
+	same := s.current != nil && s.current.commit == o.Parcel.Commit
+	unpins, behind := o.Pin == nil && s.pin != nil, o.Pin == nil && !same && s.current != nil && s.current.lineage.has(o.Parcel.Commit)
+	if behind && !unpins {
 		return ErrBehind
 	}
-	if s.current == nil || s.current.commit != o.Parcel.Commit || o.Pin != nil && o.Pin.Revision != o.Parcel.Want {
+	var rev *revision
+	if !same || unpins || o.Pin != nil && o.Pin.Revision != o.Parcel.Want {
 		who, err := s.signers()
 		if err != nil {
 			return fmt.Errorf("judge an offered revision: %w", err)
 		}
-		rev, err := s.openOffer(ctx, o, who)
-		if err != nil {
+		if rev, err = s.openOffer(ctx, o, who, same || behind); err != nil {
 			return s.refuseOffer(ctx, o, fmt.Errorf("%w: %w", ErrUnsound, err))
 		}
+	}
+	if unpins {
+		s.endPin()
+	}
+	switch {
+	case behind:
+		return ErrBehind
+	case unpins && same:
+		return nil
+	}
+	if rev != nil {
 		if err := s.hooks.Apply(ctx, rev.files, Revision(rev.commit)); err != nil {
 			return s.refuseOffer(ctx, o, err)
 		}
@@ -141,8 +144,20 @@ func (s *Syncer) accept(ctx context.Context, o Offer) error {
 	return nil
 }
 
-// openOffer reads and judges what a parcel holds.
-func (s *Syncer) openOffer(ctx context.Context, o Offer, who *signers.Set) (rev *revision, err error) {
+// endPin ends the pin as another node's operator said, who offers a revision that
+// was found sound.
+func (s *Syncer) endPin() {
+	s.log.Warn("policy is no longer pinned, says another node", "revision", s.pin.Revision)
+	s.untold = false
+	s.setPin(nil)
+	s.seen = ""
+	s.wake()
+	_ = s.keep() // logged and in the status
+}
+
+// openOffer reads and judges what a parcel holds. known: it is the revision in use,
+// or one that this descends from.
+func (s *Syncer) openOffer(ctx context.Context, o Offer, who *signers.Set, known bool) (rev *revision, err error) {
 	err = s.guard(func() error {
 		r, err := o.Parcel.open()
 		if err != nil {
@@ -152,7 +167,7 @@ func (s *Syncer) openOffer(ctx context.Context, o Offer, who *signers.Set) (rev 
 		switch {
 		case o.Pin != nil && o.Pin.Revision != o.Parcel.Want:
 			return fmt.Errorf("its pin names %s, and it holds %s", o.Pin.Revision, o.Parcel.Want)
-		case o.Pin == nil:
+		case o.Pin == nil && !known:
 			req.bases = s.bases()
 			if r.want != r.commit {
 				req.tag = s.cfg.tagName()

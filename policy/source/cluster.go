@@ -28,7 +28,8 @@ const (
 )
 
 // handed is the value of the head "policy": which revision decides, as the node
-// says that has brought it in. Every node checks the revision for itself.
+// says that has brought it in. Every node checks the revision for itself; that a node
+// said it is vouched for by the head's seal, where there is one.
 type handed struct {
 	Format int            `json:"format"` // 1
 	Ref    string         `json:"ref"`

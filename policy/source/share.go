@@ -127,7 +127,7 @@ func (x *share) reconcile(ctx context.Context) error {
 	v, err := decodeHanded(head)
 	at := x.s.git.Status()
 	switch {
-	case errors.Is(err, errFormat):
+	case errors.Is(err, errFormat), errors.Is(err, objects.ErrSeal): // of a later version, or of nodes with another secret
 		return x.cannot(head, own, handed{}, err, false)
 	case err != nil: // it helps nobody, so whoever has something better replaces it
 		if err := x.cannot(head, own, handed{}, err, true); err != nil || own.Parcel == nil {
@@ -222,6 +222,9 @@ func (x *share) hand(ctx context.Context, head objects.Head, own gitsync.Shared)
 		}
 		x.saw(set)
 		return nil
+	}
+	if errors.Is(err, objects.ErrNoSecret) {
+		return x.cannot(head, own, handed{}, err, false)
 	}
 	if err != nil {
 		return err

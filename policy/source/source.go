@@ -154,6 +154,9 @@ func (s *Source) openGit(ctx context.Context) (err error) {
 			s.log.Info("policy taken from the other nodes", "revision", s.live.Engine().Revision())
 			return nil
 		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("load policy.git: %w", ctx.Err())
+		}
 		s.log.Info("the other nodes give no policy to begin with", "why", err)
 	}
 	synced := s.git.Sync(ctx)

@@ -7,6 +7,10 @@
 // before it is loaded. An object is kept while a head names it, and for an hour
 // after that.
 //
+// A head is somebody's word, which nothing in it proves. With Config.Secrets each is
+// sealed, and one that is not, or is older than one seen before, is refused and put
+// right by whoever remembers what was there.
+//
 // A head changes by compare-and-set. Its version never repeats, not even after
 // Redis has lost its data. Watchers are told of every change within a moment by
 // a hint, and within 5 s without one.

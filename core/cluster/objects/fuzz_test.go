@@ -11,7 +11,7 @@ import (
 // when it is written again.
 func FuzzHead(f *testing.F) {
 	d := string(Sum(nil))
-	for _, s := range []string{"", "1\n\n1", "5\n" + d + " " + d + "\n{\"a\":1}", "5\n" + d, "0\n\n1", "9007199254740991\n\nnull", "1\n\n{", "1\nxyz\n1", "\n\n\n"} {
+	for _, s := range []string{"", "1\n\n1", "5\n" + d + " " + d + "\n{\"a\":1}", "5\n" + d, "0\n\n1", "9007199254740991\n\nnull", "1\n\n{", "1\nxyz\n1", "\n\n\n", "1\n\n1\nhmac-sha256:00", "hmac-sha256:", "1\n\n\nhmac-sha256:"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -3,6 +3,7 @@ package objects
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ const (
 	maxHeadName  = 64
 	maxNamed     = 256 // objects that one head names
 	maxHeads     = 256 // of one installation
+	headRoom     = 128 // bytes for the version and the seal
 )
 
 // Version tells states of one head apart; 0 is that of a head that is not there.
@@ -29,10 +31,15 @@ type Head struct {
 	Names []Digest
 	// Value is JSON. It was written by some node: check it.
 	Value json.RawMessage
+
+	bad error // why it has no value, where there is something
 }
 
 // Decode reads the head's value into v.
 func (h *Head) Decode(v any) error {
+	if h.bad != nil {
+		return h.bad
+	}
 	if err := json.Unmarshal(h.Value, v); err != nil {
 		return fmt.Errorf("head %s: %w", h.Name, err)
 	}
@@ -45,12 +52,16 @@ func (s *Store) Head(ctx context.Context, name string) (Head, error) {
 	if err != nil {
 		return Head{Name: name}, err
 	}
-	return decodeHead(name, heads[0])
+	h, err := s.judge(name, heads[0])
+	if untrusted(err) {
+		poke(s.nudge) // it may be put right
+	}
+	return h, err
 }
 
 // SetHead gives a head a new value, which names the given objects, if its
 // version is still old; 0 is for a head that is not there. ErrConflict says that it is not, ErrMissing that one of the objects is
-// not stored. An error of Redis leaves open whether the head was set: look.
+// not stored, ErrNoSecret that it is sealed, which this node cannot do. An error of Redis leaves open whether the head was set: look.
 func (s *Store) SetHead(ctx context.Context, name string, old Version, value any, names ...Digest) (Head, error) {
 	if name == "" || len(name) > maxHeadName {
 		return Head{}, fmt.Errorf("set head %.80q: want a name of 1 to %d bytes", name, maxHeadName)
@@ -70,10 +81,16 @@ func (s *Store) SetHead(ctx context.Context, name string, old Version, value any
 		keys = append(keys, s.objectKey(d))
 	}
 	list := strings.Join(digests, " ")
-	if len(names) > maxNamed || len(h.Value)+len(list)+32 > maxHeadBytes {
+	if len(names) > maxNamed || len(h.Value)+len(list)+headRoom > maxHeadBytes {
 		return fail(fmt.Errorf("it has %d bytes and names %d objects, at most %d and %d are allowed", len(h.Value), len(names), maxHeadBytes, maxNamed))
 	}
-	reply, err := s.client.Eval(ctx, setHeadScript, keys, name, strconv.FormatUint(uint64(old), 10), list, []byte(h.Value), maxHeadBytes)
+	version, body, seal := "0", "", ""
+	if s.sealed() {
+		version = strconv.FormatUint(uint64(s.next(name)), 10)
+		body = version + "\n" + list + "\n" + string(h.Value)
+		seal = sealMark + hex.EncodeToString(s.seal(s.cfg.Secrets[0], name, body))
+	}
+	reply, err := s.client.Eval(ctx, setHeadScript, keys, name, strconv.FormatUint(uint64(old), 10), list, []byte(h.Value), maxHeadBytes, version, seal)
 	if err != nil {
 		return fail(err)
 	}
@@ -88,12 +105,17 @@ func (s *Store) SetHead(ctx context.Context, name string, old Version, value any
 		return fail(fmt.Errorf("%w: it has version %s, not %d", ErrConflict, text, old))
 	case int64(1):
 		return fail(fmt.Errorf("%w: %s", ErrMissing, short(Digest(strings.TrimPrefix(text, s.prefix+"o:")))))
+	case int64(3):
+		return fail(ErrNoSecret)
 	}
 	v, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
 		return fail(fmt.Errorf("redis answered version %.40q", text))
 	}
 	h.Version = Version(v)
+	if s.sealed() {
+		_, _ = s.judge(name, body+"\n"+seal) // that others cannot take it back
+	}
 	_ = s.client.Publish(ctx, s.channel, name) // a lost hint costs the others one poll
 	poke(s.nudge)
 	return h, nil
@@ -127,10 +149,12 @@ func (s *Store) heads(ctx context.Context, names ...string) ([]string, error) {
 // comes along, 0 where there is none to be seen, replaces it.
 var ErrBadHead = errors.New("the head cannot be read")
 
-// decodeHead reads a head's stored form.
+// decodeHead reads a head's stored form, whatever its seal.
 func decodeHead(name, text string) (Head, error) {
+	whole := len(text)
+	text, _ = cutSeal(text)
 	h := Head{Name: name}
-	if text == "" {
+	if whole == 0 {
 		return h, nil
 	}
 	bad := func(why string) (Head, error) {
@@ -139,7 +163,7 @@ func decodeHead(name, text string) (Head, error) {
 	version, rest, ok := strings.Cut(text, "\n")
 	list, value, ok2 := strings.Cut(rest, "\n")
 	v, err := strconv.ParseUint(version, 10, 53) // what Redis counts exactly
-	if !ok || len(text) > maxHeadBytes {
+	if !ok || whole > maxHeadBytes {
 		return bad("it does not have the form of one")
 	}
 	if err != nil || v == 0 || strconv.FormatUint(v, 10) != version {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -64,6 +65,13 @@ type Config struct {
 	// Sweep is how often objects are looked for that are not kept any longer,
 	// half more or less.
 	Sweep time.Duration
+	// Secrets are what heads are sealed with (see ReadSecrets): the first seals, and
+	// a head that none of them opens is refused. None: heads are not sealed, and who
+	// can write to Redis can set them.
+	Secrets [][]byte
+	// StateFile remembers the newest sealed heads over a restart, so that nobody can
+	// put back older ones; "" forgets them.
+	StateFile string
 }
 
 // Defaults returns the settings for ordinary use.
@@ -80,6 +88,9 @@ func (c Config) check() error {
 			return fmt.Errorf("objects %s %v: want at least 10ms", d.name, d.value)
 		}
 	}
+	if err := checkSecrets(c.Secrets); err != nil {
+		return fmt.Errorf("objects secrets: %w", err)
+	}
 	return nil
 }
 
@@ -94,6 +105,8 @@ var (
 	setHeadSource string
 	//go:embed heads.lua
 	headsSource string
+	//go:embed unhead.lua
+	unheadSource string
 	//go:embed sweep.lua
 	sweepSource string
 	//go:embed drop.lua
@@ -104,6 +117,7 @@ var (
 	chunkScript   = rds.NewScript("read an object", chunkSource)
 	setHeadScript = rds.NewScript("set a head", setHeadSource)
 	headsScript   = rds.NewScript("read heads", headsSource)
+	unheadScript  = rds.NewScript("remove a head", unheadSource)
 	sweepScript   = rds.NewScript("sweep objects", sweepSource)
 	dropScript    = rds.NewScript("drop an object", dropSource)
 )
@@ -121,7 +135,13 @@ type Store struct {
 
 	watched []*watched // set before Run; each is Run's own then
 
-	put, got, damaged, conflicts, swept atomic.Uint64
+	mu      sync.Mutex
+	newest  map[string]Head   // seen sealed, by name; guarded by mu
+	texts   map[string]string // the same in their stored form; guarded by mu
+	refused map[string]string // stored form of what is refused, by name; guarded by mu
+	unsaved bool              // newest has changed since it was written; guarded by mu
+
+	put, got, damaged, conflicts, swept, unsealed, wrong, stale, restored atomic.Uint64
 }
 
 // New returns a store on the client's server that watches nothing until Run.
@@ -131,10 +151,12 @@ func New(cfg Config, client *rds.Client, log *slog.Logger) (*Store, error) {
 	}
 	s := &Store{
 		cfg: cfg, client: client, log: log, nudge: make(chan struct{}, 1),
+		newest: make(map[string]Head), texts: make(map[string]string), refused: make(map[string]string),
 		prefix: client.Prefix() + ":{objects}:", channel: client.ChannelPrefix() + ":{objects}:heads",
 	}
 	s.sub = client.Subscriber(ear{s})
 	s.sub.Subscribe(s.channel)
+	s.recall()
 	return s, nil
 }
 
@@ -148,11 +170,16 @@ type Stats struct {
 	Damaged   uint64 // objects read that were not what their name says
 	Conflicts uint64 // heads that had changed meanwhile
 	Swept     uint64 // objects removed by age
+
+	// Heads that this node did not believe, and that it put back what was there
+	// before; 0 without a secret.
+	Unsealed, WrongSeal, Stale, Restored uint64
 }
 
 // Stats returns the counters.
 func (s *Store) Stats() Stats {
-	return Stats{Put: s.put.Load(), Got: s.got.Load(), Damaged: s.damaged.Load(), Conflicts: s.conflicts.Load(), Swept: s.swept.Load()}
+	return Stats{Put: s.put.Load(), Got: s.got.Load(), Damaged: s.damaged.Load(), Conflicts: s.conflicts.Load(), Swept: s.swept.Load(),
+		Unsealed: s.unsealed.Load(), WrongSeal: s.wrong.Load(), Stale: s.stale.Load(), Restored: s.restored.Load()}
 }
 
 // Put stores b and returns its name. kind says for people what it is. An object

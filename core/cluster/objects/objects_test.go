@@ -48,7 +48,10 @@ func open(t *testing.T, url string, tune func(*objects.Config)) *objects.Store {
 	return s
 }
 
-func run(t *testing.T, s *objects.Store) {
+func run(t *testing.T, s *objects.Store) { t.Cleanup(runUntil(t, s)) }
+
+// runUntil runs s until what it returns is called.
+func runUntil(t *testing.T, s *objects.Store) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -57,7 +60,7 @@ func run(t *testing.T, s *objects.Store) {
 			t.Errorf("run: %v", err)
 		}
 	})
-	t.Cleanup(func() { cancel(); running.Wait() })
+	return func() { cancel(); running.Wait() }
 }
 
 func random(n int) []byte {

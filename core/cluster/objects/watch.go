@@ -2,6 +2,8 @@ package objects
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -107,8 +109,17 @@ func (s *Store) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer s.remember()
 	for i, w := range s.watched {
-		h, err := decodeHead(w.name, texts[i])
+		h, err := s.judge(w.name, texts[i])
+		if untrusted(err) {
+			h, err = s.putBack(ctx, h, texts[i], err)
+		}
+		if errors.Is(err, ErrConflict) { // another node was faster
+			poke(s.nudge)
+			continue
+		}
+		h.bad = err
 		text := ""
 		if err != nil {
 			text = err.Error()
@@ -126,6 +137,31 @@ func (s *Store) look(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// putBack replaces a head that is not to be believed by the newest that was; one
+// that nobody has sealed, where none was, is removed. text is its stored form. The
+// error says why h still is what there is.
+func (s *Store) putBack(ctx context.Context, h Head, text string, why error) (Head, error) {
+	last, ok := s.Last(h.Name)
+	switch {
+	case ok:
+		set, err := s.SetHead(ctx, h.Name, h.Version, last.Value, last.Names...)
+		if err != nil {
+			return h, fmt.Errorf("%w; what was there before cannot be put back: %w", why, err)
+		}
+		s.restored.Add(1)
+		s.log.Error("WHAT THE NODES SHARE WAS CHANGED BY NONE OF THEM; what was there before is put back", "head", h.Name, "why", why)
+		return set, nil
+	case errors.Is(why, ErrUnsealed):
+		if _, err := s.client.Eval(ctx, unheadScript, []string{s.headsKey()}, h.Name, text, maxHeadBytes); err != nil {
+			return h, fmt.Errorf("%w; it cannot be removed: %w", why, err)
+		}
+		s.restored.Add(1)
+		s.log.Warn("what the nodes share was not sealed and is removed; nodes that have the secret say anew what they have", "head", h.Name)
+		return Head{Name: h.Name}, nil
+	}
+	return h, why // of nodes with another secret, maybe: one of the two is to be told by a person
 }
 
 // sweepUntil removes objects that are kept no longer.
