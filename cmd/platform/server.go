@@ -70,6 +70,7 @@ type server struct {
 	nodes      *cluster.Registry
 	objects    *objects.Store
 	runJournal func(context.Context) error
+	forgotten  chan struct{} // one slot; see mayHaveForgotten
 	journal    journal.Journal
 	load       *loadMeter
 	identities *identities
@@ -104,7 +105,7 @@ type server struct {
 // newServer builds everything and starts nothing but what a constructor of a
 // store needs. On error whatever was opened is closed.
 func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *server, err error) {
-	s := &server{cfg: cfg, log: log}
+	s := &server{cfg: cfg, log: log, forgotten: make(chan struct{}, 1)}
 	s.load = &loadMeter{s: s}
 	defer func() {
 		if err != nil {
@@ -234,7 +235,7 @@ func (s *server) openChat(context.Context) error {
 		NotifyAbsent: s.cfg.Absent.Enabled,
 	}, session.Deps{
 		Hub: hub, Journal: s.journal, Gate: s.policy, Stage: s.stage, Signals: moderation.NewTracker(trackedSpeakers),
-		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, People: people, Absent: carrier, Spread: s.spread(), Log: s.log,
+		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, People: people, Absent: carrier, Spread: s.spread(), Rooms: s.cfg.RoomSettings(), Log: s.log,
 	})
 	if err == nil && s.absent != nil {
 		s.absent.OnCalled(s.sessions.Called)
@@ -499,9 +500,6 @@ func splitAddr(a net.Addr) (host, port string) {
 	host, port, _ = net.SplitHostPort(a.String())
 	return host, port
 }
-
-// systemUser is who the log names as author of what the server did by itself.
-const systemUser chat.UserID = "parley"
 
 // publicRooms are the configured rooms that the web client offers to visitors.
 func publicRooms(cfg config.Config) (ids []chat.RoomID) {

@@ -91,6 +91,15 @@ func (r Room) Settings() state.Settings {
 	return state.Settings{Title: r.Title, Mode: r.Mode, Visibility: r.Visibility, SlowModeS: r.SlowModeS}
 }
 
+// RoomSettings returns the settings of the configured rooms.
+func (c Config) RoomSettings() map[chat.RoomID]state.Settings {
+	m := make(map[chat.RoomID]state.Settings, len(c.Rooms))
+	for _, r := range c.Rooms {
+		m[r.ID] = r.Settings()
+	}
+	return m
+}
+
 // Auth configures who may connect.
 type Auth struct {
 	Guests bool `yaml:"guests" doc:"Whether people may connect with a name and no token."`
