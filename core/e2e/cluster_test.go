@@ -81,7 +81,9 @@ func TestTheOperatorsRoomsComeBack(t *testing.T) {
 	if took > 15*time.Second { // the next renewal of a lease finds it, at most 5 s away
 		t.Errorf("members of quiet rooms were told %v after the loss, want no more than a lease", took)
 	}
-	await(t, "the rooms are there again", func() bool { return store.Do("EXISTS", "parley:{lobby}:log", "parley:{news}:log", "parley:{staff}:log") == "3" })
+	await(t, "the rooms are there again", func() bool {
+		return store.Do("EXISTS", "parley:{lobby}:log", "parley:{news}:log", "parley:{staff}:log") == "3"
+	})
 	late := visit(t, client.Options{URL: b.TCPURL(), Token: token(t, key, "eve")})
 	if j := late.enters("lobby"); j.Title != "Lobby" || j.Role != "" {
 		t.Errorf("lobby: got %+v, want it as configured and nobody's own", j)
