@@ -138,6 +138,12 @@ func (s *server) close() error {
 func (s *server) data(name string) string { return filepath.Join(s.cfg.DataDir, name) }
 
 func (s *server) openPlugins(ctx context.Context) error {
+	// Elsewhere a folder that is missing may be one that is not mounted.
+	if in, err := filepath.Rel(s.cfg.DataDir, s.cfg.Plugins.Dir); err == nil && s.cfg.Plugins.Dir != "" && filepath.IsLocal(in) {
+		if err := os.MkdirAll(s.cfg.Plugins.Dir, 0o700); err != nil {
+			return fmt.Errorf("make plugins.dir: %w", err)
+		}
+	}
 	c, err := plugins.New(pluginConfig(s.cfg), s.log)
 	if err != nil {
 		return err
