@@ -38,6 +38,11 @@ func (s *server) openCluster(context.Context) (err error) {
 	if s.objects, err = objects.New(oc, s.redis, s.log); err != nil {
 		return err
 	}
+	s.nodes.OnChange(func(v cluster.View) {
+		if v.Rewrite {
+			s.mayHaveForgotten()
+		}
+	})
 	s.nodes.SetInfo(infoVersion, func() any { return version })
 	s.nodes.SetInfo(infoPlugins, func() any { return pluginSet(s.catalog.Digest(), s.catalog.Status()) })
 	s.nodes.SetInfo(infoLoad, func() any { return s.load.read(time.Now()) })

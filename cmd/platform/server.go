@@ -71,6 +71,7 @@ type server struct {
 	nodes      *cluster.Registry
 	objects    *objects.Store
 	runJournal func(context.Context) error
+	forgotten  chan struct{} // one slot; see mayHaveForgotten
 	journal    journal.Journal
 	load       *loadMeter
 	identities *identities
@@ -115,7 +116,7 @@ func (e *stopped) Unwrap() error { return e.cause }
 // newServer builds everything and starts nothing but what a constructor of a
 // store needs. On error, *stopped where ctx has ended, whatever was opened is closed.
 func newServer(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *server, err error) {
-	s := &server{cfg: cfg, log: log}
+	s := &server{cfg: cfg, log: log, forgotten: make(chan struct{}, 1)}
 	s.load = &loadMeter{s: s}
 	defer func() {
 		if err != nil {
@@ -157,6 +158,12 @@ func (s *server) close() error {
 func (s *server) data(name string) string { return filepath.Join(s.cfg.DataDir, name) }
 
 func (s *server) openPlugins(ctx context.Context) error {
+	// Elsewhere a folder that is missing may be one that is not mounted.
+	if in, err := filepath.Rel(s.cfg.DataDir, s.cfg.Plugins.Dir); err == nil && s.cfg.Plugins.Dir != "" && filepath.IsLocal(in) {
+		if err := os.MkdirAll(s.cfg.Plugins.Dir, 0o700); err != nil {
+			return fmt.Errorf("make plugins.dir: %w", err)
+		}
+	}
 	c, err := plugins.New(pluginConfig(s.cfg), s.log)
 	if err != nil {
 		return err
@@ -254,7 +261,7 @@ func (s *server) openChat(context.Context) error {
 		NotifyAbsent: s.cfg.Absent.Enabled,
 	}, session.Deps{
 		Hub: hub, Journal: s.journal, Gate: s.policy, Stage: s.stage, Signals: moderation.NewTracker(trackedSpeakers),
-		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, People: people, Absent: carrier, Spread: s.spread(), Log: s.log,
+		Auth: authenticator, Presence: s.presence, Wheel: wheel, Evidence: keeper, People: people, Absent: carrier, Spread: s.spread(), Rooms: s.cfg.RoomSettings(), Log: s.log,
 	})
 	if err == nil && s.absent != nil {
 		s.absent.OnCalled(s.sessions.Called)
@@ -526,9 +533,6 @@ func splitAddr(a net.Addr) (host, port string) {
 	host, port, _ = net.SplitHostPort(a.String())
 	return host, port
 }
-
-// systemUser is who the log names as author of what the server did by itself.
-const systemUser chat.UserID = "parley"
 
 // publicRooms are the configured rooms that the web client offers to visitors.
 func publicRooms(cfg config.Config) (ids []chat.RoomID) {

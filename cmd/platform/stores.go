@@ -95,40 +95,61 @@ func (s *server) firstRooms(ctx context.Context) error {
 	if s.runJournal != nil {
 		return nil
 	}
-	return s.makeRooms(ctx)
+	return s.makeRooms(ctx, false)
 }
 
-// ensureRooms makes the configured rooms as soon as a shared store answers.
+// ensureRooms makes the configured rooms as soon as a shared store answers, and
+// again whenever it may have lost them.
 func (s *server) ensureRooms(ctx context.Context) error {
 	if s.runJournal == nil {
 		return nil
 	}
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := s.makeRooms(ctx)
-		if err == nil || ctx.Err() != nil {
-			return nil
+	const first = 100 * time.Millisecond
+	lost := false
+	for wait := first; ; wait = min(2*wait, 5*time.Second) {
+		var next <-chan time.Time
+		if err := s.makeRooms(ctx, lost); err != nil {
+			s.log.Warn("the configured rooms cannot be made yet", slog.Any("error", err))
+			next = time.After(wait)
+		} else {
+			wait = first
 		}
-		s.log.Warn("the configured rooms cannot be made yet", slog.Any("error", err))
 		select {
-		case <-time.After(wait):
+		case <-next:
+		case <-s.forgotten:
+			lost = true
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-func (s *server) makeRooms(ctx context.Context) error {
+// makeRooms makes the configured rooms. With lost it asks the store about each,
+// also where the hub has the room, for the hub may know what the store has lost.
+func (s *server) makeRooms(ctx context.Context, lost bool) error {
 	for _, r := range s.cfg.Rooms {
 		rm, err := s.hub.Room(ctx, r.ID)
 		if err != nil {
 			return fmt.Errorf("room %s: %w", r.ID, err)
 		}
-		if rm.Exists() {
+		if rm.Exists() && !lost {
 			continue
 		}
-		if err := s.sessions.CreateRoom(ctx, rm, r.Settings(), systemUser, ""); err != nil {
+		if err := s.sessions.CreateRoom(ctx, rm, r.Settings(), session.ServerUser, ""); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// mayHaveForgotten is called when the shared store had no record of this node:
+// it may have lost the rooms as well. Each room looks for itself.
+func (s *server) mayHaveForgotten() {
+	if j, ok := s.journal.(*redisjournal.Journal); ok {
+		j.Doubt()
+	}
+	select {
+	case s.forgotten <- struct{}{}:
+	default:
+	}
 }

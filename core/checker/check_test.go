@@ -227,6 +227,15 @@ var injections = []injection{
 	{"a nonce is posted twice", PostedTwice, func(r *rand.Rand, run *Run) bool {
 		return append1(r, run, func(fresh *wire.EntryEvent) { fresh.ID = "fresh" })
 	}},
+	{"a message whose outcome nobody knows is posted twice", PostedTwice, func(r *rand.Rand, run *Run) bool {
+		s, ok := pick(r, spots(*run, func(l *Log, i int) bool {
+			return l.records[i].Kind == Unknown && posted(run, l.records[i].Room, l.records[i].Nonce) != nil
+		}))
+		if ok {
+			repost(run, posted(run, s.rec().Room, s.rec().Nonce), func(fresh *wire.EntryEvent) { fresh.ID = "fresh" })
+		}
+		return ok
+	}},
 	{"an id is given twice", Duplicate, func(r *rand.Rand, run *Run) bool {
 		return append1(r, run, func(fresh *wire.EntryEvent) { fresh.Nonce = "fresh" })
 	}},
@@ -293,7 +302,26 @@ func append1(r *rand.Rand, run *Run, change func(fresh *wire.EntryEvent)) bool {
 	if len(h.Entries) == 0 {
 		return false
 	}
-	fresh := h.Entries[r.IntN(len(h.Entries))]
+	repost(run, &h.Entries[r.IntN(len(h.Entries))], change)
+	return true
+}
+
+// posted is the entry of a message, nil if it has none.
+func posted(run *Run, room chat.RoomID, nonce string) *wire.EntryEvent {
+	for _, h := range run.Histories {
+		for i := range h.Entries {
+			if e := &h.Entries[i]; h.Room == room && e.Nonce == nonce {
+				return e
+			}
+		}
+	}
+	return nil
+}
+
+// repost puts a copy of an entry on top of its room, with the change.
+func repost(run *Run, old *wire.EntryEvent, change func(fresh *wire.EntryEvent)) {
+	fresh := *old
+	h := &run.Histories[slices.IndexFunc(run.Histories, func(h History) bool { return h.Room == old.Room })]
 	fresh.Seq = uint64(len(h.Entries)) + 1
 	change(&fresh)
 	h.Entries = append(slices.Clone(h.Entries), fresh)
@@ -301,7 +329,6 @@ func append1(r *rand.Rand, run *Run, change func(fresh *wire.EntryEvent)) bool {
 		at := slices.IndexFunc(l.records, func(r Record) bool { return r.Kind == Settled && r.Room == h.Room })
 		insert(spot{l, at}, Record{Kind: Entry, Room: h.Room, Seq: fresh.Seq, ID: fresh.ID, From: fresh.From, Nonce: fresh.Nonce})
 	}
-	return true
 }
 
 func TestEachSeededFaultIsFoundAndNothingElse(t *testing.T) { seeded(t, injections, false) }
@@ -348,6 +375,22 @@ func TestAnAckThatWasOverwrittenIsLostAndDiverged(t *testing.T) {
 	rep := Check(run)
 	if rep.Found[Lost] != 1 || rep.Found[Diverged] == 0 {
 		t.Errorf("got %v, want one lost and some diverged", rep.Found)
+	}
+}
+
+// An ack that names the place of another entry says that its message stands
+// where it does not.
+func TestAnAckOfAnotherPlaceIsFound(t *testing.T) {
+	for seed := range uint64(seeds) {
+		_, run := newWorld(seed, false)
+		s, ok := pick(rand.New(rand.NewPCG(seed, 2)), spots(run, kind(Ack)))
+		if !ok {
+			continue
+		}
+		s.rec().Seq++
+		if rep := Check(run); rep.Found[Diverged]+rep.Found[PostedTwice] == 0 {
+			t.Errorf("seed %d: found %v, want that the message is not at its seq", seed, rep.Found)
+		}
 	}
 }
 

@@ -91,6 +91,15 @@ func (r Room) Settings() state.Settings {
 	return state.Settings{Title: r.Title, Mode: r.Mode, Visibility: r.Visibility, SlowModeS: r.SlowModeS}
 }
 
+// RoomSettings returns the settings of the configured rooms.
+func (c Config) RoomSettings() map[chat.RoomID]state.Settings {
+	m := make(map[chat.RoomID]state.Settings, len(c.Rooms))
+	for _, r := range c.Rooms {
+		m[r.ID] = r.Settings()
+	}
+	return m
+}
+
 // Auth configures who may connect.
 type Auth struct {
 	Guests bool `yaml:"guests" doc:"Whether people may connect with a name and no token."`
@@ -107,7 +116,7 @@ type JWT struct {
 
 // Plugins configures the plugin host.
 type Plugins struct {
-	Dir         string     `yaml:"dir" zero:"no plugins" doc:"Folder watched for NAME.wasm with an optional NAME.json."`
+	Dir         string     `yaml:"dir" zero:"no plugins" doc:"Folder watched for NAME.wasm with an optional NAME.json. Created when missing, if it lies in data_dir."`
 	Fuel        int64      `yaml:"fuel" min:"1000" max:"1000000000" doc:"Most fuel one decision may burn: what a plugin that imports WASI gets, and the most a manifest may ask for; other plugins get 1000000. docs/plugin-abi.md says what is paid for."`
 	MemoryBytes Size       `yaml:"memory_bytes" min:"64KiB" max:"64MiB" doc:"Most memory one instance may have: what a plugin that imports WASI gets, and the most a manifest may ask for; other plugins get 1MiB."`
 	Max         int        `yaml:"max" min:"1" max:"64" doc:"Most plugins that are loaded. Files beyond are refused, those in force last."`

@@ -20,6 +20,14 @@ import (
 	"parley/core/redis/redistest"
 )
 
+func proxyProgram() string {
+	program, err := exec.LookPath("haproxy")
+	if err != nil {
+		program = "/usr/sbin/haproxy" // not on everybody's PATH
+	}
+	return program
+}
+
 // haproxy runs the proxy of deploy/compose before three nodes, until the test
 // ends, and returns where people come in.
 func haproxy(t *testing.T, nodes []*node) (web, tcp string) {
@@ -34,11 +42,7 @@ func haproxy(t *testing.T, nodes []*node) (web, tcp string) {
 			fmt.Sprintf("TCP_PORT%d=%s", i+1, line), fmt.Sprintf("ADMIN_PORT%d=%s", i+1, admin))
 	}
 	out := new(rig.Tail)
-	program, err := exec.LookPath("haproxy")
-	if err != nil {
-		program = "/usr/sbin/haproxy" // not on everybody's PATH
-	}
-	cmd := exec.Command(program, "-db", "-f", "../../deploy/compose/haproxy.cfg")
+	cmd := exec.Command(proxyProgram(), "-db", "-f", "../../deploy/compose/haproxy.cfg")
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, lines{out}, lines{out}
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start haproxy (make setup installs it): %v", err)
@@ -113,6 +117,18 @@ func TestThreeNodesBehindAProxy(t *testing.T) {
 	}
 	for _, n := range nodes {
 		n.Stop()
+	}
+}
+
+// TestTheProxyNeedsNoNode has the proxy read its file while nobody knows where
+// the nodes are: a container that is being made anew has no address, and gets
+// another.
+func TestTheProxyNeedsNoNode(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(proxyProgram(), "-c", "-f", "../../deploy/compose/haproxy.cfg")
+	cmd.Env = append(rig.CleanEnv(), "NODE1=node1.invalid", "NODE2=node2.invalid", "NODE3=node3.invalid", "HTTP_BIND=127.0.0.1:8080", "TCP_BIND=127.0.0.1:7070")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("haproxy -c: %v\n%s", err, out)
 	}
 }
 

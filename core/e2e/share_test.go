@@ -147,3 +147,25 @@ func TestAPluginGoesToAllNodes(t *testing.T) {
 		n.Stop()
 	}
 }
+
+// TestAPluginFolderInTheDataIsMade starts two nodes on empty data, as a volume
+// is at first: what is dropped at one is judged by at the other, though nobody
+// has made a folder there.
+func TestAPluginFolderInTheDataIsMade(t *testing.T) {
+	t.Parallel()
+	store := redistest.Start(t, redistest.Options{})
+	var nodes []*node
+	var dirs []string
+	for i := range 2 {
+		data := filepath.Join(t.TempDir(), "data")
+		dirs = append(dirs, filepath.Join(data, "plugins"))
+		nodes = append(nodes, startNode(t, unlimited(settings{"redis.url": store.URL(), "data_dir": data, "plugins.dir": dirs[i]})))
+	}
+	bob := visit(t, client.Options{URL: nodes[1].WSURL(), Guest: "bob"})
+	bob.enters("lobby")
+	drop(nodes[0], dirs[0], constantModule(abi.Deny, "says v1"), map[string]any{"version": "1"})
+	judged(t, bob, "says v1")
+	for _, n := range nodes {
+		n.Stop()
+	}
+}

@@ -46,3 +46,26 @@ func TestFrozenServerCostsOneTimeout(t *testing.T) {
 		t.Errorf("%d calls were spared after the first answer, want none", st.Spared-spared)
 	}
 }
+
+// However a call learns that its time is over, by its own clock or from the
+// connection that gives up at the same moment, the one after it does not wait
+// for the frozen server again.
+func TestTheCallAfterATimeoutIsSpared(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.Options{})
+	c := open(t, server.URL(), func(c *redis.Config) { c.CallTimeout = 100 * time.Millisecond })
+	for round := range 16 {
+		until(t, "the server to answer", func() bool { return c.Ping(t.Context()) == nil })
+		server.Pause()
+		before := c.Pipes().Spared
+		for range 2 {
+			if _, err := c.Do(t.Context(), "incr", "n"); !errors.Is(err, redis.ErrUnavailable) {
+				t.Fatalf("round %d: got %v, want ErrUnavailable", round, err)
+			}
+		}
+		if n := c.Pipes().Spared - before; n != 1 {
+			t.Fatalf("round %d: %d calls were spared, want the second", round, n)
+		}
+		server.Resume()
+	}
+}

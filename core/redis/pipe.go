@@ -243,11 +243,14 @@ func (p *pipes) wait(ctx context.Context, x *call) Reply {
 	var err error
 	select {
 	case <-x.done:
+		if x.err != nil && !time.Now().Before(x.deadline) { // the connection's clock was ahead of the timer
+			p.silent(x)
+		}
 		r := Reply{x.reply, fail(x.what, x.addr, x.err)}
 		p.release(x)
 		return r
 	case <-x.timer.C:
-		x.server.breaker.silent(x.deadline.Add(-p.client.cfg.CallTimeout))
+		p.silent(x)
 		err = context.DeadlineExceeded
 	case <-ctx.Done():
 		err = ctx.Err()
@@ -255,6 +258,11 @@ func (p *pipes) wait(ctx context.Context, x *call) Reply {
 	r := Reply{Err: fail(x.what, x.server.addr, err)}
 	x.gone.Store(true)
 	return r
+}
+
+// silent tells the breaker that a call has run into its deadline.
+func (p *pipes) silent(x *call) {
+	x.server.breaker.silent(x.deadline.Add(-p.client.cfg.CallTimeout))
 }
 
 // release gives a call back to the pool. Nobody else may hold it.

@@ -129,6 +129,9 @@ func (x *Session) enterRoom(ctx context.Context, id chat.RoomID) (*room.Room, er
 	if r.Exists() {
 		return r, nil
 	}
+	if set, ok := x.srv.d.Rooms[id]; ok {
+		return r, x.srv.CreateRoom(ctx, r, set, ServerUser, "")
+	}
 	if isDirect(id) {
 		return nil, chat.Errorf(chat.CodeNoRoom, "there is no room %s; the room of two people is opened by the command direct", id)
 	}
@@ -150,6 +153,9 @@ func (x *Session) enterRoom(ctx context.Context, id chat.RoomID) (*room.Room, er
 	}
 	return r, nil
 }
+
+// ServerUser is who the log names as author of what the server did by itself.
+const ServerUser chat.UserID = "parley"
 
 // CreateRoom appends a room's first entry: its settings and, if owner is
 // given, the owner's role. That the room exists by now is no error.

@@ -365,3 +365,23 @@ func TestSlowModeDoesNotWaitForTheJournalsNews(t *testing.T) {
 		t.Error("the room does not know that ann has spoken")
 	}
 }
+
+// TestARoomOfTheOperatorBelongsToNobody enters a configured room that the store
+// does not have: it is as configured, and not the newcomer's, whatever the
+// policy says of new rooms.
+func TestARoomOfTheOperatorBelongsToNobody(t *testing.T) {
+	w := newWorld(t, nil)
+	want := state.Settings{Title: "News", Mode: state.ModeAnnounce, Visibility: state.Public, SlowModeS: 7}
+	w.srv.d.Rooms = map[chat.RoomID]state.Settings{"news": want}
+	w.rule(gate.RoomCreate, no("closed", "no new rooms"))
+	ann := w.user("ann")
+	defer ann.end()
+	if e := ann.do(`{"type":"join","room":"news"}`); e.Type != "joined" {
+		t.Fatalf("join: got %+v", e)
+	}
+	r := must(w.hub.Room(t.Context(), "news"))
+	if got := r.State(); got.Settings != want || got.Role("ann") != "" {
+		t.Errorf("got %+v and role %q, want %+v and no role", got.Settings, got.Role("ann"), want)
+	}
+	checkError(t, ann.do(`{"type":"join","room":"other"}`), chat.CodeNoRoom)
+}

@@ -22,6 +22,7 @@ import (
 	"parley/core/moderation"
 	"parley/core/presence"
 	"parley/core/room"
+	"parley/core/state"
 	"parley/core/wire"
 )
 
@@ -93,7 +94,11 @@ type Deps struct {
 	Spread   Spread   // nil where the store is this node's own
 	People   People   // nil where there is no other node
 	Absent   Absent   // nil where nobody is told of what concerns them while they are away
-	Log      *slog.Logger
+	// Rooms are the operator's: where one does not exist, because the store has
+	// lost it, whoever enters it first has it made with these settings and does
+	// not own it.
+	Rooms map[chat.RoomID]state.Settings
+	Log   *slog.Logger
 }
 
 // People tells the nodes of each other's users (package presence/redis).

@@ -51,6 +51,7 @@ var trials = map[string]map[string]any{
 		"config":     map[string]any{"limits": map[string]any{"text_bytes": "8KiB"}},
 		"plugins":    map[string]any{"configMap": "filters"},
 		"auth":       map[string]any{"existingSecret": "keys"},
+		"files":      map[string]any{"existingSecret": "redis-ca"},
 	},
 }
 
@@ -179,6 +180,29 @@ func TestObjectsAreKnown(t *testing.T) {
 			if !strings.Contains(text, `"weight":0`) && !strings.Contains(text, `weight":"0"`) && !strings.Contains(text, `"replicas":0`) && strings.Contains(args, file) {
 				t.Errorf("%s: %s takes nothing back: %s", name, file, text)
 			}
+		}
+	}
+}
+
+// TestNodesFindTheirFiles looks at what the nodes are given as folders: a secret
+// for the keys that name a file, and plugins that nobody can write, which the
+// nodes must not try to keep in step with each other.
+func TestNodesFindTheirFiles(t *testing.T) {
+	objects, err := render(t, trials["nginx canary"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, release := range []string{"stable", "canary"} {
+		pod := objects["StatefulSet chat-parley-"+release].(*appsv1.StatefulSet).Spec.Template.Spec
+		c := pod.Containers[0]
+		mounted := slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool {
+			return m.Name == "files" && m.MountPath == "/etc/parley-files" && m.ReadOnly
+		})
+		if !mounted || !slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == "files" && v.Secret.SecretName == "redis-ca" }) {
+			t.Errorf("%s: the secret files are not mounted", release)
+		}
+		if !slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "PARLEY_PLUGINS_SHARE" && e.Value == "false" }) {
+			t.Errorf("%s: nodes would share a folder of plugins that they cannot write", release)
 		}
 	}
 }

@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	secretA = "a-secret-of-the-nodes-0123456789ab"
-	secretB = "another-secret-of-the-nodes-012345"
-	heads   = "parley:{objects}:heads"
+	secretA  = "a-secret-of-the-nodes-0123456789ab"
+	secretB  = "another-secret-of-the-nodes-012345"
+	headsKey = "parley:{objects}:heads"
 )
 
 func with(secrets ...string) func(*objects.Config) {
@@ -49,7 +49,7 @@ func TestSealedHeadsAreBelieved(t *testing.T) {
 	if _, err := b.SetHead(t.Context(), "policy", 0, 2); !errors.Is(err, objects.ErrConflict) {
 		t.Errorf("sealed, from another version: got %v, want a conflict", err)
 	}
-	sealed := server.Do("HGET", heads, "policy")
+	sealed := server.Do("HGET", headsKey, "policy")
 	lines := strings.Split(sealed, "\n")
 	if len(lines) != 4 {
 		t.Fatalf("got %q", sealed)
@@ -67,7 +67,7 @@ func TestSealedHeadsAreBelieved(t *testing.T) {
 		{"half a seal", "policy", sealed[:len(sealed)-32], objects.ErrSeal},
 		{"no digits", "policy", sealed[:len(sealed)-2] + "zz", objects.ErrSeal},
 	} {
-		server.Do("HSET", heads, tt.head, tt.text)
+		server.Do("HSET", headsKey, tt.head, tt.text)
 		h, err := b.Head(t.Context(), tt.head)
 		if !errors.Is(err, tt.want) || !errors.Is(err, objects.ErrBadHead) || h.Value != nil || h.Names != nil {
 			t.Errorf("%s: got %+v, %v, want %v", tt.name, h, err, tt.want)
@@ -76,8 +76,8 @@ func TestSealedHeadsAreBelieved(t *testing.T) {
 	if st := b.Stats(); st.Unsealed != 1 || st.WrongSeal != 6 || st.Stale != 0 {
 		t.Errorf("got %+v", st)
 	}
-	server.Do("HDEL", heads, "rollouts")
-	server.Do("HSET", heads, "policy", sealed)
+	server.Do("HDEL", headsKey, "rollouts")
+	server.Do("HSET", headsKey, "policy", sealed)
 
 	// Another secret is another installation; two of them are a change of the secret.
 	if _, err := open2(secretB).Head(t.Context(), "policy"); !errors.Is(err, objects.ErrSeal) {
@@ -123,7 +123,7 @@ func TestWhatWasThereIsPutBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		version = h.Version
-		texts = append(texts, server.Do("HGET", heads, "policy"))
+		texts = append(texts, server.Do("HGET", headsKey, "policy"))
 	}
 	reader := open(t, server.URL(), remembering)
 	told := make(chan objects.Head, 16)
@@ -143,7 +143,7 @@ func TestWhatWasThereIsPutBack(t *testing.T) {
 		t.Fatalf("got %+v", h)
 	}
 	for i, text := range []string{texts[0], "1\n\n7", fmt.Sprint(uint64(version)+1e9) + "\n\n7", "rubbish"} {
-		server.Do("HSET", heads, "policy", text)
+		server.Do("HSET", headsKey, "policy", text)
 		if h := wait(text); string(h.Value) != "1" || h.Version <= version {
 			t.Errorf("%q: got %+v, want the value put back under a new version", text, h)
 		} else {
@@ -159,7 +159,7 @@ func TestWhatWasThereIsPutBack(t *testing.T) {
 	stop()
 
 	// All nodes were away, and somebody has put back what once was true.
-	server.Do("HSET", heads, "policy", texts[0])
+	server.Do("HSET", headsKey, "policy", texts[0])
 	if _, err := open(t, server.URL(), remembering).Head(t.Context(), "policy"); !errors.Is(err, objects.ErrStale) {
 		t.Errorf("after a restart: got %v, want that it is older", err)
 	}
@@ -176,7 +176,7 @@ func TestWhatWasThereIsPutBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.Do("HSET", heads, "policy", texts[0])
+	server.Do("HSET", headsKey, "policy", texts[0])
 	for _, text := range []string{strings.Replace(string(good), `\n1\n`, `\n5\n`, 1), "rubbish", `{"format":2}`} {
 		if text == string(good) {
 			t.Fatalf("nothing was changed in %s", good)
@@ -202,7 +202,7 @@ func TestWhatIsGoneCannotBePutBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Do("DEL", "parley:{objects}:o:"+string(d))
-	server.Do("HSET", heads, "plugins", "1\n\n2")
+	server.Do("HSET", headsKey, "plugins", "1\n\n2")
 	told := make(chan error, 16)
 	s.OnHead("plugins", func(h objects.Head) { var v int; told <- h.Decode(&v) })
 	defer runUntil(t, s)()
@@ -231,9 +231,9 @@ func TestNothingToPutBack(t *testing.T) {
 	if _, err := other.SetHead(t.Context(), "theirs", 0, 1); err != nil {
 		t.Fatal(err)
 	}
-	theirs := server.Do("HGET", heads, "theirs")
-	server.Do("HSET", heads, "plain", "7\n\n2")
-	server.Do("HSET", heads, "large", strings.Repeat("x", 70<<10))
+	theirs := server.Do("HGET", headsKey, "theirs")
+	server.Do("HSET", headsKey, "plain", "7\n\n2")
+	server.Do("HSET", headsKey, "large", strings.Repeat("x", 70<<10))
 	type told struct {
 		name string
 		err  error
@@ -249,7 +249,7 @@ func TestNothingToPutBack(t *testing.T) {
 			t.Errorf("%s: got %v", got.name, got.err)
 		}
 	}
-	if there := server.Do("HKEYS", heads); there != "theirs" || server.Do("HGET", heads, "theirs") != theirs {
+	if there := server.Do("HKEYS", heads); there != "theirs" || server.Do("HGET", headsKey, "theirs") != theirs {
 		t.Errorf("there is %q", there)
 	}
 	if _, err := s.SetHead(t.Context(), "plain", 0, 3); err != nil {

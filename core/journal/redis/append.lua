@@ -158,7 +158,8 @@ if act ~= 'hold' and act ~= 'reject' and not posted then
   local fields = { 'e', ARGV[1] }
   if changes < #ARGV then -- a stamp later than those of what it changes, for mirror.lua
     local now, stamps = redis.call('TIME'), KEYS[3] .. ':stamps'
-    local at = now[1] * 1000 + math.floor(now[2] / 1000)
+    -- A room is made before anything is changed in it, wherever that was.
+    local at = act == 'create' and 0 or now[1] * 1000 + math.floor(now[2] / 1000)
     for i = changes, #ARGV, 2 do
       at = math.max(at, 1 + string.match(redis.call('HGET', stamps, ARGV[i]) or '0', '^%d+'))
     end

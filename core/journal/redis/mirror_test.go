@@ -410,6 +410,30 @@ func TestTheLaterChangeHolds(t *testing.T) {
 	wantState(t, "behind", a, b)
 }
 
+// TestARoomMadeAnewTakesNothingBack makes a room at a site after another has had
+// and changed it, as a second region does at its first start, and a site that
+// has lost everything: what was changed holds.
+func TestARoomMadeAnewTakesNothingBack(t *testing.T) {
+	a, b := newSite(t), newSite(t)
+	made := func(s site, name string) {
+		r := change("lobby", name, "settings", "public")
+		r.Create = true
+		mustAppend(t, s, r)
+	}
+	made(a, "a-made")
+	mustAppend(t, a, change("lobby", "a-changed", "settings", "private"))
+	made(b, "z-made")
+	settleAll(t, "lobby", a, b)
+	wantState(t, "private", a, b)
+	b.server.Do("FLUSHALL")
+	made(b, "z-again")
+	settleAll(t, "lobby", a, b)
+	wantState(t, "private", a, b)
+	mustAppend(t, b, change("lobby", "b", "settings", "announce"))
+	settleAll(t, "lobby", a, b)
+	wantState(t, "announce", a, b)
+}
+
 func wantState(t *testing.T, want string, sites ...site) {
 	t.Helper()
 	for i, s := range sites {

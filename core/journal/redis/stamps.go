@@ -16,7 +16,9 @@ import (
 
 // A stamp, "ms id", says when a key of a room's state was changed last: the time
 // at which the change was stored, or a millisecond after the stamp that it
-// found, whichever is later; and the id of the entry. So a change that was made
+// found, whichever is later; and the id of the entry. What a room is made with
+// is before all changes: a deployment that makes a room which another has had
+// for long, or makes it again after a loss, takes nothing back there. So a change that was made
 // in knowledge of another has the later stamp, whatever the clocks say, and of
 // two that did not know of each other the one with the later time wins, on
 // every deployment. What loses is carried too, with the value that holds in

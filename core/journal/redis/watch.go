@@ -107,6 +107,16 @@ func (w *watches) remove(room chat.RoomID, x *watch) {
 	}
 }
 
+// Doubt tells every watcher that it may have missed entries, or have some that
+// the server has lost. It waits for none of them.
+func (j *Journal) Doubt() {
+	for _, room := range j.watches.names() {
+		if w := j.watches.get(room); w != nil {
+			w.each(journal.Watcher.Doubt)
+		}
+	}
+}
+
 func (w *watches) get(room chat.RoomID) *watched {
 	w.mu.RLock()
 	defer w.mu.RUnlock()

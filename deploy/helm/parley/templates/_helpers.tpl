@@ -73,6 +73,7 @@ spec:
             - {name: PARLEY_ADMIN_TOKEN_FILE, value: /etc/parley-keys/admin.token}
             {{- if $.Values.plugins.configMap }}
             - {name: PARLEY_PLUGINS_DIR, value: /etc/parley-plugins}
+            - {name: PARLEY_PLUGINS_SHARE, value: "false"} # nobody can write there
             {{- end }}
             {{- if $.Values.redis.existingSecret }}
             - name: PARLEY_REDIS_URL
@@ -110,6 +111,9 @@ spec:
             - {name: tmp, mountPath: /tmp}
             - {name: config, mountPath: /etc/parley, readOnly: true}
             - {name: keys, mountPath: /etc/parley-keys, readOnly: true}
+            {{- if $.Values.files.existingSecret }}
+            - {name: files, mountPath: /etc/parley-files, readOnly: true}
+            {{- end }}
             {{- if $.Values.plugins.configMap }}
             - {name: plugins, mountPath: /etc/parley-plugins, readOnly: true}
             {{- end }}
@@ -120,6 +124,10 @@ spec:
           secret: {secretName: {{ $.Values.auth.existingSecret | default (printf "%s-keys" $name) }}}
         - name: tmp
           emptyDir: {}
+        {{- if $.Values.files.existingSecret }}
+        - name: files
+          secret: {secretName: {{ $.Values.files.existingSecret }}}
+        {{- end }}
         {{- if $.Values.plugins.configMap }}
         - name: plugins
           configMap: {name: {{ $.Values.plugins.configMap }}}
