@@ -249,7 +249,7 @@ func TestNothingToPutBack(t *testing.T) {
 			t.Errorf("%s: got %v", got.name, got.err)
 		}
 	}
-	if there := server.Do("HKEYS", heads); there != "theirs" || server.Do("HGET", headsKey, "theirs") != theirs {
+	if there := server.Do("HKEYS", headsKey); there != "theirs" || server.Do("HGET", headsKey, "theirs") != theirs {
 		t.Errorf("there is %q", there)
 	}
 	if _, err := s.SetHead(t.Context(), "plain", 0, 3); err != nil {
