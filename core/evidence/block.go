@@ -197,6 +197,12 @@ func (w *blockWriter) record(r *Record) {
 	}
 	if r.Context != nil {
 		flags |= flagContext
+		if r.Context.Idle > 0 {
+			flags |= flagIdle
+		}
+		if r.Context.Exempt {
+			flags |= flagExempt
+		}
 	}
 	w.num(flags)
 	if c := r.Context; c != nil {
@@ -204,6 +210,9 @@ func (w *blockWriter) record(r *Record) {
 		w.num(uint64(c.Signals.RecentPerMinute))
 		w.num(uint64(c.Signals.Repeats))
 		w.num(uint64(c.Signals.AccountAgeHours))
+		if c.Idle > 0 {
+			w.num(uint64(c.Idle))
+		}
 	}
 	w.num(uint64(len(r.Reasons)))
 	for i := range r.Reasons {
@@ -227,6 +236,8 @@ func (w *blockWriter) record(r *Record) {
 const (
 	flagFailed = 1 << iota
 	flagContext
+	flagIdle // with flagContext, as is the next
+	flagExempt
 )
 
 // Forms of an id and of a hash: as they are, or the bytes their digits mean.

@@ -138,7 +138,8 @@ func (r *blockReader) record() (rec Record) {
 	rec.ID, rec.Text, rec.Time = r.id(), r.hash(), r.signed()
 	rec.Room, rec.User = chat.RoomID(r.str()), chat.UserID(r.str())
 	rec.Kind, rec.Policy, rec.Verdict = r.str(), r.str(), r.str()
-	flags := r.within(flagFailed | flagContext)
+	flags := r.within(flagFailed | flagContext | flagIdle | flagExempt)
+	r.bad = r.bad || flags&flagContext == 0 && flags&(flagIdle|flagExempt) != 0
 	rec.Failed = flags&flagFailed != 0
 	if flags&flagContext != 0 {
 		c := &Context{}
@@ -148,6 +149,10 @@ func (r *blockReader) record() (rec Record) {
 		c.Signals.RecentPerMinute = uint32(r.within(math.MaxUint32))
 		c.Signals.Repeats = uint32(r.within(math.MaxUint32))
 		c.Signals.AccountAgeHours = uint32(r.within(math.MaxUint32))
+		if flags&flagIdle != 0 {
+			c.Idle = int(r.within(math.MaxUint16))
+		}
+		c.Exempt = flags&flagExempt != 0
 		rec.Context = c
 	}
 	if n := r.count(3); n > 0 {

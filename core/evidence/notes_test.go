@@ -141,7 +141,7 @@ func decisions(rng *rand.Rand, n int) []evidence.Record {
 			Failed: rng.IntN(2) == 0, Plugins: []moderation.Vote{},
 		}}
 		if rng.IntN(3) > 0 {
-			r.Context = &evidence.Context{Signals: abi.Signals{RecentPerMinute: rng.Uint32(), Repeats: 1, AccountAgeHours: 2}}
+			r.Context = &evidence.Context{Signals: abi.Signals{RecentPerMinute: rng.Uint32(), Repeats: 1, AccountAgeHours: 2}, Idle: rng.IntN(3), Exempt: rng.IntN(2) == 0}
 			if rng.IntN(2) == 0 {
 				r.Context.Roles = []string{"member", "moderator"}
 			}
