@@ -329,6 +329,11 @@ func FuzzVerify(f *testing.F) {
 	b, _ := write(f, j)
 	f.Add(b)
 	f.Add(b[:len(b)-10])
+	noted, err := os.ReadFile("testdata/v2.backup")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(noted)
 	f.Add([]byte(archive.Magic + "\x01\x00H\xff\xff\xff\xff\x0f"))
 	f.Add([]byte(archive.Magic + "\x02\x00"))
 	f.Add([]byte{})
@@ -341,30 +346,54 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-var update = flag.Bool("update", false, "write testdata/v1.backup: only with a new version of the format")
+var update = flag.Bool("update", false, "write testdata/v2.backup: only until that version is released")
 
 // TestVersion1 reads an archive as it was written when the format was new: what
 // was backed up once can be restored later.
 func TestVersion1(t *testing.T) {
-	const name = "testdata/v1.backup"
+	restoreOld(t, "testdata/v1.backup", open(t, 0), archive.Options{KeepEpoch: true}, archive.Summary{Rooms: 2, Entries: 603, Reviews: 1})
+}
+
+// TestVersion2 does the same of the format with what waits for absent people.
+func TestVersion2(t *testing.T) {
+	const name = "testdata/v2.backup"
 	if *update {
 		j := open(t, 0)
 		fill(t, j)
 		e := entry("e")
 		e.Kind, e.Erases = journal.KindErase, []uint64{2}
 		post(t, j, "attic", e)
-		b, _ := write(t, j)
-		if err := os.WriteFile(name, b, 0o644); err != nil {
+		info, err := j.Info(t.Context(), "attic")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := absent.Note{Entry: absent.Entry{Room: "attic", Epoch: info.Top.Epoch, Seq: 1, ID: "alone", From: "ann", User: "bob", Kind: journal.NoticeMention, Time: 5, Text: "hi", Texted: true}}
+		dead := n
+		dead.User, dead.Dead = "cid", &absent.Death{Reason: "410 Gone", Tries: 1, Died: time.Unix(1732000000, 0).UTC()}
+		var b bytes.Buffer
+		if _, err := archive.Write(t.Context(), j, &shelf{n, dead}, &b, archive.Header{Created: time.Unix(1732000000, 0), Server: "test"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+	var got shelf
+	restoreOld(t, name, open(t, 0), archive.Options{KeepEpoch: true, Notes: &got}, archive.Summary{Rooms: 2, Entries: 603, Reviews: 1, Notes: 2})
+	if len(got) != 2 || got[0].User != "bob" || got[0].Text != "hi" || got[0].Dead != nil || got[1].Dead == nil || got[1].Dead.Reason != "410 Gone" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// restoreOld restores an archive of an earlier version.
+func restoreOld(t *testing.T, name string, to *disk.Journal, o archive.Options, want archive.Summary) {
+	t.Helper()
 	b, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	to := open(t, 0)
-	if sum, err := archive.Restore(t.Context(), bytes.NewReader(b), to, archive.Options{KeepEpoch: true}); err != nil || sum != (archive.Summary{Rooms: 2, Entries: 603, Reviews: 1}) {
-		t.Fatalf("got %+v, %v", sum, err)
+	if sum, err := archive.Restore(t.Context(), bytes.NewReader(b), to, o); err != nil || sum != want {
+		t.Fatalf("got %+v, %v, want %+v", sum, err, want)
 	}
 	_, es := all(t, to, "attic")
 	if len(es) != 2 || es[0].Text != "text of alone" || len(es[1].Erases) != 1 {

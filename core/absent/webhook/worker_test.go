@@ -28,7 +28,12 @@ import (
 	"parley/core/redis/redistest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// go-redis looks for a lost server once a second, and ends when it
+		// next notices that the client was closed.
+		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 const patience = 30 * time.Second
 
