@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"parley/core/admin"
 	"parley/core/auth"
 	sharednames "parley/core/auth/names"
 	"parley/core/chat"
@@ -48,7 +49,7 @@ func (s *server) openAuth() (*identities, error) {
 	s.closers = append(s.closers, known.Close)
 	id := &identities{verifier: v, known: known, log: s.log}
 	s.identities = id
-	gc := auth.GuestsConfig{Known: known, Fold: fold}
+	gc := auth.GuestsConfig{Known: known, Fold: fold, Reserved: []chat.UserID{systemUser, admin.Author}}
 	if s.redis != nil {
 		if id.names, err = sharednames.New(sharednames.Defaults(), s.redis, s.log); err != nil {
 			return nil, err
