@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"parley/core/admin"
 	"parley/core/auth"
 	sharednames "parley/core/auth/names"
 	"parley/core/chat"
@@ -52,7 +53,7 @@ func (s *server) openAuth() (*identities, error) {
 	s.closers = append(s.closers, known.Close)
 	id := &identities{verifier: v, known: known, owned: sharednames.NewRecent(tellAgain, toldMost), log: s.log}
 	s.identities = id
-	gc := auth.GuestsConfig{Known: known, Fold: fold}
+	gc := auth.GuestsConfig{Known: known, Fold: fold, Reserved: []chat.UserID{systemUser, admin.Author}}
 	if s.redis != nil {
 		if id.names, err = sharednames.New(sharednames.Defaults(), s.redis, s.log); err != nil {
 			return nil, err

@@ -22,10 +22,10 @@ import (
 // Settings are a room's settings.
 type Settings = state.Settings
 
-// admin is who the log names as author of changes made here, unless the
+// Author is who the log names as author of changes made here, unless the
 // request says otherwise in the header authorHeader.
 const (
-	admin        chat.UserID = "admin"
+	Author       chat.UserID = "admin"
 	authorHeader string      = "X-Parley-User"
 )
 
@@ -250,7 +250,7 @@ func (a *API) record(ctx context.Context, w http.ResponseWriter, r *http.Request
 
 // author is who the log will name; onRoom has checked the header.
 func author(r *http.Request) chat.UserID {
-	return cmp.Or(chat.UserID(r.Header.Get(authorHeader)), admin)
+	return cmp.Or(chat.UserID(r.Header.Get(authorHeader)), Author)
 }
 
 func (a *API) unavailable(w http.ResponseWriter, err error) {

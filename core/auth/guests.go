@@ -24,6 +24,9 @@ type GuestsConfig struct {
 	Key []byte
 	// Known names no guest may have; nil: none.
 	Known Known
+	// Reserved are names under which the server itself writes in logs: a guest
+	// must not pass for it.
+	Reserved []chat.UserID
 	// Fold maps names that people would confuse to one text; nil means lower
 	// case. It must be pure.
 	Fold func(string) string
@@ -71,6 +74,7 @@ const (
 // it needs no goroutine.
 type Guests struct {
 	cfg    GuestsConfig
+	own    map[string]bool        // cfg.Reserved, folded
 	shared atomic.Pointer[[]byte] // the key of all nodes; nil: not known, cfg.Key makes secrets
 
 	mu    sync.Mutex // taken before the lock of cfg.Known, never during I/O
@@ -119,7 +123,11 @@ func NewGuests(cfg GuestsConfig) (*Guests, error) {
 	if cfg.MaxNames == 0 {
 		cfg.MaxNames = DefaultMaxNames
 	}
-	return &Guests{cfg: cfg, names: make(map[string]*holding)}, nil
+	own := make(map[string]bool)
+	for _, name := range cfg.Reserved {
+		own[cfg.Fold(string(name))] = true
+	}
+	return &Guests{cfg: cfg, own: own, names: make(map[string]*holding)}, nil
 }
 
 // Enter seats a guest. An empty name asks for any. A secret from an earlier
@@ -216,6 +224,8 @@ func (g *Guests) enter(name chat.UserID, secret string, evict func()) (*Seat, er
 	nonce, resume := g.open(folded, secret)
 	h := g.names[folded]
 	switch {
+	case g.own[folded]:
+		return nil, g.takenLocked(name, "is this server's own")
 	case g.cfg.Known != nil && g.cfg.Known.Known(folded):
 		return nil, g.takenLocked(name, "belongs to a registered user")
 	case h != nil && !(resume && hmac.Equal(h.nonce[:], nonce[:])):
@@ -360,7 +370,7 @@ func (g *Guests) dropLocked(h *holding) {
 // freeLocked reports whether a guest could have the name now.
 func (g *Guests) freeLocked(name string) bool {
 	folded := g.cfg.Fold(name)
-	return g.names[folded] == nil && (g.cfg.Known == nil || !g.cfg.Known.Known(folded))
+	return g.names[folded] == nil && !g.own[folded] && (g.cfg.Known == nil || !g.cfg.Known.Known(folded))
 }
 
 // freshLocked makes up a free name, "guest-k3fa".

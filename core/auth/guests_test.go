@@ -47,6 +47,12 @@ func suggestion(t *testing.T, err error) chat.UserID {
 	return chat.UserID(parts[len(parts)-2])
 }
 
+func TestNoGuestPassesForTheServer(t *testing.T) {
+	g := newGuests(t, auth.GuestsConfig{Reserved: []chat.UserID{"Parley", "Parley-2"}})
+	_, err := g.Enter("parLEY", "", nil)
+	wantCode(t, err, chat.CodeNameTaken, `"parLEY" is this server's own; "parLEY-3" is free`)
+}
+
 func TestGuestNamesAreDistinct(t *testing.T) {
 	g := newGuests(t, auth.GuestsConfig{Known: knownSet{"root": true, "ann-2": true}})
 	first := enter(t, g, "Ann", "")

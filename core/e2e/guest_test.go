@@ -144,3 +144,16 @@ func refusal(t *testing.T, err error) *chat.Error {
 	}
 	return said
 }
+
+// Entries of the server's own and of the admin API bear these names.
+func TestNoGuestIsCalledAsTheServerIs(t *testing.T) {
+	t.Parallel()
+	n := startNode(t, nil)
+	for _, name := range []string{"parley", "Admin", "рarley"} { // the last with a Cyrillic letter
+		var refused *chat.Error
+		if _, err := tryVisit(t, client.Options{URL: n.WSURL(), Guest: name}); !errors.As(err, &refused) || refused.Code != chat.CodeNameTaken {
+			t.Errorf("guest %q: got %v, want name_taken", name, err)
+		}
+	}
+	n.Stop()
+}
