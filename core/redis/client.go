@@ -35,11 +35,15 @@ func Open(cfg Config, log *slog.Logger) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newClient(d, log), nil
+}
+
+func newClient(d dialling, log *slog.Logger) *Client {
 	quietLibrary()
-	c := &Client{cfg: cfg, to: d.to, log: log.With("redis", d.to.hosts)}
+	c := &Client{cfg: d.cfg, to: d.to, log: log.With("redis", d.to.hosts)}
 	c.route = newRouter(d, c.noteBreaker)
 	c.pipes.client = c
-	return c, nil
+	return c
 }
 
 // Close closes every connection. Calls under way fail. It may be called twice.
