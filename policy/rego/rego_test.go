@@ -140,6 +140,17 @@ func TestDefaultPolicy(t *testing.T) {
 	}
 }
 
+// TestPassed runs all that a trial does: a start that takes Passed for it runs nothing.
+func TestPassed(t *testing.T) {
+	v, err := policy.DefaultTrial().Try(t.Context(), policy.Defaults(), rego.Files(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(v.Problems) > 0 || v.Tests != rego.Passed.Tests {
+		t.Errorf("got %d tests passed and problems %v, want %d and none", v.Tests, v.Problems, rego.Passed.Tests)
+	}
+}
+
 // TestRevisionNamesTheRules: it changes with them.
 func TestRevisionNamesTheRules(t *testing.T) {
 	files := rego.Files()

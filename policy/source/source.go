@@ -106,7 +106,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Source, err err
 }
 
 func (s *Source) openDefault(ctx context.Context) error {
-	e, err := s.cfg.Options.Compile(ctx, rego.Files(), rego.Revision)
+	e, err := s.cfg.Options.CompileTried(ctx, rego.Files(), rego.Revision, rego.Passed)
 	if err != nil {
 		return fmt.Errorf("load the built-in policy: %w", err)
 	}
