@@ -241,19 +241,32 @@ func (p *pipes) prepare(cmd *Command) *call {
 // wait returns the reply of a call that was queued.
 func (p *pipes) wait(ctx context.Context, x *call) Reply {
 	var err error
+	late := false
 	select {
 	case <-x.done:
-		r := Reply{x.reply, fail(x.what, x.addr, x.err)}
-		p.release(x)
-		return r
+		return p.answer(x)
 	case <-x.timer.C:
-		x.server.breaker.silent(x.deadline.Add(-p.client.cfg.CallTimeout))
-		err = context.DeadlineExceeded
+		err, late = context.DeadlineExceeded, true
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
+	select {
+	case <-x.done: // long ago: until now another call of a batch was waited for
+		return p.answer(x)
+	default:
+	}
+	if late {
+		x.server.breaker.silent(x.deadline.Add(-p.client.cfg.CallTimeout))
+	}
 	r := Reply{Err: fail(x.what, x.server.addr, err)}
 	x.gone.Store(true)
+	return r
+}
+
+// answer is the reply of a call that the lane has given back.
+func (p *pipes) answer(x *call) Reply {
+	r := Reply{x.reply, fail(x.what, x.addr, x.err)}
+	p.release(x)
 	return r
 }
 
