@@ -86,6 +86,26 @@ func TestClusterHealth(t *testing.T) {
 	})
 }
 
+// TestBatchWithOneThatHangs holds that the replies of a batch count that came in
+// time, though the batch waits for another server until the deadline of all.
+func TestBatchWithOneThatHangs(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, 0, redistest.Options{})
+	c := open(t, cluster.URL(), nil)
+	if err := c.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cluster.Masters[1].Pause()
+	cmds := []redis.Command{{Args: []any{"set", ofMaster(cluster, 1, 1)[0], "x"}}}
+	for _, key := range append(ofMaster(cluster, 0, 30), ofMaster(cluster, 2, 30)...) {
+		cmds = append(cmds, redis.Command{Args: []any{"set", key, "x"}})
+	}
+	for i, r := range c.Pipeline(t.Context(), cmds) {
+		if (i == 0) != (r.Err != nil) {
+			t.Errorf("reply %d: got %v", i, r.Err)
+		}
+	}
+}
+
 func badOf(h redis.Health) error {
 	for _, b := range h.Bad {
 		return b.Err

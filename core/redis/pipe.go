@@ -241,19 +241,22 @@ func (p *pipes) prepare(cmd *Command) *call {
 // wait returns the reply of a call that was queued.
 func (p *pipes) wait(ctx context.Context, x *call) Reply {
 	var err error
+	late := false
 	select {
 	case <-x.done:
-		if x.err != nil && !time.Now().Before(x.deadline) { // the connection's clock was ahead of the timer
-			p.silent(x)
-		}
-		r := Reply{x.reply, fail(x.what, x.addr, x.err)}
-		p.release(x)
-		return r
+		return p.answer(x)
 	case <-x.timer.C:
-		p.silent(x)
-		err = context.DeadlineExceeded
+		err, late = context.DeadlineExceeded, true
 	case <-ctx.Done():
 		err = ctx.Err()
+	}
+	select {
+	case <-x.done: // long ago: until now another call of a batch was waited for
+		return p.answer(x)
+	default:
+	}
+	if late {
+		p.silent(x)
 	}
 	r := Reply{Err: fail(x.what, x.server.addr, err)}
 	x.gone.Store(true)
@@ -263,6 +266,16 @@ func (p *pipes) wait(ctx context.Context, x *call) Reply {
 // silent tells the breaker that a call has run into its deadline.
 func (p *pipes) silent(x *call) {
 	x.server.breaker.silent(x.deadline.Add(-p.client.cfg.CallTimeout))
+}
+
+// answer is the reply of a call that the lane has given back.
+func (p *pipes) answer(x *call) Reply {
+	if x.err != nil && !time.Now().Before(x.deadline) { // the connection's clock was ahead of the timer
+		p.silent(x)
+	}
+	r := Reply{x.reply, fail(x.what, x.addr, x.err)}
+	p.release(x)
+	return r
 }
 
 // release gives a call back to the pool. Nobody else may hold it.
