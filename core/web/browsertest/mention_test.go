@@ -67,6 +67,7 @@ func TestMentioned(t *testing.T) {
 	name := `document.getElementById("show-rooms").innerText`
 	ann.wait("word of it where the list is a drawer", name+`.includes("something unread")`)
 	ann.click("#show-rooms")
+	ann.wait("the drawer to stand still", `document.getElementById("talk").inert && document.getAnimations().every((a) => a.playState === "finished")`)
 	ann.click(`#room-list a[href="#lobby"]`)
 	ann.sees("@ann?")
 	ann.wait("all of it read", `!document.querySelector(".badge") && !document.title.startsWith("(") && !`+name+`.includes("unread")`)
