@@ -23,9 +23,14 @@ type Trouble struct {
 // Span is a run of slots, both ends included.
 type Span struct{ First, Last int }
 
-// Health has every primary write a key of its own, all at the same time, which
-// fails for every reason that another write would: no server, a replica, no
-// memory, a full disk. An error means that the primaries are not known.
+// healthScript writes and publishes as every script does that keeps something.
+var healthScript = NewScript("is it healthy", `redis.call('SET', KEYS[1], '1', 'PX', 10000)
+return redis.call(ARGV[1], ARGV[2], '')`)
+
+// Health has every primary write a key of its own and publish, in a script, all at
+// the same time, which fails for every reason that another write would: no server, a
+// replica, no memory, a full disk, a right that the user has not been given. An
+// error means that the primaries are not known.
 func (c *Client) Health(ctx context.Context) (Health, error) {
 	l, err := c.route.layout(ctx)
 	if err != nil {
@@ -38,7 +43,7 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 		if l.owner != nil {
 			key = fmt.Sprintf("%s:{%s}:healthy", c.cfg.Prefix, l.tagAt(s))
 		}
-		cmds[i].Args = []any{"set", key, "1", "px", 10_000}
+		cmds[i] = Command{Script: healthScript, Keys: []string{key}, Args: []any{c.PublishCommand(), key}}
 	}
 	for i, r := range c.Pipeline(ctx, cmds) {
 		if r.Err != nil {

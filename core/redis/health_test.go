@@ -26,6 +26,20 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// TestHealthNeedsRights holds that a server which lets the node write but not do
+// what an append does is not healthy.
+func TestHealthNeedsRights(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	for _, missing := range []string{"-evalsha", "-publish", "resetchannels"} {
+		server.Do("ACL", "SETUSER", "narrow", "reset", "on", ">one", "~*", "&*", "+@all", missing)
+		c := open(t, strings.Replace(server.URL(), "://", "://narrow:one@", 1), nil)
+		h, err := c.Health(t.Context())
+		if err != nil || h.Err() == nil || !strings.Contains(h.Err().Error(), "lacks a right") {
+			t.Errorf("%s: got %+v, %v; want the right that is lacking", missing, h, err)
+		}
+	}
+}
+
 // TestClusterHealth holds that health names the primary that does not answer
 // and its part of the rooms, and that it and calls to the others go on.
 func TestClusterHealth(t *testing.T) {
