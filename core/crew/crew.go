@@ -17,6 +17,7 @@ package crew
 
 import (
 	"iter"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -76,6 +77,11 @@ func (c *Crew) take() *worker {
 
 // run is the coroutine: one turn of the loop for each call of work.
 func (w *worker) run(yield func(struct{}) bool) {
+	defer func() {
+		if w.task != nil { // it panics; iter.Pull goes on with that in the caller, where this stack is no more
+			debug.PrintStack()
+		}
+	}()
 	for {
 		w.task.Run()
 		w.task = nil

@@ -1,6 +1,9 @@
 package crew_test
 
 import (
+	"bytes"
+	"os"
+	"os/exec"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,7 +15,29 @@ import (
 	"parley/core/crew"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// panics has a child process of the tests run a task that panics.
+const panics = "PARLEY_TEST_TASK_PANICS"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(panics) != "" {
+		var c crew.Crew
+		c.Do(task(theTaskThatPanics))
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func theTaskThatPanics() { panic("a fault of ours") }
+
+// A panic ends the process as it would anywhere, and says where it was.
+func TestAPanicSaysWhere(t *testing.T) {
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), panics+"=1")
+	out, err := child.CombinedOutput()
+	if err == nil || !bytes.Contains(out, []byte("panic: a fault of ours")) || !bytes.Contains(out, []byte("theTaskThatPanics")) {
+		t.Errorf("got %v: %s; want an end by panic with the stack of the task", err, out)
+	}
+}
 
 type task func()
 
