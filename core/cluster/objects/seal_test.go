@@ -142,7 +142,7 @@ func TestWhatWasThereIsPutBack(t *testing.T) {
 	if h := wait("what is there"); string(h.Value) != "1" {
 		t.Fatalf("got %+v", h)
 	}
-	for i, text := range []string{texts[0], "1\n\n7", fmt.Sprint(uint64(version)+1e9) + "\n\n7", "rubbish"} {
+	for i, text := range []string{texts[0], "1\n\n7", fmt.Sprint(uint64(version)+1e9) + "\n\n7", "rubbish", "5\nhmac-sha256:00"} {
 		server.Do("HSET", headsKey, "policy", text)
 		if h := wait(text); string(h.Value) != "1" || h.Version <= version {
 			t.Errorf("%q: got %+v, want the value put back under a new version", text, h)
@@ -153,7 +153,7 @@ func TestWhatWasThereIsPutBack(t *testing.T) {
 			t.Errorf("got %+v", st)
 		}
 	}
-	if st := reader.Stats(); st.Stale != 1 || st.Unsealed != 3 {
+	if st := reader.Stats(); st.Stale != 1 || st.Unsealed != 3 || st.WrongSeal != 1 {
 		t.Errorf("got %+v", st)
 	}
 	stop()
