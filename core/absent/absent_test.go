@@ -156,6 +156,10 @@ func TestFields(t *testing.T) {
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
 	}
+	old := append(slices.Clone(kv[:len(kv)-2]), "text", "hi") // as an earlier version has it
+	if got, err := absent.ParseFields(old); err != nil || got.Text != "hi" || got.Texted {
+		t.Errorf("got %+v, %v, want the text that lies in the stream", got, err)
+	}
 	for i := 0; i < len(kv); i += 2 {
 		if kv[i] == "texted" { // may be absent
 			continue
