@@ -1,6 +1,9 @@
 package crew_test
 
 import (
+	"fmt"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -100,6 +103,44 @@ func TestWaitWhileTasksEnd(t *testing.T) {
 		told.Wait()
 		c.Wait()
 	}
+}
+
+// A task that panics does so with its own stack, and nobody waits for its worker.
+func TestAPanicSaysWhere(t *testing.T) {
+	var c crew.Crew
+	c.Do(task(func() {}))
+	var said string
+	func() {
+		defer func() { said = fmt.Sprint(recover()) }()
+		c.Do(task(stumble))
+	}()
+	if !strings.HasPrefix(said, "over a stone\n") || !strings.Contains(said, "crew_test.stumble") {
+		t.Fatalf("got %q, want the message and where it was", said)
+	}
+	ran := false
+	c.Do(task(func() { ran = true }))
+	if !ran {
+		t.Error("the crew is of no use any more")
+	}
+	c.Wait()
+}
+
+func stumble() { panic("over a stone") }
+
+// A task that ends its goroutine ends that of who gave it, and nothing else.
+func TestATaskThatLeaves(t *testing.T) {
+	var c crew.Crew
+	var callers sync.WaitGroup
+	returned := false
+	callers.Go(func() {
+		c.Do(task(runtime.Goexit))
+		returned = true
+	})
+	callers.Wait()
+	if returned {
+		t.Error("Do returned")
+	}
+	c.Wait()
 }
 
 func BenchmarkDo(b *testing.B) {
