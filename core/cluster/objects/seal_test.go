@@ -190,6 +190,27 @@ func TestWhatWasThereIsPutBack(t *testing.T) {
 	}
 }
 
+// What a full disk would not take is written once there is room.
+func TestRememberedLater(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	dir := filepath.Join(t.TempDir(), "away")
+	s := open(t, server.URL(), func(c *objects.Config) { with(secretA)(c); c.StateFile = filepath.Join(dir, "heads.json") })
+	told := make(chan objects.Head, 16)
+	s.OnHead("policy", func(h objects.Head) { told <- h })
+	if _, err := s.SetHead(t.Context(), "policy", 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	defer runUntil(t, s)()
+	<-told
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Await(t, "the head is remembered", func() bool {
+		b, err := os.ReadFile(filepath.Join(dir, "heads.json"))
+		return err == nil && strings.Contains(string(b), "policy")
+	})
+}
+
 // A head that names what is gone cannot be put back, and whoever watches is told.
 func TestWhatIsGoneCannotBePutBack(t *testing.T) {
 	server := redistest.Start(t, redistest.Options{})
