@@ -175,13 +175,16 @@ func TestBytesThatWaitAreBounded(t *testing.T) {
 func TestCallersMayLeave(t *testing.T) {
 	c, server, ended := stall(t, func(cfg *redis.Config) { cfg.CallTimeout = 2 * patience })
 	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan error, 1)
 	ended.Go(func() {
-		if _, err := c.Do(ctx, "incr", "n"); !errors.Is(err, context.Canceled) {
-			t.Errorf("cancelled: got %v, want context.Canceled", err)
-		}
+		_, err := c.Do(ctx, "incr", "n")
+		left <- err
 	})
 	until(t, "the call to wait", func() bool { return c.Pipes().Waiting == 5 })
 	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) { // before Close answers it as well
+		t.Errorf("cancelled: got %v, want context.Canceled", err)
+	}
 	if _, err := c.Do(ctx, "incr", "n"); !errors.Is(err, context.Canceled) {
 		t.Errorf("with an ended context: got %v, want context.Canceled", err)
 	}
