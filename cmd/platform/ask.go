@@ -51,12 +51,15 @@ func (f *adminFlags) send(ctx context.Context, method, path string, body any) (*
 
 // token is the file with the admin token, "" for none. Where no flag names it, it is
 // the one that the environment gives to a server on this machine, if it can be read:
-// most questions need none.
+// most questions need none. Another machine is told no token that nobody has named.
 func (f *adminFlags) token() string {
 	if f.tokenFile != "" {
 		return f.tokenFile
 	} else if f.dataDir != "" {
 		return filepath.Join(f.dataDir, "admin.token")
+	}
+	if !here(f.addr) {
+		return ""
 	}
 	file := os.Getenv("PARLEY_ADMIN_TOKEN_FILE")
 	if dir := os.Getenv("PARLEY_DATA_DIR"); file == "" && dir != "" {
@@ -78,6 +81,18 @@ func ownAdmin() string {
 	}
 	return config.Defaults().Admin.Listen
 }
+
+// here reports whether an address is the loopback's, or the one that this
+// environment gives to a server.
+func here(addr string) bool {
+	addr = dialable(bare(addr))
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback() || addr == ownAdmin())
+}
+
+// bare is an address without what browsers write around it.
+func bare(addr string) string { return strings.TrimSuffix(strings.TrimPrefix(addr, "http://"), "/") }
 
 // dialable turns an address to listen at into one to ask at: every address of
 // this machine includes its loopback, from where reading needs no token.
@@ -128,7 +143,7 @@ func send(ctx context.Context, addr, tokenFile, method, path string, body any) (
 		}
 		payload = bytes.NewReader(b)
 	}
-	addr = dialable(strings.TrimSuffix(strings.TrimPrefix(addr, "http://"), "/"))
+	addr = dialable(bare(addr))
 	if _, _, err := net.SplitHostPort(addr); err != nil {
 		return nil, fmt.Errorf("the admin listener %q is no address: want host:port, such as %s", addr, config.Defaults().Admin.Listen)
 	}

@@ -447,6 +447,27 @@ func FuzzUntarPolicy(f *testing.F) {
 	})
 }
 
+// A token that nobody has named goes to this machine's server, and to no other.
+func TestTokenStaysHere(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "admin.token")
+	if err := os.WriteFile(file, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PARLEY_ADMIN_TOKEN_FILE", file)
+	t.Setenv("PARLEY_ADMIN_LISTEN", "10.0.0.7:9090")
+	for addr, want := range map[string]string{
+		"127.0.0.1:9090": file, "localhost:9090": file, "[::1]:1": file, ":9090": file, "http://127.0.0.1:9090/": file, "10.0.0.7:9090": file,
+		"10.0.0.8:9090": "", "example.org:9090": "", "10.0.0.7:9091": "", "nonsense": "",
+	} {
+		if got := (&adminFlags{addr: addr}).token(); got != want {
+			t.Errorf("%s: got %q, want %q", addr, got, want)
+		}
+		if got := (&adminFlags{addr: addr, tokenFile: "named"}).token(); got != "named" {
+			t.Errorf("%s: got %q, want what was named", addr, got)
+		}
+	}
+}
+
 // Beside the server, in the environment that configures it, commands find its admin
 // listener and its token by themselves.
 func TestCommandsFindTheServerOfTheirEnvironment(t *testing.T) {

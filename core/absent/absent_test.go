@@ -156,6 +156,10 @@ func TestFields(t *testing.T) {
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
 	}
+	old := append(slices.Clone(kv[:len(kv)-2]), "text", "hi") // as an earlier version has it
+	if got, err := absent.ParseFields(old); err != nil || got.Text != "hi" || got.Texted {
+		t.Errorf("got %+v, %v, want the text that lies in the stream", got, err)
+	}
 	for i := 0; i < len(kv); i += 2 {
 		if kv[i] == "texted" { // may be absent
 			continue
@@ -281,12 +285,25 @@ func TestNote(t *testing.T) {
 		}
 	}
 	long := want
-	long.Text = strings.Repeat("\x01", 200<<10)
+	long.Text = strings.Repeat("\x01", journal.MaxEntryBytes) // six bytes each
+	if b, err := absent.AppendNote(nil, &long); err != nil {
+		t.Errorf("the longest text: %v", err)
+	} else if got, err := absent.ParseNote(b); err != nil || got.Text != long.Text {
+		t.Errorf("the longest text comes back with %d bytes, %v", len(got.Text), err)
+	}
+	long.Text += "x"
 	if _, err := absent.AppendNote(nil, &long); err == nil {
 		t.Error("a note beyond the bound: got no error")
 	}
+	for name, d := range map[string]absent.Death{"reason": {Reason: strings.Repeat("x", 2000)}, "tries": {Tries: -1}, "died": {Died: time.UnixMilli(1 << 60)}} {
+		n := want
+		n.Dead = &d
+		if _, err := absent.AppendNote(nil, &n); err == nil {
+			t.Errorf("%s: got no error, and ParseNote would have one", name)
+		}
+	}
 	for name, s := range map[string]string{
-		"empty": "", "no room": `{"room":"No Room"}`, "more": `{}{}`, "long": strings.Repeat(" ", 1<<20),
+		"empty": "", "no room": `{"room":"No Room"}`, "more": `{}{}`, "long": strings.Repeat(" ", absent.MaxNote+1),
 		"dead": `{"room":"lobby","epoch":"e","seq":1,"id":"m","from":"ann","user":"bob","kind":"direct","ts":1,"dead":{"tries":-1}}`,
 	} {
 		if n, err := absent.ParseNote([]byte(s)); err == nil {

@@ -22,13 +22,30 @@ type Death struct {
 	Died   time.Time `json:"died"`
 }
 
-const maxDeath = 1024 // bytes of a reason; a worker keeps 200
+const (
+	maxDeath = 1024 // bytes of a reason; a worker keeps 200
+	// MaxNote bounds an encoded note. JSON may write a byte as six.
+	MaxNote = 6*(maxText+maxDeath) + 8<<10
+)
 
-// AppendNote encodes a note after b.
+// Check says what of a note is beyond its bounds, and what is missing. Whoever can
+// write to Redis can have put it there.
+func (n *Note) Check() error {
+	if d := n.Dead; d != nil && (len(d.Reason) > maxDeath || d.Tries < 0 || d.Died.Year() < 0 || d.Died.Year() > 9999) {
+		return errors.New("why it was given up is out of range")
+	}
+	return n.check()
+}
+
+// AppendNote encodes a note after b, if Check says nothing.
 func AppendNote(b []byte, n *Note) ([]byte, error) {
-	text, err := json.Marshal(n)
-	if err == nil && len(text) > maxParcel {
-		err = fmt.Errorf("it has %d bytes, at most %d are allowed", len(text), maxParcel)
+	var text []byte
+	err := n.Check()
+	if err == nil {
+		text, err = json.Marshal(n)
+	}
+	if err == nil && len(text) > MaxNote {
+		err = fmt.Errorf("it has %d bytes, at most %d are allowed", len(text), MaxNote)
 	}
 	if err != nil {
 		return b, fmt.Errorf("encode a message for somebody absent: %w", err)
@@ -38,8 +55,8 @@ func AppendNote(b []byte, n *Note) ([]byte, error) {
 
 // ParseNote reads what AppendNote wrote.
 func ParseNote(b []byte) (n Note, err error) {
-	if len(b) > maxParcel {
-		return n, fmt.Errorf("it has %d bytes, at most %d are allowed", len(b), maxParcel)
+	if len(b) > MaxNote {
+		return n, fmt.Errorf("it has %d bytes, at most %d are allowed", len(b), MaxNote)
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	if err := d.Decode(&n); err != nil {
@@ -48,11 +65,8 @@ func ParseNote(b []byte) (n Note, err error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return Note{}, errors.New("something follows its JSON")
 	}
-	if n.Dead != nil && (len(n.Dead.Reason) > maxDeath || n.Dead.Tries < 0) {
-		return Note{}, errors.New("why it was given up is out of range")
-	}
 	n.Texted = n.Text != ""
-	if err := n.check(); err != nil {
+	if err := n.Check(); err != nil {
 		return Note{}, err
 	}
 	return n, nil

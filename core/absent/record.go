@@ -97,7 +97,8 @@ func ParseFields(kv []string) (Entry, error) {
 		m[kv[i]] = kv[i+1]
 	}
 	e := Entry{Room: chat.RoomID(m["room"]), Epoch: m["epoch"], ID: chat.MessageID(m["id"]), From: chat.UserID(m["from"]),
-		User: chat.UserID(m["user"]), Kind: journal.NoticeKind(m["kind"]), Texted: m["texted"] != ""}
+		User: chat.UserID(m["user"]), Kind: journal.NoticeKind(m["kind"]), Texted: m["texted"] != "",
+		Text: m["text"]} // of an entry that an earlier version has put there
 	var err error
 	if e.Seq, err = strconv.ParseUint(m["seq"], 10, 64); err != nil {
 		return Entry{}, fmt.Errorf("seq %.80q is no number", m["seq"])

@@ -41,8 +41,8 @@ const (
 )
 
 // maxPayload bounds a frame: an entry with its seq, a review around one, or a note
-// in JSON.
-const maxPayload = 2*journal.MaxEntryBytes + 4<<10
+// in JSON, which is the largest.
+const maxPayload = absent.MaxNote
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 

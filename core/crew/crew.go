@@ -16,13 +16,15 @@
 package crew
 
 import (
+	"fmt"
 	"iter"
 	"runtime/debug"
 	"sync"
 	"time"
 )
 
-// Task is what a worker runs. It must not panic.
+// Task is what a worker runs. It must not panic: whoever gave the task would, and
+// with the message so the stack of the task, which the runtime does not print.
 type Task interface{ Run() }
 
 // Idle workers beyond spare end by themselves, and others after rest without
@@ -43,7 +45,7 @@ type Crew struct {
 
 // worker belongs to whoever has taken it, and runs within his calls.
 type worker struct {
-	task Task
+	task Task                    // nil once it has run to its end
 	work func() (struct{}, bool) // runs task
 	end  func()
 	idle time.Time // since when
@@ -53,8 +55,8 @@ type worker struct {
 func (c *Crew) Do(t Task) {
 	w := c.take()
 	w.task = t
+	defer c.put(w)
 	w.work()
-	c.put(w)
 }
 
 // Go runs t on a worker and does not wait for it.
@@ -78,8 +80,8 @@ func (c *Crew) take() *worker {
 // run is the coroutine: one turn of the loop for each call of work.
 func (w *worker) run(yield func(struct{}) bool) {
 	defer func() {
-		if w.task != nil { // it panics; iter.Pull goes on with that in the caller, where this stack is no more
-			debug.PrintStack()
+		if p := recover(); p != nil {
+			panic(fmt.Sprintf("%v\n\nin a task of a crew:\n%s", p, debug.Stack()))
 		}
 	}()
 	for {
@@ -94,6 +96,10 @@ func (w *worker) run(yield func(struct{}) bool) {
 // put takes a worker back and sends home who has rested for too long: the
 // oldest stand first.
 func (c *Crew) put(w *worker) {
+	if w.task != nil { // it did not run to its end, and has taken the worker along
+		c.all.Done()
+		return
+	}
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()

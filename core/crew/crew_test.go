@@ -1,9 +1,9 @@
 package crew_test
 
 import (
-	"bytes"
-	"os"
-	"os/exec"
+	"fmt"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,29 +15,7 @@ import (
 	"parley/core/crew"
 )
 
-// panics has a child process of the tests run a task that panics.
-const panics = "PARLEY_TEST_TASK_PANICS"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(panics) != "" {
-		var c crew.Crew
-		c.Do(task(theTaskThatPanics))
-		os.Exit(0)
-	}
-	goleak.VerifyTestMain(m)
-}
-
-func theTaskThatPanics() { panic("a fault of ours") }
-
-// A panic ends the process as it would anywhere, and says where it was.
-func TestAPanicSaysWhere(t *testing.T) {
-	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), panics+"=1")
-	out, err := child.CombinedOutput()
-	if err == nil || !bytes.Contains(out, []byte("panic: a fault of ours")) || !bytes.Contains(out, []byte("theTaskThatPanics")) {
-		t.Errorf("got %v: %s; want an end by panic with the stack of the task", err, out)
-	}
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type task func()
 
@@ -125,6 +103,44 @@ func TestWaitWhileTasksEnd(t *testing.T) {
 		told.Wait()
 		c.Wait()
 	}
+}
+
+// A task that panics does so with its own stack, and nobody waits for its worker.
+func TestAPanicSaysWhere(t *testing.T) {
+	var c crew.Crew
+	c.Do(task(func() {}))
+	var said string
+	func() {
+		defer func() { said = fmt.Sprint(recover()) }()
+		c.Do(task(stumble))
+	}()
+	if !strings.HasPrefix(said, "over a stone\n") || !strings.Contains(said, "crew_test.stumble") {
+		t.Fatalf("got %q, want the message and where it was", said)
+	}
+	ran := false
+	c.Do(task(func() { ran = true }))
+	if !ran {
+		t.Error("the crew is of no use any more")
+	}
+	c.Wait()
+}
+
+func stumble() { panic("over a stone") }
+
+// A task that ends its goroutine ends that of who gave it, and nothing else.
+func TestATaskThatLeaves(t *testing.T) {
+	var c crew.Crew
+	var callers sync.WaitGroup
+	returned := false
+	callers.Go(func() {
+		c.Do(task(runtime.Goexit))
+		returned = true
+	})
+	callers.Wait()
+	if returned {
+		t.Error("Do returned")
+	}
+	c.Wait()
 }
 
 func BenchmarkDo(b *testing.B) {

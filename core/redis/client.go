@@ -109,6 +109,7 @@ type Script struct {
 	source string
 	hash   string
 	bulk   bool
+	alone  bool // with bulk
 }
 
 // NewScript prepares a script. The name appears in errors.
@@ -120,6 +121,14 @@ func NewScript(name, source string) *Script {
 // apart from other calls. It returns the script.
 func (s *Script) Bulk() *Script {
 	s.bulk = true
+	return s
+}
+
+// Alone marks a script of which a few replies together may take more than
+// Config.MaxReplyBytes: each travels by itself, apart from other calls. It returns
+// the script.
+func (s *Script) Alone() *Script {
+	s.bulk, s.alone = true, true
 	return s
 }
 

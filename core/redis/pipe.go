@@ -74,6 +74,8 @@ type call struct {
 	err   error
 }
 
+func (x *call) alone() bool { return x.script != nil && x.script.alone }
+
 // pipes are the lanes of a client.
 type pipes struct {
 	client *Client
@@ -415,7 +417,7 @@ func (l *lane) take(batch []*call) []*call {
 	n, bytes := 0, 0
 	for n < len(l.queue) && len(batch) < l.batch {
 		x := l.queue[n]
-		if len(batch) > 0 && bytes+x.size > batchBytes {
+		if len(batch) > 0 && (bytes+x.size > batchBytes || x.alone() || batch[0].alone()) {
 			break
 		}
 		n++

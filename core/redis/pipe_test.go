@@ -175,13 +175,16 @@ func TestBytesThatWaitAreBounded(t *testing.T) {
 func TestCallersMayLeave(t *testing.T) {
 	c, server, ended := stall(t, func(cfg *redis.Config) { cfg.CallTimeout = 2 * patience })
 	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan error, 1)
 	ended.Go(func() {
-		if _, err := c.Do(ctx, "incr", "n"); !errors.Is(err, context.Canceled) {
-			t.Errorf("cancelled: got %v, want context.Canceled", err)
-		}
+		_, err := c.Do(ctx, "incr", "n")
+		left <- err
 	})
 	until(t, "the call to wait", func() bool { return c.Pipes().Waiting == 5 })
 	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) { // before Close answers it as well
+		t.Errorf("cancelled: got %v, want context.Canceled", err)
+	}
 	if _, err := c.Do(ctx, "incr", "n"); !errors.Is(err, context.Canceled) {
 		t.Errorf("with an ended context: got %v, want context.Canceled", err)
 	}
@@ -211,5 +214,26 @@ func TestScriptsWithLargeRepliesTravelApart(t *testing.T) {
 	}
 	if st := c.Pipes(); st.Batches < 100/8 {
 		t.Errorf("got %d batches of %d calls, want at most 8 calls in one", st.Batches, st.Calls)
+	}
+}
+
+// What takes a good part of what may come at once does so by itself: a few of
+// them must not end the connection of all.
+func TestScriptsThatTravelAlone(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	c := open(t, server.URL(), func(c *redis.Config) { c.MaxReplyBytes = 150_000 })
+	large := redis.NewScript("large", `return string.rep(ARGV[1], 100000)`).Alone()
+	small := redis.NewScript("small", `return ARGV[1]`).Bulk()
+	cmds := make([]redis.Command, 60)
+	for i := range cmds {
+		cmds[i] = redis.Command{Script: large, Keys: []string{"k"}, Args: []any{"x"}}
+		if i%3 == 0 {
+			cmds[i].Script = small
+		}
+	}
+	for i, r := range c.Pipeline(t.Context(), cmds) {
+		if s, _ := r.Value.(string); r.Err != nil || len(s) != 100000 && i%3 != 0 {
+			t.Fatalf("reply %d: got %d bytes, %v", i, len(s), r.Err)
+		}
 	}
 }

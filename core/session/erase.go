@@ -288,7 +288,7 @@ func (x *userErasure) collect(ctx context.Context, after uint64) (at uint64, mor
 			continue
 		case err != nil:
 			return after, false, err
-		case x.epoch != "" && epoch != x.epoch && len(es) > 0:
+		case x.epoch != "" && epoch != x.epoch && len(es)+len(x.full)+len(hidden) > 0: // what was collected may be other entries now
 			return after, false, fmt.Errorf("its log was replaced meanwhile: %w", journal.ErrOtherEpoch)
 		}
 		x.epoch = epoch

@@ -199,6 +199,39 @@ func TestEraseUserFinishes(t *testing.T) {
 	}
 }
 
+// TestEraseUserOfAReplacedLog: where the log is replaced while it is read, seqs of
+// the old one are not erased of the new one, in which they may be anybody's.
+func TestEraseUserOfAReplacedLog(t *testing.T) {
+	w := reviewWorld(t)
+	ann := w.user("ann", "member")
+	defer ann.end()
+	ann.send("n1", "hello")
+	store := &replaced{Journal: w.store}
+	w.srv.d.Journal = store
+	if _, err := w.srv.EraseUser(t.Context(), "ann", "admin", ""); !errors.Is(err, journal.ErrOtherEpoch) || store.erased != 0 {
+		t.Errorf("got %v and %d erasures, want ErrOtherEpoch and none", err, store.erased)
+	}
+}
+
+// replaced is a store whose log is another one, and shorter, when its end is read.
+type replaced struct {
+	journal.Journal
+	erased int
+}
+
+func (j *replaced) Read(ctx context.Context, room chat.RoomID, after uint64, limit int) (string, []journal.Entry, error) {
+	epoch, es, err := j.Journal.Read(ctx, room, after, limit)
+	if len(es) == 0 {
+		epoch = "another"
+	}
+	return epoch, es, err
+}
+
+func (j *replaced) Erase(context.Context, chat.RoomID, journal.Erasure) (int, error) {
+	j.erased++
+	return 0, nil
+}
+
 func TestEraseEntries(t *testing.T) {
 	w, mia := court(t)
 	defer mia.end()

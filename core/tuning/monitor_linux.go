@@ -42,5 +42,19 @@ func QuietMonitor() {
 	}
 	env := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "GODEBUG=") })
 	env = append(env, "GODEBUG="+strings.Join(append(settings, monitorSetting), ","))
-	_ = syscall.Exec("/proc/self/exe", os.Args, env) // the server runs without as well
+	again(env) // the server runs without as well
+}
+
+// again executes the program anew, by its path, after which the kernel names the
+// process. It returns where that cannot be.
+func again(env []string) {
+	var files syscall.Rlimit
+	known := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) == nil
+	if path, err := os.Executable(); err == nil {
+		_ = syscall.Exec(path, os.Args, env)
+	}
+	_ = syscall.Exec("/proc/self/exe", os.Args, env) // the file has moved, or been replaced
+	if known {                                       // Exec takes back what Go has raised at the start, for the next program's sake
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files)
+	}
 }

@@ -2,11 +2,14 @@ package tuning_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"parley/core/tuning"
@@ -18,6 +21,9 @@ const beQuiet = "PARLEY_TEST_BE_QUIET"
 func TestMain(m *testing.M) {
 	if os.Getenv(beQuiet) == "" {
 		os.Exit(m.Run())
+	}
+	if os.Getenv(beQuiet) == "stuck" {
+		os.Exit(beStuck())
 	}
 	tuning.QuietMonitor()
 	began, err := os.ReadFile("/proc/self/environ")
@@ -31,8 +37,46 @@ func TestMain(m *testing.M) {
 		}
 	}
 	now, ok := os.LookupEnv("GODEBUG")
-	fmt.Println("has", now, ok, os.Getpid(), os.Args[1:])
+	comm, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println("has", now, ok, os.Getpid(), os.Args[1:], strings.TrimSpace(string(comm)))
 	os.Exit(0)
+}
+
+// beStuck is a program that cannot be executed again: it may open as many files
+// as before all the same.
+func beStuck() int {
+	var before, after syscall.Rlimit
+	if err := errors.Join(syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before), os.Chmod(os.Args[0], 0o600)); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	tuning.QuietMonitor()
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &after); err != nil || after != before || before.Cur <= 200 {
+		fmt.Println("files:", after, err, "want", before, "and more than 200")
+		return 1
+	}
+	return 0
+}
+
+func TestQuietMonitorThatCannot(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "program")
+	b, err := os.ReadFile(os.Args[0])
+	if err == nil {
+		err = os.WriteFile(program, b, 0o700)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command("/bin/sh", "-c", `ulimit -Sn 200; exec "$0"`, program)
+	child.Env = slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "GODEBUG=") })
+	child.Env = append(child.Env, beQuiet+"=stuck")
+	if out, err := child.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
 }
 
 func TestQuietMonitor(t *testing.T) {
@@ -54,7 +98,8 @@ func TestQuietMonitor(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
-			if want := fmt.Sprintf("%s%s %d [one two words]\n", c.began, c.has, child.Process.Pid); string(out) != want {
+			name := filepath.Base(os.Args[0])
+			if want := fmt.Sprintf("%s%s %d [one two words] %s\n", c.began, c.has, child.Process.Pid, name[:min(len(name), 15)]); string(out) != want {
 				t.Errorf("got %q, want %q", out, want)
 			}
 		})

@@ -105,9 +105,14 @@ func (s *Share) told(t *telling) {
 // longest is the longest wait between two attempts.
 func (s *Share) longest() time.Duration { return s.cfg.Retry << (giveUp - 1) }
 
-// untold notes an attempt in vain.
+// untold notes an attempt in vain. While Redis is silent the wait does not grow:
+// the others judge on with what was taken back, and are told once it answers.
 func (s *Share) untold(t *telling, err error) {
-	t.after = time.Now().Add(s.cfg.Retry << min(t.tries, giveUp-1))
+	wait := s.cfg.Retry
+	if here(err) {
+		wait = s.cfg.Retry << min(t.tries, giveUp-1)
+	}
+	t.after = time.Now().Add(wait)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.tries++

@@ -86,11 +86,12 @@ func (c *Carrier) eraseMarked(ctx context.Context, marks []any) error {
 }
 
 // strip takes texts out of a room's outbox. What is carried away meanwhile has
-// none where it arrives.
+// none where it arrives. It goes from the end to the beginning, counted from the
+// end: parcels leave at the beginning, and what is added has its text or is seen twice.
 func (c *Carrier) strip(ctx context.Context, room chat.RoomID, erased func(chat.MessageID, chat.UserID) bool) error {
 	box := c.keys.Outbox(room)
-	for from := 0; ; from += carryParcels {
-		reply, err := c.client.Do(ctx, "lrange", box, from, from+carryParcels-1)
+	for to := -1; ; to -= carryParcels {
+		reply, err := c.client.Do(ctx, "lrange", box, to-carryParcels+1, to)
 		if err != nil {
 			return fmt.Errorf("erase in the outbox of %s: %w", room, err)
 		}

@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -104,6 +105,35 @@ func TestErase(t *testing.T) {
 	}
 	if es := drain(t, q); len(es) != 1 || es[0].ID != "dead" || es[0].Text != "" {
 		t.Errorf("got %+v, want the letter without its text", es)
+	}
+}
+
+// TestEraseAnOutboxThatMoves: parcels leave an outbox at its beginning while it is
+// gone through, and none is passed over for that.
+func TestEraseAnOutboxThatMoves(t *testing.T) {
+	store := redistest.Start(t, redistest.Options{})
+	client := open(t, store.URL())
+	j := journalOn(t, client, true)
+	c, err := redis.New(redis.Defaults(), client, nil, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		confide(t, j, "lobby", chat.MessageID(fmt.Sprint("m", i)), "ann")
+	}
+	taken := false
+	err = c.Strip(t.Context(), "lobby", func(chat.MessageID, chat.UserID) bool {
+		if !taken {
+			taken = true
+			store.Do("LPOP", "p:{lobby}:outbox", "32")
+		}
+		return true
+	})
+	if err != nil || store.Do("LLEN", "p:{lobby}:outbox") != "68" {
+		t.Fatalf("%v; %s parcels are left, want 68", err, store.Do("LLEN", "p:{lobby}:outbox"))
+	}
+	if keys := holding(store); len(keys) > 0 {
+		t.Errorf("the text is still in %q", keys)
 	}
 }
 

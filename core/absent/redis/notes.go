@@ -97,6 +97,10 @@ func (c *Carrier) eachLetter(ctx context.Context, stream, after string, seen map
 			case stream == c.keys.Dead:
 				n.Dead = &absent.Death{Reason: l.Reason, Tries: l.Tries, Died: l.Died}
 			}
+			if err := n.Check(); err != nil { // else nobody could read the archive
+				c.log.Error("a message for absent people cannot be kept and is left out", slog.String("id", l.ID), slog.Any("error", err))
+				continue
+			}
 			if err := f(&n); err != nil {
 				return after, err
 			}

@@ -136,7 +136,7 @@ func (q *Queue) Done(ctx context.Context, id string) error {
 // right before an attempt.
 func (q *Queue) Text(ctx context.Context, e *absent.Entry) (string, error) {
 	if !e.Texted {
-		return "", nil
+		return e.Text, nil // an earlier version has put the text into the stream, where it cannot be erased
 	}
 	reply, err := q.client.Do(ctx, "hget", q.keys.Texts, string(e.ID))
 	s, _ := reply.(string)

@@ -133,7 +133,8 @@ type Store struct {
 	sub     *rds.Subscriber
 	nudge   chan struct{}
 
-	watched []*watched // set before Run; each is Run's own then
+	watched   []*watched // set before Run; each is Run's own then
+	unwritten bool       // Run's own: the last write of the StateFile failed
 
 	mu      sync.Mutex
 	newest  map[string]Head   // seen sealed, by name; guarded by mu

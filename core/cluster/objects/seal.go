@@ -217,20 +217,30 @@ func (s *Store) recall() {
 	}
 }
 
-// remember writes what this node has seen, where that is news.
+// remember writes what this node has seen, where that is news. What could not be
+// written is written with the next look.
 func (s *Store) remember() {
 	s.mu.Lock()
-	texts, news := maps.Clone(s.texts), s.unsaved
+	news := s.unsaved && s.cfg.StateFile != ""
+	var texts map[string]string
+	if news {
+		texts = maps.Clone(s.texts)
+	}
 	s.unsaved = false
 	s.mu.Unlock()
-	if !news || s.cfg.StateFile == "" {
+	if !news {
 		return
 	}
 	b, err := json.Marshal(remembered{Format: 1, Heads: texts})
 	if err == nil {
 		err = atomicfile.Write(s.cfg.StateFile, append(b, '\n'), 0o600)
 	}
-	if err != nil {
+	if err != nil && !s.unwritten {
 		s.log.Error("what the nodes share cannot be remembered; after a restart this node may take an older state for the present one", "error", err)
+	}
+	if s.unwritten = err != nil; s.unwritten {
+		s.mu.Lock()
+		s.unsaved = true
+		s.mu.Unlock()
 	}
 }

@@ -142,7 +142,7 @@ func TestWhatWasThereIsPutBack(t *testing.T) {
 	if h := wait("what is there"); string(h.Value) != "1" {
 		t.Fatalf("got %+v", h)
 	}
-	for i, text := range []string{texts[0], "1\n\n7", fmt.Sprint(uint64(version)+1e9) + "\n\n7", "rubbish"} {
+	for i, text := range []string{texts[0], "1\n\n7", fmt.Sprint(uint64(version)+1e9) + "\n\n7", "rubbish", "5\nhmac-sha256:00"} {
 		server.Do("HSET", headsKey, "policy", text)
 		if h := wait(text); string(h.Value) != "1" || h.Version <= version {
 			t.Errorf("%q: got %+v, want the value put back under a new version", text, h)
@@ -153,7 +153,7 @@ func TestWhatWasThereIsPutBack(t *testing.T) {
 			t.Errorf("got %+v", st)
 		}
 	}
-	if st := reader.Stats(); st.Stale != 1 || st.Unsealed != 3 {
+	if st := reader.Stats(); st.Stale != 1 || st.Unsealed != 3 || st.WrongSeal != 1 {
 		t.Errorf("got %+v", st)
 	}
 	stop()
@@ -188,6 +188,27 @@ func TestWhatWasThereIsPutBack(t *testing.T) {
 			t.Errorf("file %q: got %+v, %v", text, h, err)
 		}
 	}
+}
+
+// What a full disk would not take is written once there is room.
+func TestRememberedLater(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	dir := filepath.Join(t.TempDir(), "away")
+	s := open(t, server.URL(), func(c *objects.Config) { with(secretA)(c); c.StateFile = filepath.Join(dir, "heads.json") })
+	told := make(chan objects.Head, 16)
+	s.OnHead("policy", func(h objects.Head) { told <- h })
+	if _, err := s.SetHead(t.Context(), "policy", 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	defer runUntil(t, s)()
+	<-told
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	redistest.Await(t, "the head is remembered", func() bool {
+		b, err := os.ReadFile(filepath.Join(dir, "heads.json"))
+		return err == nil && strings.Contains(string(b), "policy")
+	})
 }
 
 // A head that names what is gone cannot be put back, and whoever watches is told.

@@ -5,8 +5,9 @@
 local old = '0' -- also where nobody can read it
 if redis.call('HSTRLEN', KEYS[1], ARGV[1]) <= tonumber(ARGV[5]) then
   local head = redis.call('HGET', KEYS[1], ARGV[1]) or ''
-  old = string.match(head, '^([1-9]%d*)\n') or '0'
-  if ARGV[7] == '' and string.find(head, '\nhmac%-sha256:[^\n]*$') then return {3, old} end
+  local body, sealed = string.gsub(head, '\nhmac%-sha256:[^\n]*$', '')
+  old = string.match(body, '^([1-9]%d*)\n') or '0' -- as decodeHead reads it, or nobody could replace it
+  if ARGV[7] == '' and sealed > 0 then return {3, old} end
   if #old > 16 or tonumber(old) >= 9007199254740992 then old = '0' end -- 2^53: what is counted exactly
 end
 if old ~= ARGV[2] then return {0, old} end

@@ -4,6 +4,10 @@
 -- log. One copy of a room is under way at a time: whoever holds the lock, which
 -- outlives the swap. A copy that nobody goes on with ends by itself.
 --
+-- The lock is "TOKEN SEQ", SEQ being where the copy has to go on. It is written
+-- together with the slice, so a server that has taken another's place and missed
+-- the last slices does not let the copy go on behind the hole.
+--
 -- KEYS 1 log, 2 meta, 3 copy, 4 lock
 -- ARGV 1 epoch, 2 token of the lock, 3 how long copy and lock live without another
 --      call, ms, 4 the seq to go on with, "" to begin, 5 how many seqs at most,
@@ -15,17 +19,20 @@
 if redis.call('HGET', KEYS[2], 'epoch') ~= ARGV[1] then return 'epoch' end
 local holder = redis.call('GET', KEYS[4])
 if ARGV[4] == '' then
-  if holder and holder ~= ARGV[2] then return 'busy' end
+  if holder then return 'busy' end
   redis.call('UNLINK', KEYS[3])
-elseif holder ~= ARGV[2] then
+elseif holder ~= ARGV[2] .. ' ' .. ARGV[4] then
   return 'lost'
 end
-redis.call('SET', KEYS[4], ARGV[2], 'PX', ARGV[3])
+local function go_on(seq)
+  redis.call('SET', KEYS[4], ARGV[2] .. ' ' .. seq, 'PX', ARGV[3])
+  return 'at ' .. seq
+end
 
 local highest = '0-18446744073709551615'
 local function from(seq) return redis.call('XRANGE', KEYS[1], seq, highest, 'COUNT', 1)[1] end
 local first = from('-')
-if ARGV[4] == '' then return 'at ' .. (first and string.sub(first[1], 3) or '1') end
+if ARGV[4] == '' then return go_on(first and string.sub(first[1], 3) or '1') end
 
 local instead = {}
 for i = 7, #ARGV, 2 do instead[ARGV[i]] = ARGV[i + 1] end
@@ -45,8 +52,9 @@ end
 local next = from(string.format('0-%.0f', last + 1))
 if next then
   redis.call('PEXPIRE', KEYS[3], ARGV[3])
-  return 'at ' .. string.sub(next[1], 3)
+  return go_on(string.sub(next[1], 3))
 end
+go_on('end')
 
 -- What is replaced may be large: it is freed beside.
 local old = KEYS[3] .. ':old'

@@ -25,6 +25,8 @@ var (
 const (
 	// surveyEntries is how many entries are looked at, and listed, at a time.
 	surveyEntries = 64
+	// decidedEntries is of how many entries the decisions are read together.
+	decidedEntries = 4096
 	// wantedLife is how long what is to be erased stays listed when the node
 	// that listed it has died, in ms. The next copy of the room finishes it.
 	wantedLife = 3_600_000
@@ -46,36 +48,59 @@ func (j *Journal) Erase(ctx context.Context, room chat.RoomID, er journal.Erasur
 		return 0, err
 	}
 	seqs := slices.Compact(slices.Sorted(slices.Values(er.Seqs)))
-	erased, listed := 0, seqs[:0] // listed follows behind what has been looked at
-	for from := 0; from < len(seqs); from += surveyEntries {
-		n, wanted, err := j.want(ctx, room, &er, seqs[from:min(from+surveyEntries, len(seqs))])
+	if len(seqs) == 0 {
+		return 0, j.eraseDecided(ctx, room, &er, nil)
+	}
+	erased := 0
+	for first := true; ; first = false {
+		n, listed, err := j.wantAll(ctx, room, &er, seqs)
 		if err != nil {
 			return 0, err
 		}
-		erased += n
-		listed = append(listed, wanted...)
-	}
-	if len(seqs) == 0 {
-		if err := j.eraseDecided(ctx, room, &er, nil); err != nil {
+		if first {
+			erased = n
+		}
+		if len(listed) == 0 {
+			return erased, nil
+		}
+		if err := j.awaitErased(ctx, room, er.Epoch, listed); err != nil {
 			return 0, err
 		}
+		// That it is not listed any more may be because a server that has taken
+		// another's place never heard of it: so the entries are looked at again.
+		seqs = listed
 	}
-	if err := j.awaitErased(ctx, room, er.Epoch, listed); err != nil {
-		return 0, err
-	}
-	return erased, nil
 }
 
-// want lists those of a few entries that hold something to be erased, and takes
-// the reasons out of decisions about any of them. It returns how many nobody had
-// listed, and which hold something.
-func (j *Journal) want(ctx context.Context, room chat.RoomID, er *journal.Erasure, seqs []uint64) (n int, wanted []uint64, err error) {
+// wantAll lists those entries that hold something to be erased, and takes the
+// reasons out of decisions about any of them. It returns how many nobody had
+// listed, and which hold something, in the memory of seqs.
+func (j *Journal) wantAll(ctx context.Context, room chat.RoomID, er *journal.Erasure, seqs []uint64) (n int, listed []uint64, err error) {
+	ids, listed := make(map[chat.MessageID]bool), seqs[:0]
+	for from := 0; from < len(seqs); from += surveyEntries {
+		to := min(from+surveyEntries, len(seqs))
+		some, wanted, err := j.want(ctx, room, er, seqs[from:to], ids)
+		if err != nil {
+			return 0, nil, err
+		}
+		n, listed = n+some, append(listed, wanted...)
+		if to == len(seqs) || len(ids) >= decidedEntries {
+			if err := j.eraseDecided(ctx, room, er, ids); err != nil {
+				return 0, nil, err
+			}
+			clear(ids)
+		}
+	}
+	return n, listed, nil
+}
+
+// want does so for a few entries, and adds their ids.
+func (j *Journal) want(ctx context.Context, room chat.RoomID, er *journal.Erasure, seqs []uint64, ids map[chat.MessageID]bool) (n int, wanted []uint64, err error) {
 	what := "erase in " + string(room)
 	records, err := j.recordsAt(ctx, room, seqs)
 	if err != nil {
 		return 0, nil, fail(what, err)
 	}
-	ids := make(map[chat.MessageID]bool, len(seqs))
 	args := []any{er.Epoch, wantedLife}
 	for i, rec := range records {
 		if rec == "" {
@@ -103,7 +128,7 @@ func (j *Journal) want(ctx context.Context, room chat.RoomID, er *journal.Erasur
 	if !ok {
 		return 0, nil, fail(what, fmt.Errorf("redis answered %T", reply))
 	}
-	return int(listed), wanted, j.eraseDecided(ctx, room, er, ids)
+	return int(listed), wanted, nil
 }
 
 // wantedKey lists the seqs of an epoch that are to be erased. What is listed of

@@ -223,6 +223,64 @@ func TestEraseGivesUp(t *testing.T) {
 	}
 }
 
+// TestEraseOverAFailover: a server that takes another's place in the middle of a
+// copy may have missed the last slices of it, and who wants what. The first must
+// not become a hole in the log, and the second not an erasure that was none.
+func TestEraseOverAFailover(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	j := node(t, quick(server.URL()), journalredis.Defaults())
+	const entries = 20_000
+	epoch := fillRoom(t, j, entries)
+	log := quick("").Prefix + ":{lobby}:log"
+	// What a replica has that hears no more, and what it comes to.
+	const (
+		behind = `if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
+			redis.call('COPY', KEYS[1], KEYS[3])
+			return redis.call('COPY', KEYS[2], KEYS[4])`
+		takeOver = `if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[3], KEYS[4]) return -1 end
+			if redis.call('XLEN', KEYS[1]) <= redis.call('XLEN', KEYS[3]) then return 0 end
+			redis.call('RENAME', KEYS[3], KEYS[1])
+			redis.call('RENAME', KEYS[4], KEYS[2])
+			return 1`
+		unheard = `if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+			return redis.call('DEL', KEYS[1], KEYS[2], KEYS[5])`
+	)
+	eval := func(script string) string {
+		return server.Do("EVAL", script, "5", log+":copy", log+":copying", log+":behind", log+":behind:copying", log+":wanted:"+epoch)
+	}
+	seq := uint64(0)
+	erase := func() chan error {
+		seq++
+		done := make(chan error, 1)
+		go func() {
+			_, err := j.Erase(within(t), "lobby", journal.Erasure{Epoch: epoch, Seqs: []uint64{seq, entries}})
+			done <- err
+		}()
+		return done
+	}
+	check := func(done chan error) {
+		t.Helper()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if _, all := ids(t, j, "lobby"); len(all) != entries {
+			t.Errorf("%d entries are left of %d", len(all), entries)
+		}
+		if _, es, err := j.Read(within(t), "lobby", seq-1, 1); err != nil || len(es) != 1 || es[0].Outcome != chat.Erased {
+			t.Errorf("entry %d: got %+v, %v, want it erased when the call returns", seq, es, err)
+		}
+	}
+	for took := "-1"; took == "-1"; { // the copy may be done before anything can take over
+		done := erase()
+		redistest.Await(t, "the copy begins", func() bool { return eval(behind) == "1" })
+		redistest.Await(t, "the copy goes on", func() bool { took = eval(takeOver); return took != "0" })
+		check(done)
+	}
+	done := erase()
+	redistest.Await(t, "the copy begins", func() bool { return eval(unheard) != "0" })
+	check(done)
+}
+
 // holding lists the keys whose dump holds the text.
 func holding(server *redistest.Server, text string) (keys []string) {
 	for _, key := range strings.Fields(server.Do("KEYS", "*")) {

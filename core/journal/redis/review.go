@@ -18,7 +18,7 @@ import (
 var (
 	//go:embed reviews.lua
 	reviewsSource string
-	reviewsScript = rds.NewScript("journal reviews", reviewsSource).Bulk()
+	reviewsScript = rds.NewScript("journal reviews", reviewsSource).Alone() // MaxReviews texts
 )
 
 // appendReview encodes r after b as an entry is: version, body, checksum.
