@@ -26,6 +26,9 @@ func (c *Carrier) EachNote(ctx context.Context, f func(*absent.Note) error) erro
 	seen := map[string]bool{}
 	err = eachOutbox(ctx, c.client, c.keys, func(room chat.RoomID) error {
 		return c.eachParcel(ctx, room, func(n *absent.Note) error {
+			if seen[n.Key()] {
+				return nil
+			}
 			if len(seen) < maxSeen {
 				seen[n.Key()] = true
 			}
@@ -43,8 +46,8 @@ func (c *Carrier) EachNote(ctx context.Context, f func(*absent.Note) error) erro
 }
 
 func (c *Carrier) eachParcel(ctx context.Context, room chat.RoomID, f func(*absent.Note) error) error {
-	for from := 0; ; from += carryParcels {
-		reply, err := c.client.Do(ctx, "lrange", c.keys.Outbox(room), from, from+carryParcels-1)
+	for to := -1; ; to -= carryParcels {
+		reply, err := c.client.Do(ctx, "lrange", c.keys.Outbox(room), to-carryParcels+1, to)
 		if err != nil {
 			return fmt.Errorf("read the outbox of %s: %w", room, err)
 		}

@@ -5,7 +5,7 @@
 // tomorrow, so a guest's ends with it. A browser may forbid storage; then the tab
 // remembers until it is reloaded.
 
-const KEPT = 200; // rooms remembered of one person, those read last
+const KEPT = 150; // rooms remembered of one person, those read last; a connection may join 200
 const WRITE_AFTER = 300; // ms that marks wait, so that a busy room is not one write a message
 
 export class Memory {

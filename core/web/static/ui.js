@@ -301,9 +301,10 @@ export class UI {
     if (!room) return;
     Object.assign(room, { joined: false, denied: e });
     room.forget();
-    this.#memory.forget(room.name);
+    const full = (r) => r.denied?.code === "too_many_rooms"; // it was read, and is tried again another time
+    if (!full(room)) this.#memory.forget(room.name);
     if (room === this.#active) this.#say(`You cannot enter ${room.name}: ${explain(e).text}`, behind(e));
-    this.#memory.rooms = [...this.#rooms.values()].filter((r) => !r.denied).map((r) => r.name);
+    this.#memory.rooms = [...this.#rooms.values()].filter((r) => !r.denied || full(r)).map((r) => r.name);
     this.#refresh();
   }
 
