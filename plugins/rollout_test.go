@@ -481,3 +481,30 @@ func TestTimer(t *testing.T) {
 		t.Errorf("got %s", who)
 	}
 }
+
+// TestAStartWithoutAFolder forgets nothing: what was promoted is in force at the
+// next start that has the folder.
+func TestAStartWithoutAFolder(t *testing.T) {
+	var without bool
+	w := newWorld(t, func(c *plugins.Config) {
+		if without {
+			c.Dir = ""
+		}
+	})
+	w.drop(version("v1", abi.Flag), `{"version": "1"}`)
+	w.drop(version("v2", abi.Flag), `{"version": "2", "rollout": {"stage": "shadow"}}`)
+	w.mustOrder(plugins.Order{Action: "set", Stage: "enforce"})
+	if who, _ := w.say("ann"); who != "v2" {
+		t.Fatalf("once promoted: %s judges", who)
+	}
+	without = true
+	w.restart()
+	if who, _ := w.say("ann"); who != "nobody" {
+		t.Errorf("without a folder: %s judges", who)
+	}
+	without = false
+	w.restart()
+	if who, _ := w.say("ann"); who != "v2" || w.status().Candidate != nil {
+		t.Errorf("with the folder again: %s judges, %+v; want what was promoted in force", who, w.status())
+	}
+}

@@ -316,8 +316,12 @@ func (c *Catalog) keep(a *attempt) {
 	c.save()
 }
 
-// save writes how every rollout stands.
+// save writes how every rollout stands. Without a folder none does, and what was
+// written is for the next start that has one.
 func (c *Catalog) save() {
+	if c.cfg.Dir == "" {
+		return
+	}
 	c.saving.Lock()
 	defer c.saving.Unlock()
 	c.mu.Lock()
