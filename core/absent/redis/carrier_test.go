@@ -338,7 +338,11 @@ func redisAway(t *testing.T, store redistest.Store) {
 	store.Resume()
 	await(t, "redis is tried again", func() bool { _, err := client.Do(t.Context(), "exists", "p:{lobby}"); return err == nil })
 	say(t, j, "lobby", "m2", "bob")
-	await(t, "it arrives", func() bool { return len(drain(t, q)) == 1 })
+	// Perhaps behind the first, which arrives once more if Redis stood still before
+	// the carrier could take it out of the outbox.
+	await(t, "the second arrives", func() bool {
+		return slices.ContainsFunc(drain(t, q), func(e absent.Entry) bool { return e.ID == "m2" })
+	})
 }
 
 // TestCalls: other nodes hear of a direct, the caller does not.
