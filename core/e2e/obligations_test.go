@@ -40,16 +40,7 @@ func TestEachObligationIsObeyed(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(rules, "parley.rego"), []byte(obliging), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	module, err := os.ReadFile(built.wordlist)
-	if err != nil {
-		t.Fatal(err)
-	}
-	manifest, err := json.Marshal(map[string]any{"name": "wordlist", "config": map[string]any{"words": []string{"darn"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	install(t, filepath.Join(mods, "wordlist.json"), manifest)
-	install(t, filepath.Join(mods, "wordlist.wasm"), module)
+	installWordlist(t, mods)
 	n := startNode(t, unlimited(settings{"policy.dir": rules, "plugins.dir": mods}))
 	await(t, "the plugin is active", func() bool { return pluginOf(n, "wordlist").State == "active" })
 	ann, bob := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"}), visit(t, client.Options{URL: n.TCPURL(), Guest: "bob"})
@@ -121,4 +112,19 @@ func TestEachObligationIsObeyed(t *testing.T) {
 		}
 	}
 	n.Stop()
+}
+
+// installWordlist puts the plugin that masks "darn" into a folder.
+func installWordlist(t *testing.T, dir string) {
+	t.Helper()
+	module, err := os.ReadFile(built.wordlist)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := json.Marshal(map[string]any{"name": "wordlist", "config": map[string]any{"words": []string{"darn"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	install(t, filepath.Join(dir, "wordlist.json"), manifest)
+	install(t, filepath.Join(dir, "wordlist.wasm"), module)
 }

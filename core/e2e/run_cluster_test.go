@@ -5,7 +5,6 @@ package e2e
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -38,16 +37,7 @@ func TestRunCluster(t *testing.T) {
 	if err := os.Symlink(built.platform, filepath.Join(dir, "bin", "platform")); err != nil {
 		t.Fatal(err)
 	}
-	module, err := os.ReadFile(built.wordlist)
-	if err != nil {
-		t.Fatal(err)
-	}
-	manifest, err := json.Marshal(map[string]any{"name": "wordlist", "config": map[string]any{"words": []string{"darn"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	install(t, filepath.Join(plugins, "wordlist.json"), manifest)
-	install(t, filepath.Join(plugins, "wordlist.wasm"), module)
+	installWordlist(t, plugins)
 
 	// In the environment of every process that comes of it; redis-server writes
 	// its title over that.

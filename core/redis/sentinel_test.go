@@ -30,18 +30,7 @@ func TestSentinelFailover(t *testing.T) {
 	if _, err := c.Do(t.Context(), "set", "k", "now"); !errors.Is(err, redis.ErrUnavailable) {
 		t.Errorf("at once: got %v, want ErrUnavailable", err)
 	}
-	awaiting(t, "write after the failover", func() error {
-		got, err := c.Do(t.Context(), "set", "k", "after", "get")
-		if err == nil && got != "before" {
-			t.Fatalf("got %v, want what was written before", got)
-		}
-		return err
-	})
-	e.await(t, "doubt after the failover", func() bool { return e.doubts["a"] > 1 })
-	if err := c.Publish(t.Context(), "a", "after"); err != nil {
-		t.Fatal(err)
-	}
-	e.await(t, "a message", func() bool { return len(e.heard["a"]) > 0 })
+	goesOn(t, c, e)
 
 	// The old primary comes back as such, and is made a replica in time. Nobody
 	// may take its word meanwhile.
@@ -83,4 +72,22 @@ func TestSentinelUnknownService(t *testing.T) {
 	if err := c.Ping(t.Context()); !errors.Is(err, redis.ErrUnavailable) || !strings.Contains(err.Error(), `monitors no "other"`) {
 		t.Errorf("got %v, want it to say what the sentinel does not know", err)
 	}
+}
+
+// goesOn waits until what was written before a failover is read behind it, and what is
+// published is heard.
+func goesOn(t *testing.T, c *redis.Client, e *ear) {
+	t.Helper()
+	awaiting(t, "write after the failover", func() error {
+		got, err := c.Do(t.Context(), "set", "k", "after", "get")
+		if err == nil && got != "before" {
+			t.Fatalf("got %v, want what was written before", got)
+		}
+		return err
+	})
+	e.await(t, "doubt after the failover", func() bool { return e.doubts["a"] > 1 })
+	if err := c.Publish(t.Context(), "a", "after"); err != nil {
+		t.Fatal(err)
+	}
+	e.await(t, "a message", func() bool { return len(e.heard["a"]) > 0 })
 }
