@@ -14,12 +14,7 @@ if e then
   local over = redis.call('XLEN', KEYS[3]) - tonumber(ARGV[6])
   if over > 0 then
     for _, old in ipairs(redis.call('XRANGE', KEYS[3], '-', '+', 'COUNT', over)) do
-      local g = {}
-      for i = 1, #old[2], 2 do g[old[2][i]] = old[2][i + 1] end
-      if g.id and g.texted == '1' and redis.call('HINCRBY', KEYS[6], g.id, -1) <= 0 then
-        redis.call('HDEL', KEYS[6], g.id)
-        redis.call('HDEL', KEYS[5], g.id)
-      end
+      release(KEYS[6], KEYS[5], old[2])
     end
     redis.call('XTRIM', KEYS[3], 'MAXLEN', ARGV[6])
     redis.call('HINCRBY', KEYS[4], 'dead_dropped', over)

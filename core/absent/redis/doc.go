@@ -24,6 +24,8 @@ var (
 	takeSource string
 	//go:embed taken.lua
 	takenSource string
+	//go:embed release.lua
+	releaseSource string // stands before put.lua, done.lua and bury.lua
 	//go:embed put.lua
 	putSource string
 	//go:embed unlist.lua
@@ -45,12 +47,12 @@ var (
 
 	takeScript   = rds.NewScript("take an outbox", takeSource).Bulk()
 	takenScript  = rds.NewScript("empty an outbox", takenSource)
-	putScript    = rds.NewScript("put news for absent people", putSource)
+	putScript    = rds.NewScript("put news for absent people", releaseSource+putSource)
 	unlistScript = rds.NewScript("unlist an outbox", unlistSource)
 	readScript   = rds.NewScript("read news for absent people", readSource).Bulk()
 	keepScript   = rds.NewScript("keep news for absent people", keepSource)
-	doneScript   = rds.NewScript("end news for absent people", doneSource)
-	buryScript   = rds.NewScript("bury news for absent people", burySource)
+	doneScript   = rds.NewScript("end news for absent people", releaseSource+doneSource)
+	buryScript   = rds.NewScript("bury news for absent people", releaseSource+burySource)
 	eraseScript  = rds.NewScript("erase texts for absent people", eraseSource)
 	amendScript  = rds.NewScript("erase in an outbox", amendSource)
 	reviveScript = rds.NewScript("retry news for absent people", reviveSource)

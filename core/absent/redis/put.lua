@@ -10,11 +10,6 @@
 --      then entries, of which the fourth name is "id"
 -- Reply how many of the oldest made way: they are lost
 
-local function of(fields, name)
-  for i = 1, #fields, 2 do
-    if fields[i] == name then return fields[i + 1] end
-  end
-end
 local kept, at = {}, 6
 for _ = 1, tonumber(ARGV[5]) do
   local id, till = ARGV[at], redis.call('ZSCORE', KEYS[5], 'u ' .. ARGV[at + 1])
@@ -32,11 +27,7 @@ end
 local over = redis.call('XLEN', KEYS[1]) - tonumber(ARGV[1])
 if over > 0 then
   for _, e in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', over)) do
-    local id = of(e[2], 'id')
-    if id and of(e[2], 'texted') == '1' and redis.call('HINCRBY', KEYS[4], id, -1) <= 0 then
-      redis.call('HDEL', KEYS[4], id)
-      redis.call('HDEL', KEYS[3], id)
-    end
+    release(KEYS[4], KEYS[3], e[2])
   end
   redis.call('XTRIM', KEYS[1], 'MAXLEN', ARGV[1])
   redis.call('HINCRBY', KEYS[2], ARGV[2], over)
