@@ -102,7 +102,7 @@ func FreePorts(t *testing.T, count int) []string {
 	t.Helper()
 	var addrs []string
 	for tries := 0; len(addrs) < count; tries++ {
-		addr := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
+		addr := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(10000))
 		ln, err := net.Listen("tcp", addr)
 		if err != nil {
 			if tries == 100 {

@@ -39,9 +39,9 @@ func form(t testing.TB, masters, replicas int, o Options) *Cluster {
 		o := o
 		o.Args = append([]string{
 			"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", nodeTimeout,
-			"--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0", "--cluster-port", fmt.Sprint(freePort(t)),
+			"--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0",
 		}, o.Args...)
-		o.Dir = ""
+		o.Dir, o.cluster = "", true
 		s := Start(t, o)
 		s.Do("CLUSTER", "SET-CONFIG-EPOCH", fmt.Sprint(n)) // else the nodes have to agree on them first
 		return s
@@ -62,8 +62,7 @@ func form(t testing.TB, masters, replicas int, o Options) *Cluster {
 	}
 	for i, a := range all {
 		for _, b := range all[:i] {
-			bus := strings.Split(b.Do("CONFIG", "GET", "cluster-port"), "\n")[1]
-			a.Do("CLUSTER", "MEET", "127.0.0.1", fmt.Sprint(b.port), bus)
+			a.Do("CLUSTER", "MEET", "127.0.0.1", fmt.Sprint(b.port), fmt.Sprint(b.bus))
 		}
 	}
 	return c

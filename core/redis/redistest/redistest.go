@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -37,6 +38,8 @@ type Options struct {
 	MaxMemory   string   // e.g. "4mb", with maxmemory-policy noeviction; "" is no bound
 	Args        []string // more redis-server arguments, e.g. "--requirepass", "secret"
 	TLS         TLS      // its servers speak TLS at Server.TLSAddr, among each other too
+
+	cluster bool // it is a node of a cluster
 }
 
 // TLS are the files of a server that speaks TLS: its certificate and key, and
@@ -49,6 +52,7 @@ type Server struct {
 	opts  Options
 	port  int
 	tls   int // the port for TLS; 0: it speaks none
+	bus   int // the port for the other nodes of its cluster; 0: it has none
 	args  func(*Server) []string
 	ready string // what it logs when it is
 
@@ -82,6 +86,9 @@ func launch(t testing.TB, o Options, args func(*Server) []string, ready string) 
 		if s.speaksTLS() {
 			s.tls = freePort(t)
 		}
+		if o.cluster {
+			s.bus = freePort(t)
+		}
 		err := s.start()
 		if err == nil {
 			return s
@@ -92,25 +99,31 @@ func launch(t testing.TB, o Options, args func(*Server) []string, ready string) 
 	}
 }
 
-// freePort returns a port that was free a moment ago. It lies below the ports
-// that the kernel gives to outgoing connections (32768 and up by default): a
-// client that dials a server which is down could otherwise be given the
-// server's own port, connect to itself and keep the server out. They lie below
-// those of core/e2e/rig as well, whose nodes start at the same time.
+// freePort returns a port that was free a moment ago, each once in this
+// process: a client whose server has ended may look for it there for a while. It
+// lies below the ports that the kernel gives to outgoing connections (32768 and
+// up by default): a client that dials a server which is down could otherwise be
+// given the server's own port, connect to itself and keep the server out. It
+// lies above those of core/e2e/rig, whose nodes start at the same time.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for tries := 1; ; tries++ {
-		port := 10000 + rand.IntN(2000)
+		port := 22000 + rand.IntN(10000)
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			l.Close()
-			return port
+			if _, twice := given.LoadOrStore(port, true); !twice {
+				return port
+			}
 		}
-		if tries == 100 {
+		if tries == 1000 {
 			t.Fatalf("find a free port: %v", err)
 		}
 	}
 }
+
+// given are the ports that freePort has returned.
+var given sync.Map
 
 // serverArgs are the arguments of an ordinary server.
 func serverArgs(s *Server) []string {
@@ -126,6 +139,9 @@ func serverArgs(s *Server) []string {
 	}
 	if s.opts.MaxMemory != "" {
 		args = append(args, "--maxmemory", s.opts.MaxMemory, "--maxmemory-policy", "noeviction")
+	}
+	if s.opts.cluster {
+		args = append(args, "--cluster-port", fmt.Sprint(s.bus))
 	}
 	for _, pair := range s.tlsSettings() {
 		args = append(args, "--"+pair[0], pair[1])

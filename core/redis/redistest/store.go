@@ -115,8 +115,10 @@ func (c *Cluster) Front(t testing.TB) *Front {
 		p := newProxy(t, s.Addr())
 		f.all = append(f.all, p)
 		hosts = append(hosts, p.l.Addr().String())
-		// So a port ends what CLUSTER SLOTS and MOVED say. Both have five digits.
-		names = append(names, port(s.Addr())+"\r\n", port(p.l.Addr().String())+"\r\n")
+		// So CLUSTER SLOTS and MOVED name a node. A number that is a port by
+		// chance, of a slot or of milliseconds, has no host before it.
+		was, is := port(s.Addr())+"\r\n", port(p.l.Addr().String())+"\r\n"
+		names = append(names, host+"\r\n"+was, host+"\r\n"+is, host+was, host+is)
 	}
 	f.url = "redis-cluster://" + strings.Join(hosts, ",")
 	for _, p := range f.all {
@@ -125,6 +127,9 @@ func (c *Cluster) Front(t testing.TB) *Front {
 	}
 	return f
 }
+
+// host is where every server and proxy listens.
+const host = "127.0.0.1"
 
 // port is the port of an address, and the colon before it.
 func port(addr string) string { return addr[strings.LastIndexByte(addr, ':'):] }
