@@ -13,7 +13,6 @@ import (
 	"parley/core/cluster"
 	"parley/core/config"
 	"parley/core/moderation"
-	"parley/core/session"
 )
 
 // identities joins tokens and guests.
@@ -54,7 +53,7 @@ func (s *server) openAuth() (*identities, error) {
 	s.closers = append(s.closers, known.Close)
 	id := &identities{verifier: v, known: known, owned: sharednames.NewRecent(tellAgain, toldMost), log: s.log}
 	s.identities = id
-	gc := auth.GuestsConfig{Known: known, Fold: fold, Reserved: []chat.UserID{session.ServerUser, admin.Author}}
+	gc := auth.GuestsConfig{Known: known, Fold: fold, Reserved: []chat.UserID{chat.ServerUser, admin.Author}}
 	if s.redis != nil {
 		if id.names, err = sharednames.New(sharednames.Defaults(), s.redis, s.log); err != nil {
 			return nil, err

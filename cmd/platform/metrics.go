@@ -47,6 +47,7 @@ func (s *server) metrics() []metrics.Metric {
 		metrics.Counter("parley_slow_consumers_total", "Connections closed as slow consumers.", h.SlowClosed.Load),
 		metrics.Counter("parley_room_backfills_total", "Times a room read missed entries from the journal.", h.Backfills.Load),
 		metrics.Counter("parley_room_resets_total", "Times a room's log was replaced and members were reset.", h.Resets.Load),
+		metrics.Counter("parley_room_restores_total", "Rooms that the store had lost, and whose settings, roles, bans and mutes were put back.", h.Restores.Load),
 		metrics.Counter("parley_catch_ups_total", "Journal reads for members behind the ring.", h.CatchUps.Load),
 		metrics.Counter("parley_room_conflicts_total", "Changes of a room that were decided anew, because another node made one in between.", h.Conflicts.Load),
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"parley/core/chat"
 	"parley/core/config"
 	"parley/core/journal/disk"
 	redisjournal "parley/core/journal/redis"
@@ -135,7 +136,7 @@ func (s *server) makeRooms(ctx context.Context, lost bool) error {
 		if rm.Exists() && !lost {
 			continue
 		}
-		if err := s.sessions.CreateRoom(ctx, rm, r.Settings(), session.ServerUser, ""); err != nil {
+		if err := s.sessions.CreateRoom(ctx, rm, r.Settings(), chat.ServerUser, ""); err != nil {
 			return err
 		}
 	}

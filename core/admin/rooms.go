@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"parley/core/chat"
 	"parley/core/journal"
 	"parley/core/room"
@@ -231,14 +229,10 @@ func (a *API) record(ctx context.Context, w http.ResponseWriter, r *http.Request
 	}
 	var key string
 	_, err := a.d.Hub.Change(ctx, rm, nil, func(st *state.Room) (journal.Entry, error) {
-		id, err := uuid.NewV7()
-		if err != nil {
-			return journal.Entry{}, err
-		}
-		c := change(st)
+		c, id := change(st), chat.NewID()
 		key = c.Key
-		return journal.Entry{ID: chat.MessageID(id.String()), Kind: kind, From: author(r), Time: time.Now().UnixMilli(),
-			Nonce: id.String(), Changes: []journal.Change{c}}, nil
+		return journal.Entry{ID: chat.MessageID(id), Kind: kind, From: author(r), Time: time.Now().UnixMilli(),
+			Nonce: id, Changes: []journal.Change{c}}, nil
 	})
 	if err != nil {
 		a.unavailable(w, err)

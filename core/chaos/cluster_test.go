@@ -22,8 +22,7 @@ func TestARedisClusterFailsOver(t *testing.T) {
 		master, replica := servers.Masters[i], servers.Replicas[i][0]
 		w.goesOn(40)
 		w.crowd.Midway()
-		replica.Do("CLUSTER", "FAILOVER")
-		await(t, "the replica has taken over", func() bool { return info(replica, "replication")["role"] == "master" })
+		replica.TakeOver()
 		w.goesOn(40)
 
 		await(t, "the old master follows", func() bool { return info(master, "replication")["master_link_status"] == "up" })

@@ -55,7 +55,8 @@ func TestTwoNodesOneKilled(t *testing.T) {
 // TestTheOperatorsRoomsComeBack empties a Redis that goes on running, while
 // nobody says a word. Everybody in a room is told, long before the rooms are
 // compared with the store in turn, and the rooms of the configuration are there
-// again as configured, owned by nobody.
+// again as configured, owned by nobody. The rooms of others are what they were:
+// private, with their owners and bans.
 func TestTheOperatorsRoomsComeBack(t *testing.T) {
 	t.Parallel()
 	store := redistest.Start(t, redistest.Options{})
@@ -70,10 +71,17 @@ func TestTheOperatorsRoomsComeBack(t *testing.T) {
 	if _, err := here.Send(within(t), "lobby", "n1", "hello"); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := here.Configure(within(t), "team", "n2", client.Settings{Visibility: "private"}); err != nil {
+		t.Fatal(err)
+	}
+	here.enters("board")
+	if _, err := here.Ban(within(t), "board", "n3", "eve", 0, "spam"); err != nil {
+		t.Fatal(err)
+	}
 
 	began := time.Now()
 	store.Do("FLUSHALL")
-	for _, room := range []chat.RoomID{"lobby", "team"} {
+	for _, room := range []chat.RoomID{"lobby", "team", "board"} {
 		first(here, "the loss of "+string(room), func(e *wire.ResetEvent) bool { return e.Room == room })
 	}
 	took := time.Since(began)
@@ -91,9 +99,14 @@ func TestTheOperatorsRoomsComeBack(t *testing.T) {
 	if j := late.enters("news"); j.Mode != "announce" || j.Role != "" {
 		t.Errorf("news: got %+v, want it as configured and nobody's own", j)
 	}
-	_, err := late.Join(within(t), "staff", nil)
-	if said := refusal(t, err); said.Code != chat.CodeDenied {
-		t.Errorf("join the private room: got %+v, want denied", said)
+	for _, room := range []chat.RoomID{"staff", "team", "board"} { // private, private, and banned there
+		_, err := late.Join(within(t), room, nil)
+		if said := refusal(t, err); said.Code != chat.CodeDenied {
+			t.Errorf("join %s: got %+v, want denied", room, said)
+		}
+	}
+	if j := here.enters("team"); j.Role != "owner" {
+		t.Errorf("team: got %+v, want ann its owner still", j)
 	}
 	a.Stop()
 	b.Stop()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,7 @@ type Stats struct {
 	SlowClosed atomic.Uint64 // peers closed as slow_consumer
 	Backfills  atomic.Uint64 // times a room asked the journal for missed entries
 	Resets     atomic.Uint64 // times a room's log was replaced
+	Restores   atomic.Uint64 // rooms that the store had lost, and whose state was put back
 	CatchUps   atomic.Uint64 // reads of the journal for members behind the ring
 	Conflicts  atomic.Uint64 // changes of a room decided anew, because another came in between
 
@@ -237,6 +239,9 @@ func (h *Hub) Join(ctx context.Context, id chat.RoomID, p *Peer, since *journal.
 // when this node's room shows it; on journal.ErrExists, when it shows what
 // another node has created.
 func (h *Hub) Record(ctx context.Context, r *Room, e journal.Entry, create bool) (journal.Receipt, error) {
+	if create {
+		e.Changes = append(slices.Clip(e.Changes), state.SetFirst(e.ID))
+	}
 	return h.record(ctx, r, journal.Request{Room: r.id, Entry: e, Create: create, Known: r.Position()})
 }
 

@@ -14,6 +14,32 @@ import (
 	"parley/core/redis/redistest"
 )
 
+// onRedis returns a Redis and a journal on it, which compares its tops every so
+// often.
+func onRedis(t *testing.T, tops time.Duration) (*redistest.Server, *journalredis.Journal) {
+	t.Helper()
+	server := redistest.Start(t, redistest.Options{})
+	log := slog.New(slog.DiscardHandler)
+	rc := redis.Defaults()
+	rc.URL = server.URL()
+	client, err := redis.Open(rc, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	cfg := journalredis.Defaults()
+	cfg.TopsEvery = tops
+	node, err := journalredis.New(cfg, client, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = node.Run(ctx) })
+	t.Cleanup(func() { _ = node.Close(); stop(); running.Wait() })
+	return server, node
+}
+
 // A replica that had missed the newest entries of a room is promoted. Members
 // who have seen them are told to reset: by the entry that takes the place of
 // the first, though it is not as far as they are, and without one by the
@@ -22,26 +48,7 @@ func TestLostTailIsAReset(t *testing.T) {
 	left := map[string]uint64{"another entry comes": 3, "nothing comes": 2}
 	for name, tops := range map[string]time.Duration{"another entry comes": time.Hour, "nothing comes": 20 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
-			server := redistest.Start(t, redistest.Options{})
-			log := slog.New(slog.DiscardHandler)
-			rc := redis.Defaults()
-			rc.URL = server.URL()
-			client, err := redis.Open(rc, log)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = client.Close() })
-			cfg := journalredis.Defaults()
-			cfg.TopsEvery = tops
-			node, err := journalredis.New(cfg, client, log)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, stop := context.WithCancel(context.Background())
-			var running sync.WaitGroup
-			running.Go(func() { _ = node.Run(ctx) })
-			t.Cleanup(func() { _ = node.Close(); stop(); running.Wait() })
-
+			server, node := onRedis(t, tops)
 			w := newWorld(t, nil, func(journal.Journal) journal.Journal { return node })
 			w.post("lobby", 2)
 			copies := func(from, to string) {

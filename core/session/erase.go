@@ -157,7 +157,7 @@ func (s *Server) eraseAll(ctx context.Context, r *room.Room, er journal.Erasure,
 
 // recordErasure appends the entry that tells everybody what was erased.
 func (s *Server) recordErasure(ctx context.Context, r *room.Room, seqs []uint64, by chat.UserID, reason string) error {
-	id := newID()
+	id := chat.NewID()
 	e := journal.Entry{ID: chat.MessageID(id), Kind: journal.KindErase, From: by, Time: time.Now().UnixMilli(),
 		Nonce: id, Text: reason, Outcome: chat.Accepted, Erases: seqs}
 	if _, err := s.d.Hub.Record(ctx, r, e, false); err != nil {

@@ -31,7 +31,7 @@ func (x *Session) hello(ctx context.Context, c *wire.Command) error {
 	if e, code := x.enter(ctx); e != nil {
 		return x.refuse(c, e, code)
 	}
-	x.device, x.id = c.Device, newID()
+	x.device, x.id = c.Device, chat.NewID()
 	x.peer.Name(x.who.User)
 	x.renew(x.who)
 	x.greeted.Store(true)

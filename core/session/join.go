@@ -130,7 +130,7 @@ func (x *Session) enterRoom(ctx context.Context, id chat.RoomID) (*room.Room, er
 		return r, nil
 	}
 	if set, ok := x.srv.d.Rooms[id]; ok {
-		return r, x.srv.CreateRoom(ctx, r, set, ServerUser, "")
+		return r, x.srv.CreateRoom(ctx, r, set, chat.ServerUser, "")
 	}
 	if isDirect(id) {
 		return nil, chat.Errorf(chat.CodeNoRoom, "there is no room %s; the room of two people is opened by the command direct", id)
@@ -154,9 +154,6 @@ func (x *Session) enterRoom(ctx context.Context, id chat.RoomID) (*room.Room, er
 	return r, nil
 }
 
-// ServerUser is who the log names as author of what the server did by itself.
-const ServerUser chat.UserID = "parley"
-
 // CreateRoom appends a room's first entry: its settings and, if owner is
 // given, the owner's role. That the room exists by now is no error.
 func (s *Server) CreateRoom(ctx context.Context, r *room.Room, set state.Settings, by, owner chat.UserID) error {
@@ -164,7 +161,7 @@ func (s *Server) CreateRoom(ctx context.Context, r *room.Room, set state.Setting
 	if owner != "" {
 		changes = append(changes, state.SetRole(owner, state.RoleOwner))
 	}
-	_, err := s.d.Hub.Record(ctx, r, journal.Entry{ID: chat.MessageID(newID()), Kind: journal.KindSettings, From: by,
+	_, err := s.d.Hub.Record(ctx, r, journal.Entry{ID: chat.MessageID(chat.NewID()), Kind: journal.KindSettings, From: by,
 		Time: time.Now().UnixMilli(), Changes: changes}, true)
 	if errors.Is(err, journal.ErrExists) {
 		return nil

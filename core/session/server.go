@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
-
 	"parley/core/chat"
 	"parley/core/evidence"
 	"parley/core/gate"
@@ -416,12 +414,3 @@ func (s *Server) Draining() bool { return s.draining.Load() }
 
 // Close ends what commands under way still wait for.
 func (s *Server) Close() { s.stop() }
-
-// newID returns a new message or session ID: a UUIDv7 (RFC 9562 §5.7).
-func newID() string {
-	id, err := uuid.NewV7()
-	if err != nil { // the system's randomness has failed; nothing is safe then
-		panic("session: no randomness: " + err.Error())
-	}
-	return id.String()
-}

@@ -81,7 +81,7 @@ func TestChangedEachTime(t *testing.T) {
 		r := must(a.hub.Room(ctx, "lobby"))
 		set := r.State().Settings
 		set.SlowModeS = n
-		_, err := a.hub.Record(ctx, r, journal.Entry{ID: chat.MessageID(newID()), Kind: journal.KindSettings, From: "mia", Changes: []journal.Change{state.SetSettings(set)}}, false)
+		_, err := a.hub.Record(ctx, r, journal.Entry{ID: chat.MessageID(chat.NewID()), Kind: journal.KindSettings, From: "mia", Changes: []journal.Change{state.SetSettings(set)}}, false)
 		return err
 	}
 	b.store.onAppend.Store(&quicker)

@@ -104,9 +104,13 @@ func (b Ban) Active(now int64) bool { return b.Until == 0 || now < b.Until }
 // Room is everything durable that is known of a room besides its log.
 type Room struct {
 	Settings Settings
-	roles    map[chat.UserID]Role
-	bans     map[chat.UserID]Ban
-	mutes    map[chat.UserID]Ban
+	// First is the ID of the entry that the room began with, by which it is told
+	// from another of the same name; "" where that was not kept.
+	First chat.MessageID
+	kept  bool // the settings were set, and are not those of a room nobody has made
+	roles map[chat.UserID]Role
+	bans  map[chat.UserID]Ban
+	mutes map[chat.UserID]Ban
 }
 
 // Empty is the state of a room without entries.
@@ -115,6 +119,7 @@ func Empty() *Room { return &Room{Settings: DefaultSettings()} }
 // Keys of the state in the journal.
 const (
 	keySettings = "settings"
+	keyFirst    = "first"
 	prefixRole  = "role/"
 	prefixBan   = "ban/"
 	prefixMute  = "mute/"
@@ -145,6 +150,8 @@ func (r *Room) Apply(changes []journal.Change) (*Room, error) {
 	}
 	next := &Room{
 		Settings: r.Settings,
+		First:    r.First,
+		kept:     r.kept,
 		roles:    maps.Clone(r.roles),
 		bans:     maps.Clone(r.bans),
 		mutes:    maps.Clone(r.mutes),
@@ -166,7 +173,14 @@ func (r *Room) set(key string, value []byte) error {
 				return fmt.Errorf("state %s: %w", key, err)
 			}
 		}
-		r.Settings = s
+		r.Settings, r.kept = s, value != nil
+	case key == keyFirst:
+		r.First = ""
+		if value != nil {
+			if err := json.Unmarshal(value, &r.First); err != nil {
+				return fmt.Errorf("state %s: %w", key, err)
+			}
+		}
 	case strings.HasPrefix(key, prefixRole):
 		return setIn(&r.roles, key, prefixRole, value)
 	case strings.HasPrefix(key, prefixBan):
@@ -220,6 +234,9 @@ func (r *Room) Mutes() map[chat.UserID]Ban { return maps.Clone(r.mutes) }
 
 // SetSettings is the change that replaces the settings.
 func SetSettings(s Settings) journal.Change { return change(keySettings, s) }
+
+// SetFirst is the change that names the entry the room began with.
+func SetFirst(id chat.MessageID) journal.Change { return change(keyFirst, id) }
 
 // SetRole is the change that gives a role; the empty role takes it away.
 func SetRole(u chat.UserID, role Role) journal.Change {

@@ -4,6 +4,7 @@ package redistest
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -19,6 +20,28 @@ func (s *Server) Ended() {
 		s.t.Fatalf("redis-server has not ended by itself in %v", startTimeout)
 	}
 }
+
+// TakeOver has a replica of a cluster take its master's place, which loses
+// nothing, and waits until it has. A cluster gives the two five seconds to agree
+// on that, which a busy machine may let pass: then it is asked anew.
+func (s *Server) TakeOver() {
+	s.t.Helper()
+	var asked time.Time
+	Await(s.t, "the replica has taken over", func() bool {
+		if strings.HasPrefix(s.Do("ROLE"), "master") {
+			return true
+		}
+		if time.Since(asked) > takeOverTime {
+			s.Do("CLUSTER", "FAILOVER")
+			asked = time.Now()
+		}
+		return false
+	})
+}
+
+// takeOverTime is when CLUSTER FAILOVER has worked or been given up
+// (CLUSTER_MF_TIMEOUT of cluster_legacy.h), and a little.
+const takeOverTime = 6 * time.Second
 
 // MasterOf is the number of the master that a key belongs to, as long as no
 // slot has moved.

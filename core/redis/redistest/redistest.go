@@ -136,6 +136,7 @@ func serverArgs(s *Server) []string {
 		"--port", fmt.Sprint(s.port), "--bind", "127.0.0.1", "--dir", s.opts.Dir,
 		"--unixsocket", "", "--daemonize", "no", "--logfile", "", "--save", "",
 		"--appendonly", onOff[s.opts.AppendOnly], "--appendfsync", fsync,
+		"--rdbcompression", "no", // so that DUMP shows a text that a key holds, whole
 	}
 	if s.opts.MaxMemory != "" {
 		args = append(args, "--maxmemory", s.opts.MaxMemory, "--maxmemory-policy", "noeviction")
