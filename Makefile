@@ -26,7 +26,7 @@ plugins: ## build the example plugins from source into bin/plugins and bin/plugi
 	@sh examples/plugins/build.sh bin/plugins
 
 run: build plugins ## build everything and start on 127.0.0.1 (chat 8080, TCP 7070, admin 9090)
-	@mkdir -p $(DATA)/plugins && cp bin/plugins/* $(DATA)/plugins/
+	@sh examples/plugins/install.sh bin/plugins $(DATA)/plugins
 	@exec bin/platform run --data_dir $(DATA) --plugins.dir $(DATA)/plugins
 
 run-cluster: build plugins ## start redis-server and three nodes that share their rooms, rules and plugins

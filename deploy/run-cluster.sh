@@ -74,8 +74,7 @@ if ! kill -0 "$redis" 2>/dev/null; then
 	exit 1
 fi
 for n in 0 1 2; do
-	mkdir -p "$data/node$n/plugins"
-	cp bin/plugins/* "$data/node$n/plugins/"
+	sh examples/plugins/install.sh bin/plugins "$data/node$n/plugins"
 done
 for n in 0 1 2; do
 	node "$n" &

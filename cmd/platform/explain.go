@@ -1,12 +1,10 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -26,31 +24,16 @@ func explainCommand() *cobra.Command {
 			"made from the text in the room's history. The id is that of a message or a review, or one from /v1/evidence.",
 		Args: cobra.ExactArgs(1),
 	}
-	load := configured(c, "data_dir", "admin.")
-	tokenFile := c.Flags().String("admin-token-file", "", "file with the admin token; empty: data_dir/admin.token")
-	_ = c.MarkFlagFilename("admin-token-file")
+	var at adminFlags
+	at.add(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		cfg, err := load()
-		if err != nil {
-			return err
-		}
-		file := *tokenFile
-		if file == "" {
-			file = filepath.Join(cfg.DataDir, "admin.token")
-		}
-		e, err := fetchExplanation(c.Context(), cfg.Admin.Listen, file, args[0])
-		if err != nil {
+		var e admin.Explanation
+		if err := at.ask(c.Context(), http.MethodGet, "/v1/explain/"+url.PathEscape(args[0]), nil, &e); err != nil {
 			return err
 		}
 		return printExplanation(c.OutOrStdout(), e)
 	}
 	return c
-}
-
-// fetchExplanation asks the admin listener.
-func fetchExplanation(ctx context.Context, addr, tokenFile, id string) (e admin.Explanation, err error) {
-	err = ask(ctx, addr, tokenFile, http.MethodGet, "/v1/explain/"+url.PathEscape(id), nil, &e)
-	return e, err
 }
 
 // printExplanation prints it for people. What others wrote, in a message or a

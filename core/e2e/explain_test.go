@@ -30,7 +30,7 @@ func TestAnAllowedMessageIsExplained(t *testing.T) {
 	id := string(ack.MessageID)
 	says := func(when string, lines ...string) {
 		t.Helper()
-		out, code := n.Platform("explain", id)
+		out, code := n.Bare(adminArgs(n, "explain", id)...)
 		for _, want := range append(lines, id, `"nothing wrong with this" (from the room's history`, "allow", "the same in every part") {
 			if code != 0 || !strings.Contains(out, want) {
 				t.Errorf("%s: got exit %d, want %q in it:\n%s", when, code, want, out)
@@ -90,12 +90,12 @@ decision := {"allow": true, "obligations": {"plugins": []}} if { input.action.na
 		"lobby": "the same in every part",
 	} {
 		id := say(room)
-		out, code := n.Platform("explain", id)
+		out, code := n.Bare(adminArgs(n, "explain", id)...)
 		if code != 0 || !strings.Contains(out, want) || !strings.Contains(out, `"words" (from the room's history`) {
 			t.Errorf("%s: got exit %d, want %q in it:\n%s", room, code, want, out)
 		}
 	}
-	out, code := n.Platform("explain", before)
+	out, code := n.Bare(adminArgs(n, "explain", before)...)
 	if code != 1 || !strings.Contains(out, "while this node had no plugins, so that none judged it") {
 		t.Errorf("before there were plugins: got exit %d: %s", code, out)
 	}

@@ -174,7 +174,7 @@ func explains(t *testing.T, n *node, id string) {
 	if !e.Replayed.Equal || e.Replayed.Verdict != "hold" {
 		t.Errorf("explain: got %+v replayed, want the same", e.Replayed)
 	}
-	out, code := n.Platform("explain", id)
+	out, code := n.Bare(adminArgs(n, "explain", id)...)
 	for _, want := range []string{id, "hold", "careful", "Somebody should look at this.", "the same"} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("platform explain: got exit %d, want %q in it:\n%s", code, want, out)
