@@ -226,9 +226,18 @@ func (c *Conn) SendAsync(room chat.RoomID, nonce, text string, done func(*wire.A
 }
 
 // History reads entries before or after a seq; both 0 read the newest, limit
-// 0 leaves the number to the server.
+// 0 leaves the number to the server. See Oldest.
 func (c *Conn) History(ctx context.Context, room chat.RoomID, before, after uint64, limit int) (*wire.HistoryEvent, error) {
-	return ask[wire.HistoryEvent](ctx, c, wire.Command{Type: wire.History, Room: room, Before: before, After: after, Limit: limit})
+	cmd := wire.Command{Type: wire.History, Room: room, Before: before, Limit: limit}
+	if after > 0 {
+		cmd.After = &after
+	}
+	return ask[wire.HistoryEvent](ctx, c, cmd)
+}
+
+// Oldest reads the oldest entries that the room still has, as History does.
+func (c *Conn) Oldest(ctx context.Context, room chat.RoomID, limit int) (*wire.HistoryEvent, error) {
+	return ask[wire.HistoryEvent](ctx, c, wire.Command{Type: wire.History, Room: room, After: new(uint64), Limit: limit})
 }
 
 // HistoryAll reads a room's whole log, oldest first.

@@ -52,6 +52,13 @@ func TestTwoClientsTalk(t *testing.T) {
 	if len(after.Entries) != 1 || after.Entries[0].Seq != back.Seq || after.More {
 		t.Errorf("history after %d: got %+v, want seq %d alone", hi.Seq, after, back.Seq)
 	}
+	oldest, err := bob.Oldest(within(t), "lobby", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(oldest.Entries) != 1 || oldest.Entries[0].Seq != 1 || !oldest.More {
+		t.Errorf("the oldest entry: got %+v, want seq 1 and more", oldest)
+	}
 	m, err := ann.Members(within(t), "lobby")
 	if err != nil {
 		t.Fatal(err)

@@ -41,9 +41,9 @@ func (x *Session) page(ctx context.Context, c *wire.Command, limit int, floor ui
 	var epoch string
 	var es []journal.Entry
 	var err error
-	forward := c.After > 0
+	forward := c.After != nil
 	if forward {
-		epoch, es, err = j.Read(ctx, c.Room, max(c.After, floor), limit+1)
+		epoch, es, err = j.Read(ctx, c.Room, max(*c.After, floor), limit+1)
 	} else {
 		epoch, es, err = j.ReadBefore(ctx, c.Room, c.Before, limit+1)
 	}

@@ -194,7 +194,7 @@ func checkHistory(c *Command) *chat.Error {
 	if err := checkRoom(c); err != nil {
 		return err
 	}
-	if c.Before != 0 && c.After != 0 {
+	if c.Before != 0 && c.After != nil {
 		return chat.Errorf(chat.CodeBadRequest, "history carries both before and after; send one of them")
 	}
 	if c.Limit < 0 || c.Limit > MaxHistory {

@@ -53,6 +53,7 @@ var commandVectors = []struct{ name, about, frame string }{
 	{"history", "the newest entries", `{"type":"history","id":"5","room":"lobby"}`},
 	{"history-before", "", `{"type":"history","id":"5","room":"lobby","before":43,"limit":50}`},
 	{"history-after", "", `{"type":"history","id":"5","room":"lobby","after":12}`},
+	{"history-oldest", "the oldest entries", `{"type":"history","id":"5","room":"lobby","after":0}`},
 	{"members", "", `{"type":"members","id":"6","room":"lobby"}`},
 	{"ping", "", `{"type":"ping","id":"7","ts":1764000000123}`},
 	{"pong", "", `{"type":"pong","ts":1764000000123}`},

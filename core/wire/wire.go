@@ -100,9 +100,9 @@ type Command struct {
 	Text  string `json:"text,omitempty"`
 
 	// history: entries before or after a seq
-	Before uint64 `json:"before,omitzero"`
-	After  uint64 `json:"after,omitzero"`
-	Limit  int    `json:"limit,omitzero"`
+	Before uint64  `json:"before,omitzero"`
+	After  *uint64 `json:"after,omitempty"`
+	Limit  int     `json:"limit,omitzero"`
 
 	// review, appeal
 	ReviewID chat.MessageID `json:"review_id,omitempty" jsonschema:"maxLength=64"`
