@@ -251,7 +251,7 @@ func TestPinsTravel(t *testing.T) {
 		defer cancel()
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
-		for offer(t, a).Parcel.Commit != want {
+		for a.Shared().Commit != want {
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
