@@ -30,7 +30,7 @@ var homes = map[string][]string{
 	"github.com/spf13/pflag":                   {"cmd/platform"},
 	"github.com/prometheus/client_golang":      {"core/metrics"},
 	"github.com/fsnotify/fsnotify":             {"core/watch"},
-	"github.com/google/uuid":                   {"core/chat"},
+	"github.com/google/uuid":                   {"core/ids"},
 	"github.com/go-json-experiment/json":       {"core/wire"},
 	"golang.org/x/sys":                         {"core/liveness", "core/transport/intake", "core/bench", "core/chaos"},
 	"github.com/HdrHistogram/hdrhistogram-go":  {"core/bench/load"},
@@ -47,7 +47,7 @@ var homes = map[string][]string{
 // rank orders the layers: a package imports only packages of a lower rank.
 // Longer names win. Tests are bound by homes but not by rank.
 var rank = map[string]int{
-	"core/atomicfile": 0, "core/chat": 0, "core/spelling": 0, "core/crew": 0, "core/child": 0, "core/scrub": 0, "core/histogram": 0, "sdk": 0, "sdk/abi": 0, "sdk/project": 1,
+	"core/atomicfile": 0, "core/chat": 0, "core/spelling": 0, "core/crew": 0, "core/child": 0, "core/scrub": 0, "core/histogram": 0, "core/ids": 0, "sdk": 0, "sdk/abi": 0, "sdk/project": 1,
 	"core/gate": 1, "core/journal": 1, "core/watch": 1, "core/metrics": 1, "core/tuning": 1, "core/liveness": 1, "core/redis": 1, "sdk/plugin": 1, "sdk/plugin/conformance": 2,
 	"core/state": 2, "core/auth": 2, "core/auth/names": 3, "core/wire": 2, "core/moderation": 2, "core/journal/codec": 2, "core/journal/journaltest": 2, "core/redis/redistest": 2,
 	"core/cluster": 2, "core/cluster/objects": 2,

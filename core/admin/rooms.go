@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"parley/core/chat"
+	"parley/core/ids"
 	"parley/core/journal"
 	"parley/core/room"
 	"parley/core/state"
@@ -229,7 +230,7 @@ func (a *API) record(ctx context.Context, w http.ResponseWriter, r *http.Request
 	}
 	var key string
 	_, err := a.d.Hub.Change(ctx, rm, nil, func(st *state.Room) (journal.Entry, error) {
-		c, id := change(st), chat.NewID()
+		c, id := change(st), ids.New()
 		key = c.Key
 		return journal.Entry{ID: chat.MessageID(id), Kind: kind, From: author(r), Time: time.Now().UnixMilli(),
 			Nonce: id, Changes: []journal.Change{c}}, nil

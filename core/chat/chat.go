@@ -13,6 +13,9 @@ import (
 // guest never holds a UserID that a token has ever been verified for.
 type UserID string
 
+// ServerUser is who the log names as author of what the server did by itself.
+const ServerUser UserID = "parley"
+
 // RoomID names a room. See ValidRoom for its shape.
 type RoomID string
 

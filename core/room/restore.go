@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"parley/core/chat"
+	"parley/core/ids"
 	"parley/core/journal"
 	"parley/core/state"
 )
@@ -32,7 +33,7 @@ func (r *Room) restore(ctx context.Context, was *state.Room) error {
 		}
 		for len(changes) > 0 && err == nil {
 			n := min(len(changes), journal.MaxChanges)
-			e := journal.Entry{ID: chat.MessageID(chat.NewID()), Kind: journal.KindSettings, From: chat.ServerUser,
+			e := journal.Entry{ID: chat.MessageID(ids.New()), Kind: journal.KindSettings, From: chat.ServerUser,
 				Time: time.Now().UnixMilli(), Text: putBack, Changes: changes[:n]}
 			var receipt journal.Receipt
 			receipt, err = r.hub.journal.Append(ctx, journal.Request{Room: r.id, Entry: e, Known: info.Top, Expect: expect[:n]})

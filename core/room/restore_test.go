@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"parley/core/chat"
+	"parley/core/ids"
 	"parley/core/journal"
 	"parley/core/state"
 )
@@ -37,7 +38,7 @@ func TestTheStateOfALostRoomIsPutBack(t *testing.T) {
 	const bans = 100 // more than one entry holds
 	squat := func(j journal.Journal) func(context.Context) error {
 		return func(ctx context.Context) error {
-			id := chat.MessageID(chat.NewID())
+			id := chat.MessageID(ids.New())
 			_, err := j.Append(ctx, journal.Request{Room: "staff", Create: true, Entry: journal.Entry{ID: id, Kind: journal.KindSettings, From: "eve",
 				Changes: []journal.Change{state.SetSettings(state.DefaultSettings()), state.SetRole("eve", state.RoleOwner), state.SetFirst(id)}}})
 			return err
@@ -51,7 +52,7 @@ func TestTheStateOfALostRoomIsPutBack(t *testing.T) {
 			r := w.room("staff")
 			record := func(create bool, changes ...journal.Change) {
 				t.Helper()
-				e := journal.Entry{ID: chat.MessageID(chat.NewID()), Kind: journal.KindSettings, From: "ann", Changes: changes}
+				e := journal.Entry{ID: chat.MessageID(ids.New()), Kind: journal.KindSettings, From: "ann", Changes: changes}
 				if _, err := w.hub.Record(t.Context(), r, e, create); err != nil {
 					t.Fatal(err)
 				}
@@ -79,7 +80,7 @@ func TestTheStateOfALostRoomIsPutBack(t *testing.T) {
 			}
 			if name == "somebody goes on" {
 				quicker := func(ctx context.Context) {
-					id := chat.MessageID(chat.NewID())
+					id := chat.MessageID(ids.New())
 					if _, err := node.Append(ctx, journal.Request{Room: "staff", Entry: journal.Entry{ID: id, Kind: journal.KindRole, From: "eve",
 						Changes: []journal.Change{state.SetRole("eve", ""), state.SetRole("mal", state.RoleOwner)}}}); err != nil {
 						t.Error(err)

@@ -12,6 +12,7 @@ import (
 
 	"parley/core/chat"
 	"parley/core/gate"
+	"parley/core/ids"
 	"parley/core/journal"
 	"parley/core/room"
 	"parley/core/state"
@@ -93,7 +94,7 @@ func (x *Session) direct(ctx context.Context, c *wire.Command) error {
 // whoever of the two has left it.
 func (x *Session) pair(ctx context.Context, r *room.Room, other chat.UserID, now time.Time) (made bool, err error) {
 	both := []chat.UserID{x.who.User, other}
-	e := journal.Entry{ID: chat.MessageID(chat.NewID()), Kind: journal.KindSettings, From: x.who.User, Time: now.UnixMilli()}
+	e := journal.Entry{ID: chat.MessageID(ids.New()), Kind: journal.KindSettings, From: x.who.User, Time: now.UnixMilli()}
 	if !r.Exists() {
 		set := state.DefaultSettings()
 		set.Visibility = state.Private

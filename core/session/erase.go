@@ -11,6 +11,7 @@ import (
 	"parley/core/chat"
 	"parley/core/evidence"
 	"parley/core/gate"
+	"parley/core/ids"
 	"parley/core/journal"
 	"parley/core/room"
 	"parley/core/state"
@@ -157,7 +158,7 @@ func (s *Server) eraseAll(ctx context.Context, r *room.Room, er journal.Erasure,
 
 // recordErasure appends the entry that tells everybody what was erased.
 func (s *Server) recordErasure(ctx context.Context, r *room.Room, seqs []uint64, by chat.UserID, reason string) error {
-	id := chat.NewID()
+	id := ids.New()
 	e := journal.Entry{ID: chat.MessageID(id), Kind: journal.KindErase, From: by, Time: time.Now().UnixMilli(),
 		Nonce: id, Text: reason, Outcome: chat.Accepted, Erases: seqs}
 	if _, err := s.d.Hub.Record(ctx, r, e, false); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"parley/core/chat"
 	"parley/core/gate"
+	"parley/core/ids"
 	"parley/core/wire"
 )
 
@@ -31,7 +32,7 @@ func (x *Session) hello(ctx context.Context, c *wire.Command) error {
 	if e, code := x.enter(ctx); e != nil {
 		return x.refuse(c, e, code)
 	}
-	x.device, x.id = c.Device, chat.NewID()
+	x.device, x.id = c.Device, ids.New()
 	x.peer.Name(x.who.User)
 	x.renew(x.who)
 	x.greeted.Store(true)

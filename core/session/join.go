@@ -8,6 +8,7 @@ import (
 
 	"parley/core/chat"
 	"parley/core/gate"
+	"parley/core/ids"
 	"parley/core/journal"
 	"parley/core/room"
 	"parley/core/state"
@@ -161,7 +162,7 @@ func (s *Server) CreateRoom(ctx context.Context, r *room.Room, set state.Setting
 	if owner != "" {
 		changes = append(changes, state.SetRole(owner, state.RoleOwner))
 	}
-	_, err := s.d.Hub.Record(ctx, r, journal.Entry{ID: chat.MessageID(chat.NewID()), Kind: journal.KindSettings, From: by,
+	_, err := s.d.Hub.Record(ctx, r, journal.Entry{ID: chat.MessageID(ids.New()), Kind: journal.KindSettings, From: by,
 		Time: time.Now().UnixMilli(), Changes: changes}, true)
 	if errors.Is(err, journal.ErrExists) {
 		return nil

@@ -9,6 +9,7 @@ import (
 
 	"parley/core/chat"
 	"parley/core/gate"
+	"parley/core/ids"
 	"parley/core/journal"
 	"parley/core/room"
 	"parley/core/state"
@@ -53,7 +54,7 @@ func (x *Session) carryOut(ctx context.Context, c *wire.Command, action string, 
 	account := c.User != "" && x.srv.d.Auth.Known(ctx, c.User)
 	receipt, err := x.srv.d.Hub.Change(ctx, r, []chat.UserID{x.who.User, c.User}, func(st *state.Room) (journal.Entry, error) {
 		now := time.Now()
-		o := order{in: x.about(action, r, now), entry: journal.Entry{ID: chat.MessageID(chat.NewID()), From: x.who.User, Time: now.UnixMilli(),
+		o := order{in: x.about(action, r, now), entry: journal.Entry{ID: chat.MessageID(ids.New()), From: x.who.User, Time: now.UnixMilli(),
 			Nonce: c.Nonce, Text: reason, Outcome: chat.Accepted}}
 		if c.User != "" {
 			x.aim(o.in, r, c.User, account, now)

@@ -10,6 +10,7 @@ import (
 	"parley/core/chat"
 	"parley/core/evidence"
 	"parley/core/gate"
+	"parley/core/ids"
 	"parley/core/journal"
 	"parley/core/moderation"
 	"parley/core/room"
@@ -88,7 +89,7 @@ func (x *Session) post(ctx context.Context, c *wire.Command) (journal.Receipt, e
 	}
 	f := floor{turns: x.srv.turns, turn: turn{x.who.User, r.ID()}}
 	defer f.end()
-	id := chat.MessageID(chat.NewID()) // before the policy is asked: the decision is found by it
+	id := chat.MessageID(ids.New()) // before the policy is asked: the decision is found by it
 	d, now, err := x.speak(ctx, r, &f, id, len(text))
 	if err != nil {
 		return none, err

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"parley/core/chat"
+	"parley/core/ids"
 	"parley/core/journal"
 	"parley/core/state"
 )
@@ -81,7 +82,7 @@ func TestChangedEachTime(t *testing.T) {
 		r := must(a.hub.Room(ctx, "lobby"))
 		set := r.State().Settings
 		set.SlowModeS = n
-		_, err := a.hub.Record(ctx, r, journal.Entry{ID: chat.MessageID(chat.NewID()), Kind: journal.KindSettings, From: "mia", Changes: []journal.Change{state.SetSettings(set)}}, false)
+		_, err := a.hub.Record(ctx, r, journal.Entry{ID: chat.MessageID(ids.New()), Kind: journal.KindSettings, From: "mia", Changes: []journal.Change{state.SetSettings(set)}}, false)
 		return err
 	}
 	b.store.onAppend.Store(&quicker)
