@@ -33,7 +33,10 @@ func (b *Bench) fanout(ctx context.Context, l Load) (_ []report.Section, err err
 func (l Load) title() string {
 	how := fmt.Sprintf("open loop, %s msg/s", report.Number(l.Rate))
 	if l.Rate == 0 {
-		how = fmt.Sprintf("closed loop, %d publishers with %d in flight", l.Publishers, l.InFlight)
+		how = fmt.Sprintf("loop closed by acks, %d publishers, each with %d messages unanswered", l.Publishers, l.InFlight)
+		if l.ByArrival {
+			how = fmt.Sprintf("loop closed by arrivals, %d publishers, each with %d messages that not every member has read", l.Publishers, l.InFlight)
+		}
 	}
 	rooms := "one room"
 	if n := l.rooms(); n > 1 {
