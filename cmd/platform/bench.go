@@ -25,6 +25,7 @@ type benchFlags struct {
 	onRedis    bool
 	tokenFile  string
 	closed     bool
+	closedBy   string
 	json       bool
 	report     string
 	rooms      int
@@ -98,8 +99,9 @@ func benchMode(m bench.Mode) *cobra.Command {
 	fl.IntVar(&f.stalled, "stalled", 0, "connections more in the first room that stop reading once they have joined")
 	fl.IntVar(&f.publishers, "publishers", m.Load.Publishers, "connections that send; they join nothing")
 	fl.Float64Var(&f.rate, "rate", m.Load.Rate, "messages a second of all publishers together (open loop)")
-	fl.BoolVar(&f.closed, "closed", false, "closed loop: each publisher sends as soon as it may")
-	fl.IntVar(&f.inFlight, "in-flight", 4, "closed loop: messages each publisher has unanswered")
+	fl.BoolVar(&f.closed, "closed", false, "closed loop: a publisher sends its next message when one before is acknowledged; short for --closed-by acks")
+	fl.StringVar(&f.closedBy, "closed-by", "", "closed loop: what lets a publisher send its next message: acks, or arrivals: one before was read by every member of its room, on whichever node")
+	fl.IntVar(&f.inFlight, "in-flight", 4, "closed loop: messages each publisher has sent that are not acknowledged, or with --closed-by arrivals not read by every member")
 	fl.IntVar(&f.textBytes, "text", m.Load.TextBytes, "bytes of a message's text")
 	fl.DurationVar(&f.warmup, "warmup", m.Load.Warmup, "time of sending before measuring")
 	fl.DurationVar(&f.duration, "duration", m.Load.Duration, "time measured")
@@ -109,6 +111,7 @@ func benchMode(m bench.Mode) *cobra.Command {
 	fl.IntVar(&f.arrivals, "arrivals", m.Load.Arrivals, "storm: connections that arrive at the same moment")
 	fl.IntVar(&f.merges, "merges", m.Load.Merges, "policy: changes of the rules that are merged, first with a webhook, then without")
 	fl.StringArrayVar(&f.tunings, "tuning", nil, `gc, gc-loop, gomaxprocs: a setting to measure, such as "GOGC=off GOMEMLIMIT=1GiB"; may be repeated; in other modes one that the server is started with`)
+	_ = c.RegisterFlagCompletionFunc("closed-by", cobra.FixedCompletions([]string{byAcks, byArrivals}, cobra.ShellCompDirectiveNoFileComp))
 	c.RunE = func(c *cobra.Command, _ []string) error { return f.run(c, m) }
 	return c
 }
@@ -147,6 +150,12 @@ func (f *benchFlags) check() error {
 		return errors.New("--pid, --admin and --admin-token-file describe the server of --target, which is not set")
 	case f.Target != "" && (f.Cluster.Nodes != 1 || f.onRedis):
 		return errors.New("--nodes and --on-redis describe a server of the benchmark's own; there can be no --target")
+	case f.closedBy != "" && f.closedBy != byAcks && f.closedBy != byArrivals:
+		return fmt.Errorf("--closed-by %s: %s or %s is possible", f.closedBy, byAcks, byArrivals)
+	case f.closedBy == byArrivals && (f.Cluster.Nodes > 2 || f.Cluster.Nodes == 2 && f.Cluster.Spread):
+		return fmt.Errorf("--closed-by %s: all members must be on one node, which they are with --nodes 1 and, without --spread, with --nodes 2", byArrivals)
+	case f.closedBy == byArrivals && f.members*f.rooms+f.publishers > load.MaxConnections:
+		return fmt.Errorf("--closed-by %s: %d members in %d rooms are more than one client process holds with the publishers: %d connections", byArrivals, f.members*f.rooms, f.rooms, load.MaxConnections)
 	case f.Cluster.Nodes < 1:
 		return fmt.Errorf("--nodes %d: at least 1 is possible", f.Cluster.Nodes)
 	}
@@ -183,8 +192,8 @@ func (f *benchFlags) run(c *cobra.Command, m bench.Mode) (err error) {
 	if f.Cluster.Nodes > 1 || f.onRedis {
 		f.Cluster.Redis = f.redis
 	}
-	if f.closed {
-		f.Load.Rate, f.Load.InFlight = 0, f.inFlight
+	if f.closed || f.closedBy != "" {
+		f.Load.Rate, f.Load.InFlight, f.Load.ByArrival = 0, f.inFlight, f.closedBy == byArrivals
 		if !c.Flags().Changed("publishers") {
 			f.Load.Publishers = closedPublishers
 		}
@@ -232,6 +241,12 @@ func (f *benchFlags) writeReport(mode string, sections []report.Section) error {
 	fmt.Fprintln(os.Stderr, "report in", path)
 	return nil
 }
+
+// What closes a loop.
+const (
+	byAcks     = "acks"
+	byArrivals = "arrivals"
+)
 
 // closedPublishers is how many publishers a closed loop has: a connection's
 // commands are carried out one after the other, so that it takes several to

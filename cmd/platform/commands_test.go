@@ -189,6 +189,9 @@ func TestVersionAndCompletion(t *testing.T) {
 	if out, err := command(t, "completion", "bash"); err != nil || !strings.Contains(out, "platform") {
 		t.Errorf("completion: got %d bytes, %v", len(out), err)
 	}
+	if out, err := command(t, "__complete", "bench", "fanout", "--closed-by", ""); err != nil || !strings.HasPrefix(out, "acks\narrivals\n") {
+		t.Errorf("what closes a loop: got %q, %v", out, err)
+	}
 }
 
 func TestBenchRefusesWhatMeasuresNothing(t *testing.T) {

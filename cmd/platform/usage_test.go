@@ -51,6 +51,9 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"nodes that are not there to kill", []string{"bench", "failover", "--target", "tcp://127.0.0.1:1", "--kills", "2"}, []string{"--kills", "--target"}},
 		{"one node to kill", []string{"bench", "failover", "--nodes", "1"}, []string{"at least 2"}},
 		{"a mode that is not there", []string{"bench", "failovr"}, []string{"failover"}},
+		{"a loop closed by nothing we know", []string{"bench", "fanout", "--closed-by", "pubs"}, []string{"--closed-by pubs", "acks or arrivals"}},
+		{"arrivals on several nodes", []string{"bench", "fanout", "--closed-by", "arrivals", "--nodes", "2", "--spread"}, []string{"without --spread"}},
+		{"arrivals in several processes", []string{"bench", "rooms", "--closed-by", "arrivals", "--rooms", "2000"}, []string{"20000 members", "18000"}},
 		{"no URL to put load on", []string{"bench", "idle", "--target", "127.0.0.1:8080"}, []string{"ws://"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -104,6 +104,7 @@ func TestFanout(t *testing.T) {
 		"one room":     func(c *Config) { c.Load.RoomSize = c.Load.Members },
 		"stalled":      func(c *Config) { c.Load.RoomSize, c.Load.Stalled = c.Load.Members, 8 },
 		"closed loop":  func(c *Config) { c.Load.Rate, c.Load.InFlight = 0, 2 },
+		"by arrivals":  func(c *Config) { c.Load.Rate, c.Load.InFlight, c.Load.ByArrival, c.Load.Stalled = 0, 2, true, 4 },
 		"TLS":          func(c *Config) { c.TLS = true },
 		"TCP":          func(c *Config) { c.TCP = true },
 		"TCP with TLS": func(c *Config) { c.TCP, c.TLS = true, true },
@@ -367,6 +368,8 @@ func TestSpecsDivideTheLoad(t *testing.T) {
 		{load: Load{Members: 20_000, RoomSize: 50}, procs: []int{18_000, 2000}},
 		{load: Load{Members: 40_000, RoomSize: 40_000}, procs: []int{18_000, 18_000, 4000}},
 		{load: Load{Members: 10, RoomSize: 5, Publishers: 3}, procs: []int{10, 0}},
+		{load: Load{Members: 10, RoomSize: 5, Publishers: 3, ByArrival: true}, procs: []int{10}},
+		{load: Load{Members: 10, RoomSize: 5, Publishers: 3, ByArrival: true, Rate: 1}, procs: []int{10, 0}},
 	} {
 		specs := c.load.specs(s, "x")
 		var got []int

@@ -33,6 +33,30 @@ func TestSeveralNodes(t *testing.T) {
 	}
 }
 
+// TestLoopOverNodes closes a loop by what members of another node have read.
+func TestLoopOverNodes(t *testing.T) {
+	l := tiny()
+	l.Rate, l.InFlight, l.ByArrival = 0, 2, true
+	cfg := config(l)
+	cfg.Cluster = Cluster{Nodes: 2, Redis: "redis-server", Fsync: "everysec"}
+	s := runMode(t, "fanout", cfg)[0]
+	messages, deliveries := figure(t, s, "messages"), figure(t, s, "deliveries")
+	if messages <= 0 || deliveries < messages { // each goes to the four of a room
+		t.Errorf("got %v messages and %v deliveries", messages, deliveries)
+	}
+	if !strings.Contains(s.Title, "closed by arrivals, 2 publishers, each with 2 messages") {
+		t.Errorf("the title %q does not say what closes the loop", s.Title)
+	}
+	cfg.Cluster.Spread = true
+	m, err := Find("fanout")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(cfg).Run(within(t), m); err == nil || !strings.Contains(err.Error(), "one client process") {
+		t.Errorf("members on two nodes: got %v, want an error that says who must be together", err)
+	}
+}
+
 // TestMembersOfNodes divides members among the nodes: every one on exactly one
 // node, and none where the publishers are unless they are to be spread.
 func TestMembersOfNodes(t *testing.T) {

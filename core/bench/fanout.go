@@ -33,7 +33,10 @@ func (b *Bench) fanout(ctx context.Context, l Load) (_ []report.Section, err err
 func (l Load) title() string {
 	how := fmt.Sprintf("open loop, %s msg/s", report.Number(l.Rate))
 	if l.Rate == 0 {
-		how = fmt.Sprintf("closed loop, %d publishers with %d in flight", l.Publishers, l.InFlight)
+		how = fmt.Sprintf("loop closed by acks, %d publishers, each with %d messages unanswered", l.Publishers, l.InFlight)
+		if l.ByArrival {
+			how = fmt.Sprintf("loop closed by arrivals, %d publishers, each with %d messages that not every member has read", l.Publishers, l.InFlight)
+		}
 	}
 	rooms := "one room"
 	if n := l.rooms(); n > 1 {
@@ -77,8 +80,10 @@ func (m *Measured) figures(l Load) []report.Figure {
 			report.Figure{Name: "collections", Value: (m.After.Collections - m.Before.Collections) / secs, Unit: "1/s"},
 			report.Figure{Name: "allocated per message", Value: (m.After.Allocated - m.Before.Allocated) / 1024 / max(float64(m.Sent), 1), Unit: "KiB"},
 			report.Figure{Name: "objects per message", Value: (m.After.Mallocs - m.Before.Mallocs) / max(float64(m.Sent), 1)},
-			report.Figure{Name: "deliveries per write", Value: float64(m.Delivered) / max(m.After.Writes-m.Before.Writes, 1)},
 		)
+		if len(m.Parts) == 0 { // otherwise the writes to members are not this process's
+			all = append(all, report.Figure{Name: "deliveries per write", Value: float64(m.Delivered) / max(m.After.Writes-m.Before.Writes, 1)})
+		}
 	}
 	all = append(all, report.Figure{Name: "client CPU", Value: m.Stats.CPU.Seconds() / secs, Unit: "cores", Note: "the busiest client process"})
 	if l.Rate > 0 {

@@ -19,7 +19,8 @@ type Load struct {
 	Stalled    int           // connections more in the first room that read nothing once they have joined
 	Publishers int           // connections that send
 	Rate       float64       // messages a second of all publishers; 0: closed loop
-	InFlight   int           // closed loop: unanswered messages of each publisher
+	InFlight   int           // closed loop: messages of each publisher that are unanswered, or on their way
+	ByArrival  bool          // closed loop: a message is on its way until every member of its room has read it; otherwise its answer is waited for
 	TextBytes  int           // of a message
 	Warmup     time.Duration // sending before measuring
 	Duration   time.Duration // measured
@@ -40,7 +41,8 @@ const stalledBuffer = 16 << 10
 func (l Load) rooms() int { return (l.Members + l.RoomSize - 1) / max(l.RoomSize, 1) }
 
 // specs divides a load among client processes: the publishers have one to
-// themselves, so that reading does not keep them from sending in time.
+// themselves, so that reading does not keep them from sending in time, but
+// where their loop is closed by arrival: then they are where the members are.
 func (l Load) specs(server *Server, run string) (all []load.Spec) {
 	base := load.Spec{
 		Server: server.Addr, Path: server.Path, TLS: server.TLS, TCP: server.TCP, Run: run, RoomSize: l.RoomSize, Rooms: l.rooms(), TextBytes: l.TextBytes,
@@ -68,9 +70,13 @@ func (l Load) specs(server *Server, run string) (all []load.Spec) {
 		s.Members, s.RoomSize, s.Stalls, s.ReceiveBuffer = l.Stalled, l.Stalled, true, stalledBuffer
 		all = append(all, s)
 	}
-	if l.Publishers > 0 {
+	byArrival := l.ByArrival && l.Rate == 0
+	switch {
+	case l.Publishers > 0 && l.Members > 0 && byArrival:
+		all[0].Publishers, all[0].PublishTo, all[0].ByArrival = l.Publishers, server.Addr, true
+	case l.Publishers > 0:
 		s := base
-		s.Publishers = l.Publishers
+		s.Publishers, s.ByArrival = l.Publishers, byArrival
 		all = append(all, s)
 	}
 	return all

@@ -42,8 +42,8 @@ type stream struct {
 	missing []uint64 // below top and not received, rising
 }
 
-// take counts message n in.
-func (s *stream) take(n uint64, f *Faults) {
+// take counts message n in, and reports whether it was heard for the first time.
+func (s *stream) take(n uint64, f *Faults) (first bool) {
 	switch {
 	case n == s.top+1:
 		s.top = n
@@ -59,10 +59,12 @@ func (s *stream) take(n uint64, f *Faults) {
 			s.missing = slices.Delete(s.missing, i, i+1)
 			s.heard++
 			f.Late++
-			return
+			return true
 		}
 		f.Duplicate++
+		return false
 	}
+	return true
 }
 
 // membership is one connection's view of its room.
@@ -84,12 +86,12 @@ func (v *membership) seq(seq uint64, f *Faults) {
 	v.next = seq + 1
 }
 
-// heard takes a publisher's message.
-func (v *membership) heard(m stamp, f *Faults) {
+// heard takes a publisher's message, and reports whether it is the first time.
+func (v *membership) heard(m stamp, f *Faults) (first bool) {
 	for len(v.streams) <= m.pub {
 		v.streams = append(v.streams, stream{})
 	}
-	v.streams[m.pub].take(m.n, f)
+	return v.streams[m.pub].take(m.n, f)
 }
 
 // lost compares what was heard with what was acknowledged, by publisher.
@@ -117,6 +119,7 @@ type entry struct {
 	seq   uint64
 	event []byte
 	stamp
+	place *flight // nil: no loop waits for its arrival
 }
 
 // known reports whether event is what was seen for seq.
@@ -133,7 +136,7 @@ func (r *roomLog) learn(m message, event []byte) (differs bool) {
 		return !bytes.Equal(e.event, event)
 	}
 	if m.seq > e.seq { // an older one is somebody's late reading
-		e.seq, e.stamp = m.seq, m.stamp
+		e.seq, e.stamp, e.place = m.seq, m.stamp, m.place
 		e.event = append(e.event[:0], event...)
 	}
 	return false

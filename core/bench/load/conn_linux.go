@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"net/netip"
 	"strconv"
 	"time"
 )
@@ -38,10 +39,10 @@ type conn struct {
 
 // upgradeRequest asks for protocol v1 (RFC 6455 §4.1). The key may be any: the
 // answer's Sec-WebSocket-Accept is for proxies, and there is none.
-func (e *engine) upgradeRequest(dst []byte) []byte {
+func (e *engine) upgradeRequest(dst []byte, server netip.AddrPort) []byte {
 	return fmt.Appendf(dst, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 		"Sec-WebSocket-Key: cGFybGV5IGJlbmNobWFyaw==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: parley.v1.json\r\n\r\n",
-		e.spec.Path, e.spec.Server)
+		e.spec.Path, server)
 }
 
 // greet says hello and, as a member, joins, without waiting in between.
@@ -98,8 +99,7 @@ func (e *engine) event(i int, event []byte, now int64) {
 	if c.room >= 0 && c.state == open {
 		if known, ok := e.rooms[c.room].known(c.view.next, event); ok {
 			c.view.next++
-			c.view.heard(known.stamp, &e.stats.Faults)
-			e.delivered(known.at, now)
+			e.heard(c, known.stamp, known.place, now)
 			return
 		}
 	}
@@ -143,12 +143,22 @@ func (e *engine) message(c *conn, event []byte, now int64) {
 		e.entry(c, event)
 		return
 	}
+	m.place = e.plan.flights.find(c.room, m.stamp)
 	if log.learn(m, event) {
 		e.stats.Faults.Differ++
 	}
 	c.view.seq(m.seq, &e.stats.Faults)
-	c.view.heard(m.stamp, &e.stats.Faults)
+	e.heard(c, m.stamp, m.place, now)
+}
+
+// heard takes a message that a member has read. A publisher whose loop waits for
+// it goes on once this was the last member.
+func (e *engine) heard(c *conn, m stamp, place *flight, now int64) {
+	first := c.view.heard(m, &e.stats.Faults)
 	e.delivered(m.at, now)
+	if first && place != nil && place.read() {
+		e.sendNext(m.pub)
+	}
 }
 
 // entry counts an entry of the log that is no message of this run.

@@ -11,6 +11,9 @@
 // Controller over a pipe, as lines of JSON. All processes must run on one
 // machine: they share its monotonic clock.
 //
+// A closed loop goes on by acks, which come from the publisher's server, or by
+// arrivals, which only a process with all members of the run can see.
+//
 // TLS is crypto/tls on the same goroutine: its handshakes are coroutines.
 //
 // The frames, events and checks are portable; the connections need Linux.

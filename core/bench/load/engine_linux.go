@@ -15,7 +15,8 @@ import (
 // that calls run.
 type engine struct {
 	spec Spec
-	to   netip.AddrPort
+	to   netip.AddrPort // of members
+	pub  netip.AddrPort // of publishers
 	from netip.Addr
 
 	poll  *poller
@@ -62,7 +63,7 @@ func newEngine(spec Spec, wake int) (*engine, error) {
 		return nil, err
 	}
 	e := &engine{
-		spec: spec, to: netip.MustParseAddrPort(spec.Server), wake: wake, buf: make([]byte, 256<<10), // one read takes most of what a pass wrote
+		spec: spec, to: netip.MustParseAddrPort(spec.Server), pub: netip.MustParseAddrPort(spec.publishTo()), wake: wake, buf: make([]byte, 256<<10), // one read takes most of what a pass wrote
 		conns: make([]conn, spec.Members+spec.Publishers), stats: NewStats(), seconds: seconds{current: NewLatency()}, clock: newClock(),
 	}
 	if spec.Bind != "" {
@@ -91,6 +92,14 @@ func newEngine(spec Spec, wake int) (*engine, error) {
 		return nil, err
 	}
 	return e, errors.Join(e.poll.watch(e.timer.fd, keyTimer, false), e.poll.watch(wake, keyWake, false))
+}
+
+// server is where connection i goes.
+func (e *engine) server(i int) netip.AddrPort {
+	if i < e.spec.Members {
+		return e.to
+	}
+	return e.pub
 }
 
 func (e *engine) firstRoom() int { return e.spec.First / max(e.spec.RoomSize, 1) }
@@ -147,7 +156,7 @@ func (e *engine) ready(i int, events uint32) {
 			e.speak(i)
 			return
 		}
-		c.state, c.tls = shaking, newSecured(c.fd, e.to.Addr().String())
+		c.state, c.tls = shaking, newSecured(c.fd, e.server(i).Addr().String())
 	}
 	if c.state == shaking {
 		e.shake(i)
@@ -185,7 +194,7 @@ func (e *engine) speak(i int) {
 		c.out = e.greet(i, c.out)
 	} else {
 		c.state = upgrading
-		c.out = e.upgradeRequest(c.out)
+		c.out = e.upgradeRequest(c.out, e.server(i))
 	}
 	e.flush(i)
 }
@@ -360,7 +369,7 @@ func (e *engine) dialMore() error {
 
 // dial begins connection i.
 func (e *engine) dial(i int) error {
-	fd, err := dial(e.to, e.from, e.spec.ReceiveBuffer)
+	fd, err := dial(e.server(i), e.from, e.spec.ReceiveBuffer)
 	if err != nil {
 		return fmt.Errorf("open connection %d: %w", i, err)
 	}

@@ -64,6 +64,7 @@ type message struct {
 	room []byte // points into the event
 	seq  uint64
 	stamp
+	place *flight // not in the event: nil as it is parsed
 }
 
 var errNotOurs = errors.New("not a message of this benchmark")

@@ -48,6 +48,9 @@ type Progress struct {
 // NewFleet starts one process for each spec. Close must be called in any case
 // where there is no error.
 func NewFleet(ctx context.Context, specs []Spec, start Start) (*Fleet, error) {
+	if err := checkArrivals(specs); err != nil {
+		return nil, err
+	}
 	f := &Fleet{}
 	for i, spec := range specs {
 		if err := spec.check(); err != nil {

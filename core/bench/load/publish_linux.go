@@ -15,10 +15,11 @@ type plan struct {
 	pubs     int
 	rooms    int
 	index    int        // open loop: messages sent so far
-	inFlight int        // of all publishers
+	inFlight int        // unanswered, of all publishers
 	sent     [][]uint64 // by room and publisher
 	acked    [][]uint64
-	turn     []int // closed loop: the next room of each publisher
+	turn     []int    // closed loop: the next room of each publisher
+	flights  *flights // nil: no loop closed by arrival
 	text     []byte
 	command  []byte
 }
@@ -73,6 +74,13 @@ func (e *engine) traffic(t Traffic) error {
 	if e.spec.Publishers == 0 {
 		e.plan.told = true
 		return nil
+	}
+	if e.spec.ByArrival && t.Rate == 0 {
+		members := make([]int, e.spec.Rooms)
+		for i := range e.spec.Members {
+			members[e.conns[i].room]++
+		}
+		e.plan.flights = newFlights(e.spec.Publishers, t.InFlight, members)
 	}
 	return e.timer.set(t.From)
 }
@@ -146,6 +154,9 @@ func (e *engine) send(pub, room int) {
 	c.out = e.command(c.out, p.command)
 	c.sends.push(sending{id: c.sends.ids, room: room, at: now})
 	p.inFlight++
+	if p.flights != nil {
+		p.flights.begin(pub, room, p.sent[room][pub])
+	}
 	if p.measuring(now) {
 		e.stats.Sent++
 	}
@@ -169,7 +180,7 @@ func (e *engine) answered(i int, event []byte, now int64) {
 		e.stats.Redacted++
 	}
 	e.plan.answer(c, string(id), true)
-	if e.plan.on && e.plan.Rate == 0 {
+	if e.plan.on && e.plan.Rate == 0 && !e.spec.ByArrival {
 		e.sendNext(i - e.spec.Members)
 	}
 }

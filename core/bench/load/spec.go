@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -35,8 +36,10 @@ type Spec struct {
 
 	Returns bool `json:"returns"` // a connection that is refused with a time to come back comes back then
 
-	Publishers int `json:"publishers"` // connections that send and join nothing: numbers 0 to Publishers-1
-	TextBytes  int `json:"text_bytes"` // of a message
+	Publishers int    `json:"publishers"` // connections that send and join nothing: numbers 0 to Publishers-1
+	PublishTo  string `json:"publish_to"` // host:port that they connect to; empty: Server
+	ByArrival  bool   `json:"by_arrival"` // a closed loop goes on when every member has a message, not when it is acknowledged
+	TextBytes  int    `json:"text_bytes"` // of a message
 
 	Parallel      int `json:"parallel"`       // connections being opened at once
 	ConnectPerSec int `json:"connect_per_s"`  // at most this many begin in a second; 0 = no limit
@@ -44,12 +47,14 @@ type Spec struct {
 }
 
 func (s Spec) check() error {
-	addr, err := netip.ParseAddrPort(s.Server)
-	if err != nil {
-		return fmt.Errorf("server %q: %w", s.Server, err)
-	}
-	if !addr.Addr().Is4() {
-		return fmt.Errorf("server %q: an IPv4 address is needed", s.Server)
+	for _, server := range []string{s.Server, s.publishTo()} {
+		addr, err := netip.ParseAddrPort(server)
+		if err != nil {
+			return fmt.Errorf("server %q: %w", server, err)
+		}
+		if !addr.Addr().Is4() {
+			return fmt.Errorf("server %q: an IPv4 address is needed", server)
+		}
 	}
 	if s.Bind != "" {
 		if a, err := netip.ParseAddr(s.Bind); err != nil || !a.Is4() {
@@ -67,6 +72,8 @@ func (s Spec) check() error {
 		return fmt.Errorf("%d rooms, 1 to %d are possible", s.Rooms, maxRooms)
 	case s.Members > 0 && (s.First+s.Members-1)/s.RoomSize >= s.Rooms:
 		return fmt.Errorf("member %d is in no room: %d rooms of %d", s.First+s.Members-1, s.Rooms, s.RoomSize)
+	case s.ByArrival && (s.Publishers == 0 || s.Stalls || s.First > 0 || s.Members <= (s.Rooms-1)*s.RoomSize):
+		return errApart
 	case s.TextBytes < 0 || s.TextBytes > maxText:
 		return fmt.Errorf("%d bytes of text, at most %d are possible", s.TextBytes, maxText)
 	case s.Parallel < 1:
@@ -75,6 +82,9 @@ func (s Spec) check() error {
 	return nil
 }
 
+// publishTo is the server of the publishers.
+func (s Spec) publishTo() string { return cmp.Or(s.PublishTo, s.Server) }
+
 // roomName is the name of room i.
 func (s Spec) roomName(i int) string { return "bench-" + s.Run + "-" + strconv.Itoa(i) }
 
@@ -82,7 +92,7 @@ func (s Spec) roomName(i int) string { return "bench-" + s.Run + "-" + strconv.I
 // processes.
 type Traffic struct {
 	Rate     float64 `json:"rate"`      // open loop: messages a second, of all publishers together
-	InFlight int     `json:"in_flight"` // closed loop (Rate 0): messages each publisher has unanswered
+	InFlight int     `json:"in_flight"` // closed loop (Rate 0): messages each publisher has unanswered, or on their way with Spec.ByArrival
 	From     int64   `json:"from"`      // ns: sending begins
 	Measure  int64   `json:"measure"`   // ns: what is sent from here on is measured
 	Until    int64   `json:"until"`     // ns: sending ends
