@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,7 +41,7 @@ func TestRunCluster(t *testing.T) {
 	// In the environment of every process that comes of it; redis-server writes
 	// its title over that.
 	mark := "RUN_CLUSTER_TEST=" + dir
-	store, chat, tcp, admin := run(t, 1), run(t, 3), run(t, 3), run(t, 3)
+	store, chat, tcp, admin := rig.PortsInARow(t, 1), rig.PortsInARow(t, 3), rig.PortsInARow(t, 3), rig.PortsInARow(t, 3)
 	all := func() []int {
 		return append(holding(t, "environ", mark), holding(t, "cmdline", fmt.Sprint("redis-server 127.0.0.1:", store))...)
 	}
@@ -115,28 +114,6 @@ func TestRunCluster(t *testing.T) {
 	t.Logf("all ended %v after Ctrl-C", time.Since(began).Round(time.Millisecond))
 	if left := all(); len(left) > 0 {
 		t.Errorf("processes %v are left", left)
-	}
-}
-
-// run returns the first of so many ports in a row that were free a moment ago.
-func run(t *testing.T, count int) int {
-	t.Helper()
-	for {
-		_, text, _ := net.SplitHostPort(freePorts(t, 1)[0])
-		first, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		free := true
-		for port := first + 1; port < first+count && free; port++ {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-			if free = err == nil; free {
-				l.Close()
-			}
-		}
-		if free {
-			return first
-		}
 	}
 }
 
