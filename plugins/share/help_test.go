@@ -111,6 +111,7 @@ func (n *node) open() (run func()) {
 	log := slog.New(slog.NewTextHandler(n.log, nil))
 	rc := redis.Defaults()
 	rc.URL = n.url
+	rc.DialTimeout, rc.CallTimeout, rc.ProbeTimeout = redistest.Patience, redistest.Patience, redistest.Patience // for a machine that stands still
 	client, err := redis.Open(rc, log)
 	n.must(err)
 	cc := cluster.Defaults()
