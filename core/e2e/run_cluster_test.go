@@ -37,6 +37,13 @@ func TestRunCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	installWordlist(t, plugins)
+	examples, err := filepath.Abs("../../examples") // whose script puts the plugins into each node's folder
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(examples, filepath.Join(dir, "examples")); err != nil {
+		t.Fatal(err)
+	}
 
 	// In the environment of every process that comes of it; redis-server writes
 	// its title over that.
