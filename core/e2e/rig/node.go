@@ -163,6 +163,13 @@ func (n *Node) answers(page string, want int) {
 	})
 }
 
+// Logs waits until the log has a line with the text: it comes by a pipe, a moment
+// after what it tells of can be seen elsewhere.
+func (n *Node) Logs(text string) {
+	n.T.Helper()
+	Await(n.T, fmt.Sprintf("node %s logs %q", n.HTTP, text), func() bool { return n.Out.Has(text) })
+}
+
 // follow owns the process's output and its end.
 func (n *Node) follow(cmd *exec.Cmd, pr *io.PipeReader, pw *io.PipeWriter, done chan struct{}) {
 	defer close(done)
