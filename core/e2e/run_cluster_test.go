@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -52,6 +53,11 @@ func TestRunCluster(t *testing.T) {
 	all := func() []int {
 		return append(holding(t, "environ", mark), holding(t, "cmdline", fmt.Sprint("redis-server 127.0.0.1:", store))...)
 	}
+	// A shell cannot hear of a signal that was ignored when it began, as Ctrl-C is by
+	// what runs in the background, and is not where somebody waits for it.
+	ctrlC := make(chan os.Signal, 1)
+	signal.Notify(ctrlC, os.Interrupt)
+	t.Cleanup(func() { signal.Stop(ctrlC) })
 	cmd := exec.Command("sh", script)
 	cmd.Dir = dir
 	cmd.Env = append(rig.CleanEnv(), mark, "DATA="+filepath.Join(dir, "data"), fmt.Sprint("REDIS_PORT=", store),
