@@ -23,7 +23,7 @@ var quietLog = slog.New(slog.DiscardHandler)
 func bigRoom(t *testing.T, store *redistest.Server, room chat.RoomID, n int) (j *journalredis.Journal, at journal.Position) {
 	t.Helper()
 	cfg := redis.Defaults()
-	cfg.URL = store.URL()
+	cfg.URL, cfg.DialTimeout, cfg.CallTimeout = store.URL(), patience, patience
 	c, err := redis.Open(cfg, quietLog)
 	if err != nil {
 		t.Fatal(err)

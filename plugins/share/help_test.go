@@ -259,7 +259,7 @@ func observe(j moderation.Judge, in *abi.Input, encoded []byte) int {
 func flip(t *testing.T, url, key string) {
 	t.Helper()
 	cfg := redis.Defaults()
-	cfg.URL = url
+	cfg.URL, cfg.DialTimeout, cfg.CallTimeout = url, redistest.Patience, redistest.Patience
 	c, err := redis.Open(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
