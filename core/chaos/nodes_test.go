@@ -18,8 +18,10 @@ import (
 func TestNodesAreKilled(t *testing.T) {
 	t.Parallel()
 	w := begin(t, "kill -9 of one of three nodes", plan{nodes: 3, clients: 9, talkers: 6})
+	// A kill may find no message on its way through that node: then there is another.
 	rounds := often(3, 50)
-	for range rounds {
+	done := 0
+	for ; done < rounds || w.crowd.Resent() == 0 && done < 10*rounds; done++ {
 		n := w.nodes[rand.IntN(len(w.nodes))]
 		w.crowd.Midway()
 		n.Kill()
@@ -27,8 +29,8 @@ func TestNodesAreKilled(t *testing.T) {
 		n.Start()
 		w.goesOn(30)
 	}
-	if rep := w.settle(rounds, 0); rep.Resends == 0 {
-		t.Error("no message was sent again, so the kills hit nothing")
+	if rep := w.settle(done, 0); rep.Resends == 0 {
+		t.Errorf("no message was sent again, so %d kills hit nothing", done)
 	}
 }
 

@@ -246,7 +246,7 @@ func TestBadInput(t *testing.T) {
 	t.Parallel()
 	n := startNode(t, settings{
 		"limits.frame_bytes": frameBytes, "limits.text_bytes": textBytes, "limits.rooms_per_connection": roomsLimit,
-		"limits.commands_per_second": burst, "limits.commands_burst": burst, "limits.handshake_timeout": "2s",
+		"limits.commands_per_second": burst, "limits.commands_burst": burst,
 		"limits.accepts_per_second": 0,
 	})
 	one := visit(t, client.Options{URL: n.WSURL(), Guest: "bystander"})

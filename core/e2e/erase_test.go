@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"parley/core/absent"
@@ -22,7 +23,7 @@ var quietLog = slog.New(slog.DiscardHandler)
 func bigRoom(t *testing.T, store *redistest.Server, room chat.RoomID, n int) (j *journalredis.Journal, at journal.Position) {
 	t.Helper()
 	cfg := redis.Defaults()
-	cfg.URL = store.URL()
+	cfg.URL, cfg.DialTimeout, cfg.CallTimeout = store.URL(), patience, patience
 	c, err := redis.Open(cfg, quietLog)
 	if err != nil {
 		t.Fatal(err)
@@ -62,21 +63,41 @@ func TestEraseWhileANodeDies(t *testing.T) {
 	t.Parallel()
 	x := startDuo(t, nil)
 	const entries = 60_000
+	said := 0
 	j, at := bigRoom(t, x.store, "library", entries)
 	bob := x.visit(1, "bob")
 	bob.enters("library")
 
-	dead := make(chan int, 1)
-	go func() {
-		_, code := x.nodes[0].Bare(adminArgs(x.nodes[0], "erase", "--room", "library", "--seq", "7")...)
-		dead <- code
-	}()
-	await(t, "the copy is under way", func() bool { return x.store.Do("EXISTS", "parley:{library}:log:copy") == "1" })
-	x.nodes[0].Kill()
-	if code := <-dead; code == 0 {
-		t.Error("the command of the node that was killed says that all is well")
+	// The node is to die in the middle: it is stopped, and killed if it had begun and
+	// not ended. It may have been quicker, with another entry the next time.
+	copying := func() bool { return x.store.Do("EXISTS", "parley:{library}:log:copy") == "1" }
+	var done []uint64
+	var half uint64 // what was to be erased when it died
+	for half == 0 {
+		seq := uint64(7 + len(done))
+		ended := make(chan int, 1)
+		go func() {
+			_, code := x.nodes[0].Bare(adminArgs(x.nodes[0], "erase", "--room", "library", "--seq", fmt.Sprint(seq))...)
+			ended <- code
+		}()
+		await(t, "the copy is under way, or done", func() bool { return copying() || len(ended) > 0 })
+		x.nodes[0].Signal(syscall.SIGSTOP)
+		copying() // behind what the node had sent
+		if copying() {
+			x.nodes[0].Kill()
+			half = seq
+			if code := <-ended; code == 0 {
+				t.Error("the command of the node that was killed says that all is well")
+			}
+			continue
+		}
+		x.nodes[0].Signal(syscall.SIGCONT)
+		if code := <-ended; code != 0 {
+			t.Fatalf("erase %d: got code %d", seq, code)
+		}
+		done = append(done, seq)
+		said++ // the entry that tells of it
 	}
-	said := 0
 	for range 20 {
 		bob.says("library", "still here")
 		said++
@@ -105,13 +126,13 @@ func TestEraseWhileANodeDies(t *testing.T) {
 			}
 		}
 	}
-	whole("after the node died")
+	whole("after the node died", done...)
 	out := must(x.nodes[1], adminArgs(x.nodes[1], "erase", "--room", "library", "--seq", "30000", "--seq", "59999")...)
 	if !strings.Contains(out, "erased 2 entries in 1 room and rejected 0 messages") {
 		t.Errorf("got %q", out)
 	}
 	said++ // the entry that tells of it
-	whole("after the next erasure", 7, 30000, 59999)
+	whole("after the next erasure", append(done, half, 30000, 59999)...)
 	if keys := x.store.Do("KEYS", "parley:{library}:log:*"); keys != "" {
 		t.Errorf("%s are left", keys)
 	}

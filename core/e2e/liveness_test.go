@@ -71,12 +71,12 @@ func frozenProgram(t *testing.T, extra settings) {
 		t.Errorf("platform diag tcp: got %v and\n%s\nwant the client's version", err, out)
 	}
 	hear("close") // the second ping is unanswered too
-	if n.Metric(`parley_dead_connections_total{evidence="frozen"}`) != 1 || deaths(n) != 1 {
-		t.Error("the metrics do not say frozen")
+	await(t, "the metrics say frozen", func() bool { return n.Metric(`parley_dead_connections_total{evidence="frozen"}`) == 1 })
+	if got := deaths(n); got != 1 {
+		t.Errorf("got %v taken for dead, want one", got)
 	}
-	if !n.Out.Has("evidence=frozen") || !n.Out.Has("device=bot/9.1") {
-		t.Error("the log does not name the evidence and the client")
-	}
+	n.Logs("evidence=frozen")
+	n.Logs("device=bot/9.1")
 	if n.Metric("parley_heartbeat_rtt_seconds_count") != 1 {
 		t.Error("the round trip was not counted")
 	}

@@ -46,7 +46,7 @@ func TestAMirrorHasMetrics(t *testing.T) {
 	west, east := redistest.Start(t, redistest.Options{AppendOnly: true}), redistest.Start(t, redistest.Options{AppendOnly: true})
 	a, b := startNode(t, settings{"redis.url": west.URL()}), startNode(t, settings{"redis.url": east.URL()})
 	addr := rig.FreePorts(t, 1)[0]
-	flags := []string{"mirror", "--from", west.URL(), "--to", east.URL(), "--room", "lobby", "--call-timeout", "1s", "--metrics", addr}
+	flags := []string{"mirror", "--from", west.URL(), "--to", east.URL(), "--room", "lobby", "--call-timeout", "5s", "--metrics", addr} // a call that fails is to be one to a store that is away
 	m := startBeside(t, flags...)
 	await(t, "the mirror answers", func() bool { _, ok := scraped(t, addr, `parley_mirror_rooms{from="from",to="to"}`); return ok })
 

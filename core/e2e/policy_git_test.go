@@ -184,9 +184,7 @@ func TestAStartWithoutARepositorySaysSo(t *testing.T) {
 	if got := n.Metric(`parley_policy_fallback{to="default"}`); got != 1 {
 		t.Errorf("parley_policy_fallback: got %v, want 1", got)
 	}
-	if !n.Out.Has("THE BUILT-IN POLICY DECIDES") {
-		t.Error("the log says nothing of it")
-	}
+	n.Logs("THE BUILT-IN POLICY DECIDES")
 	r := newRepo(t)
 	commit := r.commit(map[string]string{"parley.rego": openRules})
 	if err := os.Rename(r.dir, away); err != nil {

@@ -148,7 +148,7 @@ func TestAKilledNodesUsersLeaveOnce(t *testing.T) {
 			}
 		}
 	}
-	if took := time.Since(killed); took > 16*time.Second {
+	if took := time.Since(killed); took > 15*time.Second+busyMachine {
 		t.Errorf("a killed node's users left after %v, want 15 s at most", took)
 	} else {
 		t.Logf("a killed node's users left after %v", took)
@@ -199,7 +199,9 @@ func TestModerationOverNodes(t *testing.T) {
 	bob, ann, gus := x.visit(1, "bob", room), x.visit(1, "ann", room), x.visit(2, "gus", room)
 	within := func(what string, begun time.Time) {
 		t.Helper()
-		if took := time.Since(begun); took > time.Second {
+		// A second is promised, and a busy machine gets more: what is not told is
+		// found when rooms are compared with the store, within a minute.
+		if took := time.Since(begun); took > time.Second+busyMachine {
 			t.Errorf("%s took %v to reach the other node, want a second at most", what, took)
 		}
 	}

@@ -25,7 +25,8 @@ func TestOnePrimaryOfARedisClusterDies(t *testing.T) {
 	for _, id := range rooms {
 		list = append(list, map[string]any{"id": string(id)})
 	}
-	n := startNode(t, unlimited(settings{"redis.url": store.URL(), "rooms": list}))
+	// A call that takes long is not one to a primary that is away: to that nobody can connect.
+	n := startNode(t, unlimited(settings{"redis.url": store.URL(), "rooms": list, "redis.call_timeout": "20s"}))
 	ann := visit(t, client.Options{URL: n.WSURL(), Guest: "ann"})
 	for _, id := range rooms {
 		await(t, "the room is made", func() bool { _, err := ann.Join(within(t), id, nil); return err == nil })

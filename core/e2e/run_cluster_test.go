@@ -7,9 +7,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -38,14 +38,26 @@ func TestRunCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	installWordlist(t, plugins)
+	examples, err := filepath.Abs("../../examples") // whose script puts the plugins into each node's folder
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(examples, filepath.Join(dir, "examples")); err != nil {
+		t.Fatal(err)
+	}
 
 	// In the environment of every process that comes of it; redis-server writes
 	// its title over that.
 	mark := "RUN_CLUSTER_TEST=" + dir
-	store, chat, tcp, admin := run(t, 1), run(t, 3), run(t, 3), run(t, 3)
+	store, chat, tcp, admin := rig.PortsInARow(t, 1), rig.PortsInARow(t, 3), rig.PortsInARow(t, 3), rig.PortsInARow(t, 3)
 	all := func() []int {
 		return append(holding(t, "environ", mark), holding(t, "cmdline", fmt.Sprint("redis-server 127.0.0.1:", store))...)
 	}
+	// A shell cannot hear of a signal that was ignored when it began, as Ctrl-C is by
+	// what runs in the background, and is not where somebody waits for it.
+	ctrlC := make(chan os.Signal, 1)
+	signal.Notify(ctrlC, os.Interrupt)
+	t.Cleanup(func() { signal.Stop(ctrlC) })
 	cmd := exec.Command("sh", script)
 	cmd.Dir = dir
 	cmd.Env = append(rig.CleanEnv(), mark, "DATA="+filepath.Join(dir, "data"), fmt.Sprint("REDIS_PORT=", store),
@@ -115,28 +127,6 @@ func TestRunCluster(t *testing.T) {
 	t.Logf("all ended %v after Ctrl-C", time.Since(began).Round(time.Millisecond))
 	if left := all(); len(left) > 0 {
 		t.Errorf("processes %v are left", left)
-	}
-}
-
-// run returns the first of so many ports in a row that were free a moment ago.
-func run(t *testing.T, count int) int {
-	t.Helper()
-	for {
-		_, text, _ := net.SplitHostPort(freePorts(t, 1)[0])
-		first, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		free := true
-		for port := first + 1; port < first+count && free; port++ {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-			if free = err == nil; free {
-				l.Close()
-			}
-		}
-		if free {
-			return first
-		}
 	}
 }
 

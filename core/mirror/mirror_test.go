@@ -62,35 +62,30 @@ type region struct {
 	server *redistest.Server
 	link   *redistest.Proxy
 	j      *journalredis.Journal
+	calls  time.Duration // what a call by the link may take
 }
 
 func newRegion(t *testing.T) *region {
 	t.Helper()
 	server := redistest.Start(t, redistest.Options{})
-	return &region{server, redistest.StartProxy(t, server.Addr()), open(t, server.URL())}
+	j, end := run(t, server.URL(), patience)
+	t.Cleanup(end)
+	return &region{server, redistest.StartProxy(t, server.Addr()), j, 3 * time.Second}
 }
 
-// config are the client settings of a mirror's side.
-func config(url string) redis.Config {
+// config are the client settings of a mirror's side, whose calls end after so long.
+func config(url string, calls time.Duration) redis.Config {
 	c := redis.Defaults()
 	c.URL = url
-	c.ProbeEvery, c.ProbeTimeout, c.CallTimeout = 100*time.Millisecond, time.Second, time.Second
+	c.ProbeEvery, c.ProbeTimeout, c.CallTimeout = 100*time.Millisecond, time.Second, calls
 	return c
 }
 
-// open opens a journal that is closed with the test.
-func open(t *testing.T, url string) *journalredis.Journal {
-	t.Helper()
-	j, end := run(t, url)
-	t.Cleanup(end)
-	return j
-}
-
 // run opens a journal and runs it; end closes it.
-func run(t *testing.T, url string) (j *journalredis.Journal, end func()) {
+func run(t *testing.T, url string, calls time.Duration) (j *journalredis.Journal, end func()) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	c, err := redis.Open(config(url), log)
+	c, err := redis.Open(config(url, calls), log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,8 +115,8 @@ func settings(patterns ...string) mirror.Config {
 // said.
 func start(t *testing.T, cfg mirror.Config, a, b *region, log *slog.Logger) (m *mirror.Mirror, stop func() error) {
 	t.Helper()
-	ja, endA := run(t, a.link.URL())
-	jb, endB := run(t, b.link.URL())
+	ja, endA := run(t, a.link.URL(), a.calls)
+	jb, endB := run(t, b.link.URL(), b.calls)
 	m, err := mirror.New(cfg, mirror.Side{Name: "a", Journal: ja}, mirror.Side{Name: "b", Journal: jb}, log)
 	if err != nil {
 		t.Fatal(err)
@@ -196,6 +191,7 @@ func TestTwoRegions(t *testing.T) {
 		stall, between, faults = 33*time.Second, 20*time.Second, 16
 	}
 	a, b := newRegion(t), newRegion(t)
+	a.calls, b.calls = time.Second, time.Second // less than the links stand still
 	cfg := settings("room-*")
 	cfg.ReportEvery = 0
 

@@ -23,7 +23,7 @@ func TestAdvice(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			server := redistest.Start(t, tt.opts)
 			cfg := Defaults()
-			cfg.URL = server.URL()
+			cfg.URL, cfg.DialTimeout, cfg.CallTimeout = server.URL(), redistest.Patience, redistest.Patience
 			c, err := Open(cfg, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
@@ -85,7 +85,7 @@ func TestPersistenceIsTheWorstOfACluster(t *testing.T) {
 	cluster.Masters[1].Do("CONFIG", "SET", "appendfsync", "everysec")
 	cluster.Masters[2].Do("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
 	cfg := Defaults()
-	cfg.URL = cluster.URL()
+	cfg.URL, cfg.DialTimeout, cfg.CallTimeout = cluster.URL(), redistest.Patience, redistest.Patience
 	c, err := Open(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -1,9 +1,13 @@
 package redis
 
 import (
+	"errors"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"parley/core/redis/redistest"
 )
 
 func TestBreaker(t *testing.T) {
@@ -42,4 +46,34 @@ func TestBreaker(t *testing.T) {
 		want(true, "after an answer")
 		want(true, "for everybody")
 	})
+}
+
+// However a call learns that its time is over, by its own clock or from the
+// connection that gives up at the same moment, the one after it does not wait
+// for the frozen server again.
+func TestATimeoutShutsTheBreaker(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.Options{})
+	cfg := Defaults()
+	cfg.URL, cfg.CallTimeout = server.URL(), 100*time.Millisecond
+	c, err := Open(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s, err := c.route.find(t.Context(), anySlot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for round := range 16 {
+		redistest.Await(t, "an answer, and nothing under way", func() bool { return c.Ping(t.Context()) == nil && c.Pipes().Waiting == 0 })
+		server.Pause()
+		if _, err := c.Do(t.Context(), "incr", "n"); !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("round %d: got %v, want ErrUnavailable", round, err)
+		}
+		if !s.breaker.shut.Load() {
+			t.Fatalf("round %d: the next call would wait for the server too", round)
+		}
+		server.Resume()
+	}
 }

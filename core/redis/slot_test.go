@@ -10,7 +10,7 @@ import (
 // TestSlotIsTheServers compares the slots with those that a server in cluster
 // mode computes.
 func TestSlotIsTheServers(t *testing.T) {
-	server := redistest.Start(t, redistest.Options{Args: []string{"--cluster-enabled", "yes"}})
+	server := redistest.StartCluster(t, 1, 0, redistest.Options{}).Masters[0]
 	for _, key := range []string{
 		"", "123456789", "foo", "foo{bar}baz", "foo{}bar", "foo{{bar}}zap", "foo{bar}{zap}", "{", "}{", "a{b", "{user}:at",
 		"parley:{lobby}:log", "parley:{nodes}:changed", "gr\u00fc\u00dfe", "\x00\xff",

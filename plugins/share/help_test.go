@@ -111,6 +111,7 @@ func (n *node) open() (run func()) {
 	log := slog.New(slog.NewTextHandler(n.log, nil))
 	rc := redis.Defaults()
 	rc.URL = n.url
+	rc.DialTimeout, rc.CallTimeout, rc.ProbeTimeout = redistest.Patience, redistest.Patience, redistest.Patience // for a machine that stands still
 	client, err := redis.Open(rc, log)
 	n.must(err)
 	cc := cluster.Defaults()
@@ -258,7 +259,7 @@ func observe(j moderation.Judge, in *abi.Input, encoded []byte) int {
 func flip(t *testing.T, url, key string) {
 	t.Helper()
 	cfg := redis.Defaults()
-	cfg.URL = url
+	cfg.URL, cfg.DialTimeout, cfg.CallTimeout = url, redistest.Patience, redistest.Patience
 	c, err := redis.Open(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -33,10 +33,19 @@ var await = redistest.Await
 
 var quiet = slog.New(slog.DiscardHandler)
 
+// open opens a client that gives up nothing because the machine stands still for
+// some seconds.
 func open(t *testing.T, url string) *rds.Client {
+	t.Helper()
+	return openFor(t, url, redistest.Patience)
+}
+
+// openFor opens one whose calls end after so long.
+func openFor(t *testing.T, url string, call time.Duration) *rds.Client {
 	t.Helper()
 	c := rds.Defaults()
 	c.URL, c.Prefix = url, "p"
+	c.DialTimeout, c.CallTimeout, c.ProbeTimeout = redistest.Patience, call, redistest.Patience
 	client, err := rds.Open(c, quiet)
 	if err != nil {
 		t.Fatal(err)
@@ -327,7 +336,7 @@ func aCarrierThatDiedIsFollowed(t *testing.T, store redistest.Store) {
 func TestRedisAway(t *testing.T) { redistest.Each(t, redistest.Options{}, redisAway) }
 
 func redisAway(t *testing.T, store redistest.Store) {
-	client := open(t, store.URL())
+	client := openFor(t, store.URL(), 3*time.Second)
 	j, q := journalOn(t, client, false), redis.NewQueue(client)
 	c, _ := carrier(t, client, 1000, nil)
 	say(t, j, "lobby", "m1", "bob")

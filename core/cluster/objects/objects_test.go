@@ -22,7 +22,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait; what is awaited takes milliseconds.
-const patience = 20 * time.Second
+const patience = redistest.Patience
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
@@ -32,6 +32,7 @@ func open(t *testing.T, url string, tune func(*objects.Config)) *objects.Store {
 	t.Helper()
 	rc := redis.Defaults()
 	rc.URL = url
+	rc.DialTimeout, rc.CallTimeout, rc.ProbeTimeout = patience, patience, patience // no test here is about them
 	client, err := redis.Open(rc, quiet)
 	if err != nil {
 		t.Fatal(err)

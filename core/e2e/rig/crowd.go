@@ -32,8 +32,9 @@ type Crowd struct {
 	hush    context.CancelFunc // ends the talk
 	leave   []func()           // stop the members
 
-	mu   sync.Mutex
-	said map[chat.Code]int // errors that asked for another try; guarded by mu
+	mu     sync.Mutex
+	said   map[chat.Code]int // errors that asked for another try; guarded by mu
+	resent int               // messages that were written again; guarded by mu
 }
 
 // Member is one client of a crowd.
@@ -91,14 +92,25 @@ func (c *Crowd) Add(name string, opt client.ResilientOptions) *Member {
 	return m
 }
 
-// told counts what a talker was told before it tried again.
+// told counts what came of a talker's attempt before it tries again.
 func (c *Crowd) told(err error) {
+	if err == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resent++
 	var said *chat.Error
 	if errors.As(err, &said) {
-		c.mu.Lock()
 		c.said[said.Code]++
-		c.mu.Unlock()
 	}
+}
+
+// Resent is how often talkers have written a message again so far.
+func (c *Crowd) Resent() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.resent
 }
 
 // Told is how often talkers were answered with a code and tried again.

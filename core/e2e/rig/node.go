@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"parley/core/redis/redistest"
 )
 
 // Settings are configuration keys in dotted form over those every node needs.
@@ -93,33 +93,23 @@ func Start(t *testing.T, extra Settings) *Node {
 	return n
 }
 
-// FreePorts returns addresses on loopback that were free a moment ago, each
-// once in this process. They lie below the ports the kernel gives to outgoing
-// connections (32768 and up by default): a client that dials a server which is
-// down could otherwise be given the server's own port, connect to itself and
-// keep the server out.
+// FreePorts returns so many addresses on loopback that nobody has, and keeps them
+// for this process: see redistest.FreePorts.
 func FreePorts(t *testing.T, count int) []string {
 	t.Helper()
-	var addrs []string
-	for tries := 0; len(addrs) < count; tries++ {
-		addr := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(10000))
-		ln, err := net.Listen("tcp", addr)
-		if err != nil {
-			if tries == 100 {
-				t.Fatalf("find a free port: %v", err)
-			}
-			continue
-		}
-		_ = ln.Close()
-		if _, twice := given.LoadOrStore(addr, true); !twice {
-			addrs = append(addrs, addr)
-		}
+	addrs := make([]string, count)
+	for i := range addrs {
+		addrs[i] = fmt.Sprintf("127.0.0.1:%d", PortsInARow(t, 1))
 	}
 	return addrs
 }
 
-// given are the addresses that FreePorts has returned.
-var given sync.Map
+// PortsInARow is the first of so many ports next to each other, kept likewise. They
+// lie below those of redistest.
+func PortsInARow(t *testing.T, count int) int {
+	t.Helper()
+	return redistest.FreePorts(t, 12000, 22000, count)
+}
 
 // Start runs the process and waits for /readyz.
 func (n *Node) Start() {
@@ -171,6 +161,13 @@ func (n *Node) answers(page string, want int) {
 		status, _ := n.Get(page)
 		return status == want
 	})
+}
+
+// Logs waits until the log has a line with the text: it comes by a pipe, a moment
+// after what it tells of can be seen elsewhere.
+func (n *Node) Logs(text string) {
+	n.T.Helper()
+	Await(n.T, fmt.Sprintf("node %s logs %q", n.HTTP, text), func() bool { return n.Out.Has(text) })
 }
 
 // follow owns the process's output and its end.

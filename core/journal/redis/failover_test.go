@@ -95,7 +95,7 @@ func TestPrimaryKilledUnderLoad(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := start(t)
 			nodes := []*journalredis.Journal{
-				node(t, quick(f.url), journalredis.Defaults()), node(t, quick(f.url), journalredis.Defaults()),
+				node(t, impatient(f.url), journalredis.Defaults()), node(t, impatient(f.url), journalredis.Defaults()),
 			}
 			var writers []*writer
 			var followers []*follower
@@ -179,14 +179,14 @@ func TestLostTail(t *testing.T) {
 			for i := 1; !f.lies(room); i++ {
 				room = chat.RoomID(fmt.Sprintf("room-%d", i))
 			}
-			j := node(t, quick(f.url), journalredis.Defaults())
-			far := follow(t, node(t, quick(f.url), journalredis.Defaults()), room)
+			j := node(t, impatient(f.url), journalredis.Defaults())
+			far := follow(t, node(t, impatient(f.url), journalredis.Defaults()), room)
 			far.awaitDoubt(t, 0)
-			mustAppend(t, j, message(room, "kept"))
+			insist(t, j, message(room, "kept"))
 			f.primary.AwaitReplica()
 			f.replica.Pause()
 			f.primary.Do("CLIENT", "KILL", "TYPE", "replica") // or the kernel keeps the entry for it
-			lost := mustAppend(t, j, message(room, "lost"))
+			lost := insist(t, j, message(room, "lost"))
 			f.primary.Kill()
 			f.replica.Resume()
 			before := far.doubted()

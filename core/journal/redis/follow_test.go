@@ -14,9 +14,8 @@ import (
 	"parley/core/redis/redistest"
 )
 
-// patience is far above every deadline in play, so that a loaded machine does
-// not fail a test.
-const patience = 30 * time.Second
+// patience is far above what a loaded machine needs.
+const patience = redistest.Patience
 
 func within(t *testing.T) context.Context {
 	t.Helper()

@@ -23,8 +23,17 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 
-// quick are client settings that find a dead link soon.
+// quick are client settings that find soon what has changed, and give up nothing
+// because the machine stands still for some seconds.
 func quick(url string) redis.Config {
+	c := impatient(url)
+	c.DialTimeout, c.CallTimeout, c.ProbeTimeout = patience, patience, patience
+	return c
+}
+
+// impatient are settings that find a silent link soon, and end a call by the
+// default: for faults that show by silence.
+func impatient(url string) redis.Config {
 	c := redis.Defaults()
 	c.URL = url
 	c.ProbeEvery, c.ProbeTimeout = 100*time.Millisecond, time.Second

@@ -31,10 +31,24 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds every wait; what is awaited takes milliseconds.
-const patience = 30 * time.Second
+const patience = redistest.Patience
 
 // lease of the nodes under test.
 const lease = time.Second
+
+// setup are the settings of a node under test.
+type setup struct {
+	redis.Config
+	client rds.Config
+	lease  time.Duration
+}
+
+// impatient has a silent link given up soon, and whatever waits on a silent
+// connection: so it may be as well where the machine stands still for a moment,
+// and with it hints that nobody hears again.
+func impatient(c *setup) {
+	c.client.CallTimeout, c.client.ProbeEvery, c.client.ProbeTimeout = 500*time.Millisecond, 100*time.Millisecond, 400*time.Millisecond
+}
 
 var await = redistest.Await
 
@@ -56,26 +70,26 @@ type node struct {
 }
 
 // start runs a node until the test or stop ends it.
-func start(t *testing.T, url, name string, tune func(*redis.Config)) *node {
+func start(t *testing.T, url, name string, tune func(*setup)) *node {
 	t.Helper()
 	n := &node{t: t, log: new(logbook), Tracker: presence.New()}
 	n.news = sync.NewCond(&n.mu)
 	log := slog.New(slog.NewTextHandler(n.log, nil))
-	rc := rds.Defaults()
-	rc.URL, rc.CallTimeout, rc.ProbeEvery, rc.ProbeTimeout = url, 500*time.Millisecond, 100*time.Millisecond, 400*time.Millisecond
-	var err error
-	if n.client, err = rds.Open(rc, log); err != nil {
-		t.Fatal(err)
-	}
-	if n.nodes, err = cluster.New(cluster.Config{Name: name, Lease: lease, Renew: lease / 5}, n.client, log); err != nil {
-		t.Fatal(err)
-	}
-	cfg := redis.Defaults()
+	cfg := setup{redis.Defaults(), rds.Defaults(), lease}
+	cfg.client.URL = url
+	cfg.client.DialTimeout, cfg.client.CallTimeout, cfg.client.ProbeTimeout = patience, patience, patience
 	cfg.Pace, cfg.Grace = 10*time.Millisecond, 800*time.Millisecond
 	if tune != nil {
 		tune(&cfg)
 	}
-	if n.Link, err = redis.New(cfg, n.client, n.nodes, n.Tracker, log); err != nil {
+	var err error
+	if n.client, err = rds.Open(cfg.client, log); err != nil {
+		t.Fatal(err)
+	}
+	if n.nodes, err = cluster.New(cluster.Config{Name: name, Lease: cfg.lease, Renew: lease / 5}, n.client, log); err != nil {
+		t.Fatal(err)
+	}
+	if n.Link, err = redis.New(cfg.Config, n.client, n.nodes, n.Tracker, log); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -169,8 +183,8 @@ func (n *node) told(room string, count int) {
 }
 
 // awaitLast waits for an announcement and fails if there were more than most
-// before it.
-func (n *node) awaitLast(want string, most int) {
+// up to it, which is asked when it has come.
+func (n *node) awaitLast(want string, most func() int) {
 	n.t.Helper()
 	await(n.t, want, func() bool {
 		n.mu.Lock()
@@ -179,7 +193,7 @@ func (n *node) awaitLast(want string, most int) {
 	})
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if got := len(n.seen) - n.left; got > most {
+	if got, most := len(n.seen)-n.left, most(); got > most {
 		n.t.Errorf("heard %d announcements, want at most %d", got, most)
 	}
 }

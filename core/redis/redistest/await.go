@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Patience bounds every wait of Await. It is far above what a loaded machine
+// Patience bounds every wait of this package. It is far above what a loaded machine
 // needs, so that reaching it means that it never will.
 const Patience = time.Minute
 

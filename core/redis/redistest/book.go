@@ -37,7 +37,7 @@ func (b *book) follow(cmd *exec.Cmd, log io.Reader, ended chan struct{}) {
 
 // await waits until n lines from the given one on contain text.
 func (b *book) await(from int, text string, n int, ended chan struct{}) error {
-	patience := time.After(startTimeout)
+	patience := time.After(Patience)
 	for {
 		b.mu.Lock()
 		found, more := 0, b.more
@@ -55,7 +55,7 @@ func (b *book) await(from int, text string, n int, ended chan struct{}) error {
 		case <-ended:
 			return fmt.Errorf("it ended and said: %s", b)
 		case <-patience:
-			return fmt.Errorf("it has not logged %q %d times in %v; it said: %s", text, n, startTimeout, b)
+			return fmt.Errorf("it has not logged %q %d times in %v; it said: %s", text, n, Patience, b)
 		}
 	}
 }

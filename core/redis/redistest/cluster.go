@@ -4,9 +4,9 @@ package redistest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // slots is how many slots a cluster has.
@@ -18,9 +18,15 @@ type Cluster struct {
 	Replicas [][]*Server // by master
 }
 
-// nodeTimeout is when the nodes of a cluster take a silent one for dead. Less
-// would be quicker, and a busy machine would do it for no reason.
-const nodeTimeout = "2000" // ms
+// When the nodes of a cluster take a silent one for dead, in ms. A node that stood
+// still for longer takes the others for that, and refuses everything until some
+// time after it has heard of them again. Where replicas wait for it a test waits
+// for it too; less would be quicker, and a busy machine would do it for no reason.
+// Where nobody would take over there is nothing to wait for.
+const (
+	nodeTimeout      = "2000"
+	aloneNodeTimeout = "15000" // Redis's default
+)
 
 // StartCluster starts a cluster with so many masters, each with so many
 // replicas, and waits until every node says that the cluster works.
@@ -35,10 +41,14 @@ func StartCluster(t testing.TB, masters, replicas int, o Options) *Cluster {
 func form(t testing.TB, masters, replicas int, o Options) *Cluster {
 	t.Helper()
 	c := &Cluster{Replicas: make([][]*Server, masters)}
+	timeout := nodeTimeout
+	if replicas == 0 {
+		timeout = aloneNodeTimeout
+	}
 	node := func(n int) *Server {
 		o := o
 		o.Args = append([]string{
-			"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", nodeTimeout,
+			"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", timeout,
 			"--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0",
 		}, o.Args...)
 		o.Dir, o.cluster = "", true
@@ -68,10 +78,14 @@ func form(t testing.TB, masters, replicas int, o Options) *Cluster {
 	return c
 }
 
-// ready waits until the cluster works and the replicas have everything.
+// ready waits until the cluster works, everybody knows everybody, and the
+// replicas have everything.
 func (c *Cluster) ready() {
-	for _, s := range c.Nodes() {
+	all := c.Nodes()
+	known := fmt.Sprintf("cluster_known_nodes:%d\r\n", len(all))
+	for _, s := range all {
 		s.AwaitLog(0, "Cluster state changed: ok")
+		Await(s.t, s.Addr()+" knows all nodes", func() bool { return strings.Contains(s.Do("CLUSTER", "INFO"), known) })
 	}
 	for i, master := range c.Masters {
 		id := master.Do("CLUSTER", "MYID")
@@ -142,13 +156,10 @@ func (c *Cluster) Announce(master int, p *Proxy) {
 	s := c.Masters[master]
 	s.t.Helper()
 	s.Do("CONFIG", "SET", "cluster-announce-port", port)
-	deadline := time.Now().Add(startTimeout)
 	for _, other := range c.Masters {
-		for !strings.Contains(other.Do("CLUSTER", "SLOTS"), port) {
-			if time.Now().After(deadline) {
-				s.t.Fatalf("%s does not know of the proxy after %v", other.Addr(), startTimeout)
-			}
-		}
+		Await(s.t, other.Addr()+" knows of the proxy", func() bool { // by a whole line: an id may have the digits too
+			return slices.Contains(strings.Split(other.Do("CLUSTER", "SLOTS"), "\n"), port)
+		})
 	}
 }
 
@@ -179,15 +190,10 @@ func (s *Server) AwaitReplica() {
 		return n
 	}
 	want := number(s.Do("INFO", "replication"), "master_repl_offset:")
-	for deadline := time.Now().Add(startTimeout); ; {
+	Await(s.t, "a replica has everything", func() bool {
 		_, replica, _ := strings.Cut(s.Do("INFO", "replication"), "slave0:")
-		if number(replica, "offset=") >= want {
-			return
-		}
-		if time.Now().After(deadline) {
-			s.t.Fatalf("no replica has everything after %v", startTimeout)
-		}
-	}
+		return number(replica, "offset=") >= want
+	})
 }
 
 // addrs joins the addresses of servers.

@@ -16,8 +16,8 @@ func (s *Server) Ended() {
 	s.t.Helper()
 	select {
 	case <-s.ended:
-	case <-time.After(startTimeout):
-		s.t.Fatalf("redis-server has not ended by itself in %v", startTimeout)
+	case <-time.After(Patience):
+		s.t.Fatalf("redis-server has not ended by itself in %v", Patience)
 	}
 }
 

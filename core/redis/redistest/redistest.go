@@ -14,21 +14,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
-
-// startTimeout bounds how long a server may take until it accepts
-// connections; loading a large append-only file is the slow case.
-const startTimeout = 30 * time.Second
 
 // Options say how the server keeps its data. The zero value keeps none.
 type Options struct {
@@ -80,50 +73,19 @@ func launch(t testing.TB, o Options, args func(*Server) []string, ready string) 
 	}
 	s := &Server{t: t, opts: o, args: args, ready: ready}
 	t.Cleanup(s.Kill)
-	const attempts = 5 // another process may take the free port first
-	for try := 1; ; try++ {
-		s.port = freePort(t)
-		if s.speaksTLS() {
-			s.tls = freePort(t)
-		}
-		if o.cluster {
-			s.bus = freePort(t)
-		}
-		err := s.start()
-		if err == nil {
-			return s
-		}
-		if try == attempts || !strings.Contains(err.Error(), "Address already in use") {
-			t.Fatalf("start redis-server: %v", err)
-		}
+	port := func() int { return FreePorts(t, firstPort, endPort, 1) }
+	s.port = port()
+	if s.speaksTLS() {
+		s.tls = port()
 	}
-}
-
-// freePort returns a port that was free a moment ago, each once in this
-// process: a client whose server has ended may look for it there for a while. It
-// lies below the ports that the kernel gives to outgoing connections (32768 and
-// up by default): a client that dials a server which is down could otherwise be
-// given the server's own port, connect to itself and keep the server out. It
-// lies above those of core/e2e/rig, whose nodes start at the same time.
-func freePort(t testing.TB) int {
-	t.Helper()
-	for tries := 1; ; tries++ {
-		port := 22000 + rand.IntN(10000)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			l.Close()
-			if _, twice := given.LoadOrStore(port, true); !twice {
-				return port
-			}
-		}
-		if tries == 1000 {
-			t.Fatalf("find a free port: %v", err)
-		}
+	if o.cluster {
+		s.bus = port()
 	}
+	if err := s.start(); err != nil {
+		t.Fatalf("start redis-server: %v", err)
+	}
+	return s
 }
-
-// given are the ports that freePort has returned.
-var given sync.Map
 
 // serverArgs are the arguments of an ordinary server.
 func serverArgs(s *Server) []string {
@@ -230,8 +192,8 @@ func (s *Server) end(sig syscall.Signal) {
 	}
 	select {
 	case <-s.ended:
-	case <-time.After(startTimeout):
-		s.t.Errorf("redis-server has not ended %v after %v", startTimeout, sig)
+	case <-time.After(Patience):
+		s.t.Errorf("redis-server has not ended %v after %v", Patience, sig)
 	}
 }
 
@@ -284,7 +246,7 @@ func (s *Server) Resume() {
 // by newlines. An error reply ends the test.
 func (s *Server) Do(args ...string) string {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	reply, err := do(ctx, s.Addr(), args)
 	if err != nil {

@@ -68,7 +68,7 @@ func TestPauseHoldsAnswersBack(t *testing.T) {
 		t.Fatalf("a paused server answered %q", b)
 	}
 	s.Resume()
-	if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(redistest.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := answers.ReadString('\n'); err != nil || got != "+PONG\r\n" {
@@ -96,7 +96,7 @@ func TestProxy(t *testing.T) {
 		}
 		return r.ReadString('\n')
 	}
-	const long = 10 * time.Second
+	const long = redistest.Patience
 	c, r := dial()
 	if got, err := ask(c, r, long); got != ":1\r\n" {
 		t.Fatalf("through the proxy: got %q, %v", got, err)
@@ -105,6 +105,7 @@ func TestProxy(t *testing.T) {
 	if got, err := ask(c, r, 50*time.Millisecond); err == nil {
 		t.Errorf("silenced: got %q", got)
 	}
+	redistest.Await(t, "what was asked has reached the server", func() bool { return s.Do("GET", "n") == "2" })
 	c, r = dial()
 	if got, err := ask(c, r, long); got != ":3\r\n" {
 		t.Errorf("a new connection: got %q, %v, want the third number", got, err)

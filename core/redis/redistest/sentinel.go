@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Service is what sentinels started here call their primary.
@@ -42,12 +41,9 @@ func StartSentinels(t testing.TB, n int, primary *Server, replicas ...*Server) *
 		one.awaitLogs(0, "+sentinel sentinel", n-1)
 		one.awaitLogs(0, "+slave slave", len(replicas))
 		// What a replica says of itself comes later than its name.
-		deadline := time.Now().Add(startTimeout)
-		for strings.Count(one.Do("SENTINEL", "REPLICAS", Service), "master-link-status\nok") < len(replicas) {
-			if time.Now().After(deadline) {
-				t.Fatalf("the sentinel %s does not take the replicas for good after %v", one.Addr(), startTimeout)
-			}
-		}
+		Await(t, "the sentinel "+one.Addr()+" takes the replicas for good", func() bool {
+			return strings.Count(one.Do("SENTINEL", "REPLICAS", Service), "master-link-status\nok") >= len(replicas)
+		})
 	}
 	return s
 }
@@ -74,7 +70,9 @@ func (s *Sentinels) URL() string {
 	return "rediss-sentinel://" + strings.Join(hosts, ",") + "/" + Service
 }
 
-// AwaitFailover waits until every sentinel has named another primary.
+// AwaitFailover waits until every sentinel has named another primary. One that
+// stood still for two seconds trusts nobody for 30 more (its TILT mode), and
+// Patience is longer than that.
 func (s *Sentinels) AwaitFailover() {
 	s.t.Helper()
 	for _, one := range s.All {
