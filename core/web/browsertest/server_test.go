@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"parley/core/e2e/rig"
 	"parley/core/wire"
 )
 
@@ -35,7 +36,8 @@ type server struct {
 // startServer starts a server with guests on and no plugins. extra is YAML.
 func startServer(t *testing.T, extra string) *server {
 	t.Helper()
-	s := &server{t: t, dir: t.TempDir(), http: freeAddr(t), tcp: freeAddr(t), log: new(bytes.Buffer)}
+	free := rig.FreePorts(t, 2)
+	s := &server{t: t, dir: t.TempDir(), http: free[0], tcp: free[1], log: new(bytes.Buffer)}
 	config := fmt.Sprintf("listen: %s\ntcp:\n  listen: %s\nadmin:\n  listen: \"\"\ndata_dir: %s\n%s\n",
 		s.http, s.tcp, filepath.Join(s.dir, "data"), extra)
 	if err := os.WriteFile(s.config(), []byte(config), 0o600); err != nil {
@@ -94,16 +96,6 @@ func (s *server) token(user, role string) string {
 		s.t.Fatalf("platform token: %v", err)
 	}
 	return strings.TrimSpace(string(out))
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // terminal is a person with nc: lines over TCP.
