@@ -30,7 +30,6 @@ var homes = map[string][]string{
 	"github.com/spf13/pflag":                   {"cmd/platform"},
 	"github.com/prometheus/client_golang":      {"core/metrics"},
 	"github.com/fsnotify/fsnotify":             {"core/watch"},
-	"github.com/google/uuid":                   {"core/chat"},
 	"github.com/go-json-experiment/json":       {"core/wire"},
 	"golang.org/x/sys":                         {"core/liveness", "core/transport/intake", "core/bench", "core/chaos"},
 	"github.com/HdrHistogram/hdrhistogram-go":  {"core/bench/load"},
