@@ -2,6 +2,7 @@ package policy
 
 import (
 	"testing"
+	"time"
 
 	"parley/core/gate"
 )
@@ -11,6 +12,7 @@ import (
 func CompileUntried(t testing.TB, rules string) *Engine {
 	t.Helper()
 	o := Defaults()
+	o.EvalTimeout = time.Minute // see patient
 	parsed, _, err := parse(Files{"p.rego": []byte(rules)})
 	if err != nil {
 		t.Fatal(err)

@@ -56,11 +56,11 @@ const open = "package parley\n\ndefault decision := {\"allow\": true}\n"
 
 func TestTrialPasses(t *testing.T) {
 	tr := trial(t)
-	v, err := tr.Try(t.Context(), policy.Defaults(), rego.Files(), []policy.Sample{{ID: "x", Input: *question()}})
+	v, err := tr.Try(t.Context(), patient(), rego.Files(), []policy.Sample{{ID: "x", Input: *question()}})
 	if err != nil || len(v.Problems)+len(v.Warnings) > 0 || v.Tests < 20 || len(v.Reads) < 10 {
 		t.Fatalf("got %+v, %v, want it to pass", v, err)
 	}
-	e, err := tr.Build(t.Context(), policy.Defaults(), rego.Files(), "r7", nil, quiet())
+	e, err := tr.Build(t.Context(), patient(), rego.Files(), "r7", nil, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestTrialPasses(t *testing.T) {
 func TestTrialWarnsOfTheForm(t *testing.T) {
 	var log bytes.Buffer
 	files := policy.Files{"p.rego": []byte("package parley\ndefault   decision := {\"allow\": true}")}
-	if _, err := trial(t).Build(t.Context(), policy.Defaults(), files, "r1", nil, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+	if _, err := trial(t).Build(t.Context(), patient(), files, "r1", nil, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(log.String(), "p.rego: it is not in the usual form") {
@@ -95,7 +95,7 @@ func TestTrialAsksSamples(t *testing.T) {
 	files := policy.Files{"p.rego": []byte(open + "\ndecision := 7 if input.subject.id == \"bob\"\n")}
 	in := question()
 	in.Subject.ID = "bob"
-	_, err := trial(t).Build(t.Context(), policy.Defaults(), files, "r1", []policy.Sample{{ID: "06h1f93qbr000001", Input: *in}}, quiet())
+	_, err := trial(t).Build(t.Context(), patient(), files, "r1", []policy.Sample{{ID: "06h1f93qbr000001", Input: *in}}, quiet())
 	var problems policy.Problems
 	if !errors.As(err, &problems) || !strings.Contains(err.Error(), "cannot answer what bob asked (message.send, decision 06h1f93qbr000001): data.parley.decision is malformed") {
 		t.Errorf("got %v, want the decision named", err)
@@ -233,7 +233,7 @@ todo_test_later if false
 
 test_broken if to_number("x") == 1
 `)}
-	got, err := policy.Test(t.Context(), policy.Defaults(), files)
+	got, err := policy.Test(t.Context(), patient(), files)
 	if err != nil || len(got) != 3 {
 		t.Fatalf("got %+v, %v, want three tests", got, err)
 	}

@@ -92,7 +92,7 @@ func TestHelpShowsWhatACommandHeeds(t *testing.T) {
 		{"check", []string{"--plugins.dir", "--limits.text_bytes"}, nil},
 		{"token", []string{"--user", "--ttl", "--data_dir", "--auth.jwt.key_file", "--config"}, []string{"--limits.text_bytes"}},
 		{"doctor", []string{"--json", "--redis.url", "--liveness.ping", "--limits.connections"}, []string{"--limits.text_bytes"}},
-		{"explain", []string{"--admin-token-file", "--admin.listen", "--data_dir"}, []string{"--limits.text_bytes"}},
+		{"explain", []string{"--admin", "--admin-token-file", "--data-dir"}, []string{"--limits.text_bytes", "--admin.listen"}},
 	} {
 		help, err := command(t, tc.command, "--help")
 		if err != nil {

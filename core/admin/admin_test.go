@@ -52,7 +52,7 @@ func start(t testing.TB, edit ...func(*Deps)) *node {
 	dc.Path, dc.CommitWindow = filepath.Join(dir, "parley.db"), 0
 	n := &node{t: t, journal: must(disk.Open(dc, log))}
 	n.hub = must(room.New(room.Defaults(), n.journal, log))
-	sessions := must(session.New(session.Config{HistoryEntries: 1, StoreTimeout: time.Second}, session.Deps{Hub: n.hub, Journal: n.journal}))
+	sessions := must(session.New(session.Config{HistoryEntries: 1, StoreTimeout: time.Minute}, session.Deps{Hub: n.hub, Journal: n.journal}))
 	es := must(evidencedisk.Open(evidencedisk.Config{Path: filepath.Join(dir, "evidence.db"), MaxBytes: 1 << 20}, log))
 	n.records = must(evidence.New(evidence.Defaults(), es, log))
 	token := must(auth.LoadOrCreateAdminToken(filepath.Join(dir, "admin.token")))

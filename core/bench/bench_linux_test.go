@@ -200,9 +200,11 @@ func TestStorm(t *testing.T) {
 
 func TestLiveness(t *testing.T) {
 	l := tiny()
-	l.Publishers, l.Duration = 0, 2500*time.Millisecond
+	l.Publishers, l.Members, l.RoomSize, l.Duration = 0, 300, 50, 2500*time.Millisecond
 	cfg := config(l)
-	cfg.Keys = map[string]string{"liveness.ping": "1s", "liveness.pong": "900ms"}
+	// Of 300 within 20 s some are asked in 2.5 s, and nobody is lost for 30 s, as
+	// those would be who have no processor on a busy machine for 2 s.
+	cfg.Keys = map[string]string{"liveness.ping": "20s", "liveness.pong": "15s"}
 	s := runMode(t, "liveness", cfg)[0]
 	if got := figure(t, s, "pings"); got <= 0 {
 		t.Errorf("got %v pings, want some", got)

@@ -69,7 +69,7 @@ func (p *peer) welcome(secret string) (wire.Command, bool) {
 // end closes the connection as the server would.
 func (p *peer) end(code wire.CloseCode, reason string) {
 	if p.ws != nil {
-		_ = p.ws.WriteControl(websocket.CloseMessage, wire.ControlClose(code, reason)[2:], time.Now().Add(time.Second))
+		_ = p.ws.WriteControl(websocket.CloseMessage, wire.ControlClose(code, reason)[2:], time.Now().Add(time.Minute))
 		return
 	}
 	p.say(wire.CloseEvent{Type: wire.Close, Code: int(code), Reason: reason, Reconnect: code.Reconnect()})

@@ -69,13 +69,18 @@ func TestNotesAreBounded(t *testing.T) {
 	cfg := evidence.Defaults()
 	cfg.NoteBytes = 20_000
 	running(t, cfg, func(t *testing.T, k *evidence.Keeper, m *memory) {
+		m.mu.Lock() // a store that is slower than those who judge: it takes what there is once, and then they are too many
 		for i := range 100 {
 			k.Note(note(fmt.Sprint(i), "hello"))
 		}
+		m.mu.Unlock()
 		synctest.Wait() // half the bound is a crowd, and does not wait to be gathered
-		s := k.Stats()
-		if s.NotesDropped == 0 || s.Noted == 0 || s.NotesDropped+s.Noted != 100 {
-			t.Errorf("got %d written and %d dropped, want some of each and 100 together", s.Noted, s.NotesDropped)
+		if s := k.Stats(); s.NotesDropped == 0 || s.Noted == 0 {
+			t.Errorf("got %d written and %d dropped, want some of each", s.Noted, s.NotesDropped)
+		}
+		time.Sleep(2 * time.Second) // what came behind the crowd is gathered
+		if s := k.Stats(); s.NotesDropped+s.Noted != 100 {
+			t.Errorf("got %d written and %d dropped, want 100 together", s.Noted, s.NotesDropped)
 		}
 	})
 	cfg.Decisions = false

@@ -51,10 +51,9 @@ func TestLostTailIsAReset(t *testing.T) {
 			server, node := onRedis(t, tops)
 			w := newWorld(t, nil, func(journal.Journal) journal.Journal { return node })
 			w.post("lobby", 2)
-			copies := func(from, to string) {
-				for _, key := range []string{"log", "meta"} {
-					server.Do("COPY", "parley:{"+from+"}:"+key, "parley:{"+to+"}:"+key, "REPLACE")
-				}
+			copies := func(from, to string) { // in one step: tops are compared meanwhile
+				server.Do("EVAL", "for i = 1, 3, 2 do redis.call('COPY', KEYS[i], KEYS[i+1], 'REPLACE') end", "4",
+					"parley:{"+from+"}:log", "parley:{"+to+"}:log", "parley:{"+from+"}:meta", "parley:{"+to+"}:meta")
 			}
 			copies("lobby", "replica")
 			last := w.post("lobby", 3)

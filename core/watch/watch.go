@@ -129,6 +129,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 			if ev.Op == fsnotify.Chmod {
 				continue // content is the same; the rescan sees a new mode's effect
 			}
+			if ev.Op.Has(fsnotify.Remove) || ev.Op.Has(fsnotify.Rename) {
+				w.forget(ev.Name)
+			}
 			now := time.Now()
 			if since.IsZero() {
 				since = now
@@ -166,6 +169,17 @@ func (w *Watcher) channels() (<-chan fsnotify.Event, <-chan error) {
 		return nil, nil
 	}
 	return w.events.Events, w.events.Errors
+}
+
+// forget stops listening to a folder that was deleted or renamed: what has its
+// name by the next scan is another one, also where it has got the same inode
+// number.
+func (w *Watcher) forget(dir string) {
+	if !w.watched[dir] {
+		return
+	}
+	_ = w.events.Remove(dir) // the kernel may have removed it already
+	delete(w.watched, dir)
 }
 
 // listen asks the kernel about dir, once.
@@ -208,9 +222,7 @@ func (w *Watcher) scan() snapshot {
 	w.scanDir(s, w.cfg.Dir)
 	for dir := range w.watched {
 		if _, ok := s[dir]; !ok {
-			// Deleted or renamed away: if it comes back it is another inode.
-			_ = w.events.Remove(dir) // the kernel may have removed it already
-			delete(w.watched, dir)
+			w.forget(dir) // if it comes back it is another one
 		}
 	}
 	return s
@@ -222,8 +234,7 @@ func (w *Watcher) scanDir(s snapshot, dir string) {
 		return
 	}
 	if old, ok := w.last[dir]; ok && w.watched[dir] && !os.SameFile(old, info) {
-		_ = w.events.Remove(dir) // another folder took the name
-		delete(w.watched, dir)
+		w.forget(dir) // another folder took the name
 	}
 	s[dir] = info
 	w.listen(dir) // before reading: what is created from here on sends an event

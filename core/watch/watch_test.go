@@ -174,6 +174,29 @@ func TestFolderMadeAgain(t *testing.T) {
 	}
 }
 
+// Deleted and made again between two looks, a folder may have the inode number
+// that it had, and is another one to the kernel all the same.
+func TestFolderMadeAgainUnseen(t *testing.T) {
+	dir := t.TempDir()
+	sub := filepath.Join(dir, "sub")
+	must(t, os.Mkdir(sub, 0o755))
+	cfg := config(dir)
+	cfg.Tree = true
+	cfg.Quiet = 50 * time.Millisecond
+	cfg.Rescan = time.Hour
+	calls := start(t, cfg)
+	for range 3 {
+		must(t, os.Remove(sub))
+		must(t, os.Mkdir(sub, 0o755))
+		<-calls
+		drain(calls)
+		write(t, filepath.Join(sub, "x"), "x")
+		<-calls
+		must(t, os.Remove(filepath.Join(sub, "x")))
+		<-calls
+	}
+}
+
 // A folder replaced by another of the same name is listened to anew.
 func TestFolderReplaced(t *testing.T) {
 	parent := t.TempDir()

@@ -44,6 +44,26 @@ func offer(t *testing.T, s *Syncer) Offer {
 	return Offer{Parcel: *sh.Parcel, Pin: sh.Pin}
 }
 
+// offerOf waits until s has that commit to hand over: what it has taken is what
+// it offers a moment later.
+func offerOf(t *testing.T, s *Syncer, commit string) Offer {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if p := s.Shared().Parcel; p != nil && p.Commit == commit {
+			return offer(t, s)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("%s is never offered", commit)
+		}
+	}
+}
+
 // A parcel takes the place of the repository, however it was read.
 func TestParcelTravels(t *testing.T) {
 	for _, remote := range []string{"local", "http", "http, partial", "ssh"} {
@@ -246,19 +266,7 @@ func TestPinsTravel(t *testing.T) {
 	b, cb := cutOff(t, func(cfg *Config) { cfg.StateDir = kept })
 	give := func(want string) {
 		t.Helper()
-		// What a has taken is what it offers a moment later.
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		tick := time.NewTicker(time.Millisecond)
-		defer tick.Stop()
-		for a.Shared().Commit != want {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				t.Fatalf("%s is never offered", want)
-			}
-		}
-		if err := b.Accept(t.Context(), offer(t, a)); err != nil {
+		if err := b.Accept(t.Context(), offerOf(t, a, want)); err != nil {
 			t.Fatal(err)
 		}
 		if h := <-cb; h.revision != "git:"+want {

@@ -41,7 +41,7 @@ func (c Config) openSSH(ctx context.Context, ep endpoint) (_ remote, err error) 
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", c.display(), err)
+		return nil, fmt.Errorf("connect to %s: %w", c.display(), sshCause(ctx, err, c.Auth))
 	}
 	// A server that stalls ends with ctx, in the handshake as well.
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })

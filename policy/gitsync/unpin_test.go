@@ -20,12 +20,12 @@ func TestOnlyASoundOfferEndsAPin(t *testing.T) {
 	a, ca := syncer(t, cfg)
 	follow(t, a)
 	<-ca
-	newest := offer(t, a)
+	newest := offerOf(t, a, second)
 	if err := a.Pin(t.Context(), Pin{Revision: first, By: "ann"}); err != nil {
 		t.Fatal(err)
 	}
 	<-ca
-	pinned := offer(t, a)
+	pinned := offerOf(t, a, first)
 	unsigned := newRepo(t)
 	unsigned.write("p.rego", "3")
 	unsigned.commit()

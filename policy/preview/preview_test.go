@@ -247,6 +247,7 @@ func TestGuardBounds(t *testing.T) {
 
 func TestGuardKeepsOperators(t *testing.T) {
 	o := policy.Defaults()
+	o.EvalTimeout, o.TestTimeout = time.Minute, time.Minute
 	old, err := o.Compile(t.Context(), rego.Files(), rego.Revision)
 	if err != nil {
 		t.Fatal(err)

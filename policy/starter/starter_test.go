@@ -15,6 +15,14 @@ import (
 	"parley/policy/starter"
 )
 
+// patient are the default options with time to spare: what is slow on a busy
+// machine is no fault of the rules.
+func patient() policy.Options {
+	o := policy.Defaults()
+	o.EvalTimeout, o.TestTimeout = time.Minute, time.Minute
+	return o
+}
+
 func TestNewIsReady(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "rules")
 	names, err := starter.New(dir)
@@ -30,11 +38,11 @@ func TestNewIsReady(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := policy.Trial{}.Try(t.Context(), policy.Defaults(), files, nil)
+	v, err := policy.Trial{}.Try(t.Context(), patient(), files, nil)
 	if err != nil || len(v.Problems)+len(v.Warnings) > 0 || v.Tests < 20 {
 		t.Errorf("got %+v, %v, want it to pass in the usual form, with all tests", v, err)
 	}
-	results, err := policy.Test(t.Context(), policy.Defaults(), files)
+	results, err := policy.Test(t.Context(), patient(), files)
 	if err != nil || !slices.ContainsFunc(results, func(r policy.TestResult) bool {
 		return r.Name == "parley_test.test_guests_only_read_in_news" && r.File == "house_test.rego" && r.Failure == ""
 	}) {
@@ -68,9 +76,7 @@ func TestTheExamplesHold(t *testing.T) {
 	if files["parley/data.yaml"] = []byte(strings.Join(open, "")); taken < 30 {
 		t.Fatalf("got %d examples in %s", taken, files["parley/data.yaml"])
 	}
-	o := policy.Defaults()
-	o.EvalTimeout, o.TestTimeout = time.Minute, time.Minute
-	e, err := o.Compile(t.Context(), files, "r1")
+	e, err := patient().Compile(t.Context(), files, "r1")
 	if err != nil {
 		t.Fatal(err)
 	}

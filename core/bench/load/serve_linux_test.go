@@ -54,6 +54,10 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
+// quiet is how long nothing comes where something is lost: longer than this
+// process stands still on a busy machine, which would be taken for a loss.
+const quiet = 2 * time.Second
+
 // runFleet connects, sends and returns what was seen.
 func runFleet(t *testing.T, specs []Spec, tr Traffic) (connected, all *Stats) {
 	t.Helper()
@@ -76,7 +80,7 @@ func runFleet(t *testing.T, specs []Spec, tr Traffic) (connected, all *Stats) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all, err = f.Settle(ctx, acked, 300*time.Millisecond); err != nil {
+	if all, err = f.Settle(ctx, acked, quiet); err != nil {
 		t.Fatal(err)
 	}
 	return connected, all

@@ -92,6 +92,7 @@ type conn struct {
 	asked  func()        // by Closed, where not nil
 	closed atomic.Bool
 	owned  atomic.Int32 // goroutines that carry out one of its methods
+	fills  atomic.Int32 // calls of Fill that have begun
 }
 
 // serve starts a connection and returns its other end.
@@ -122,6 +123,7 @@ func (c *conn) alone() (leave func()) {
 
 func (c *conn) Fill() {
 	defer c.alone()()
+	c.fills.Add(1)
 	_, c.err = c.in.Peek(1)
 }
 
@@ -322,11 +324,16 @@ func TestWhatMustNotBeParked(t *testing.T) {
 		c := &conn{tcp: near, in: bufio.NewReaderSize(near, 16), got: make(chan []byte), done: make(chan struct{})}
 		c.asked = c.Wake
 		c.start(t, in)
-		for _, text := range []string{"x", "y"} {
+		for i, text := range []string{"x", "y"} {
 			say(t, far, text)
 			c.hears(t, text)
+			for end := time.Now().Add(patience); c.fills.Load() < int32(i+2); runtime.Gosched() { // it waits by itself again
+				if time.Now().After(end) {
+					t.Fatal("it is parked, although it was woken")
+				}
+			}
 			if in.Parked() != 0 {
-				t.Error("it is parked, although it was woken")
+				t.Error("it counts as parked, although it was woken")
 			}
 		}
 		far.Close()

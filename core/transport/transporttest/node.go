@@ -37,7 +37,7 @@ func Node(t testing.TB, change func(*session.Config)) *session.Server {
 	t.Helper()
 	cfg := session.Config{
 		FrameBytes: 64 << 10, TextBytes: 4096, RoomsPerConnection: 200, HistoryEntries: 200,
-		HandshakeTimeout: Patience, ReconnectJitter: 5 * time.Second, Heartbeat: beat, StoreTimeout: 5 * time.Second,
+		HandshakeTimeout: Patience, ReconnectJitter: 5 * time.Second, Heartbeat: beat, StoreTimeout: Patience,
 	}
 	if change != nil {
 		change(&cfg)

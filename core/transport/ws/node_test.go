@@ -124,15 +124,24 @@ func (n *node) url() string { return "ws://" + n.addr + "/v1/ws" }
 // dial connects with gorilla's client.
 func (n *node) dial() *client {
 	n.t.Helper()
+	c, err := n.try()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return c
+}
+
+// try is dial that may fail.
+func (n *node) try() (*client, error) {
 	d := websocket.Dialer{Subprotocols: []string{wire.Subprotocol}, HandshakeTimeout: transporttest.Patience}
 	g, resp, err := d.Dial(n.url(), nil)
 	if err != nil {
-		n.t.Fatal(err)
+		return nil, err
 	}
 	_ = resp.Body.Close()
 	n.t.Cleanup(func() { _ = g.Close() })
 	_ = g.SetReadDeadline(time.Now().Add(transporttest.Patience))
-	return &client{g, n.t}
+	return &client{g, n.t}, nil
 }
 
 // guest says hello too.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"parley/core/e2e/rig"
 	"parley/core/wire"
 )
 
@@ -35,25 +36,50 @@ type server struct {
 // startServer starts a server with guests on and no plugins. extra is YAML.
 func startServer(t *testing.T, extra string) *server {
 	t.Helper()
-	s := &server{t: t, dir: t.TempDir(), http: freeAddr(t), tcp: freeAddr(t), log: new(bytes.Buffer)}
-	config := fmt.Sprintf("listen: %s\ntcp:\n  listen: %s\nadmin:\n  listen: \"\"\ndata_dir: %s\n%s\n",
-		s.http, s.tcp, filepath.Join(s.dir, "data"), extra)
-	if err := os.WriteFile(s.config(), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	s := &server{t: t, dir: t.TempDir(), log: new(bytes.Buffer)}
 	t.Cleanup(func() {
 		s.kill()
 		if t.Failed() {
 			t.Logf("the server said:\n%s", s.log)
 		}
 	})
-	s.start()
-	return s
+	for range 5 { // a port that was free may be somebody else's by the time the server listens
+		s.log.Reset()
+		free := rig.FreePorts(t, 2)
+		s.http, s.tcp = free[0], free[1]
+		s.configure(extra)
+		if s.launch() {
+			return s
+		}
+		if s.kill(); !strings.Contains(s.log.String(), "address already in use") {
+			break
+		}
+	}
+	t.Fatal("the server ended before it was ready")
+	return nil
+}
+
+// configure writes the configuration.
+func (s *server) configure(extra string) {
+	s.t.Helper()
+	config := fmt.Sprintf("listen: %s\ntcp:\n  listen: %s\nadmin:\n  listen: \"\"\ndata_dir: %s\n%s\n",
+		s.http, s.tcp, filepath.Join(s.dir, "data"), extra)
+	if err := os.WriteFile(s.config(), []byte(config), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 func (s *server) config() string { return filepath.Join(s.dir, "parley.yaml") }
 
 func (s *server) start() {
+	s.t.Helper()
+	if !s.launch() {
+		s.t.Fatal("the server ended before it was ready")
+	}
+}
+
+// launch runs the process; false where it ends before it is ready.
+func (s *server) launch() bool {
 	s.t.Helper()
 	s.cmd = exec.Command(built.platform, "run", "--config", s.config())
 	s.cmd.Stderr = s.log
@@ -74,13 +100,14 @@ func (s *server) start() {
 		}
 		close(ready)
 	})
-	if !<-ready {
-		s.t.Fatal("the server ended before it was ready")
-	}
+	return <-ready
 }
 
 // kill ends the process as a power cut would, and may be called twice.
 func (s *server) kill() {
+	if s.cmd == nil || s.cmd.Process == nil {
+		return
+	}
 	_ = s.cmd.Process.Kill()
 	s.out.Wait()
 	_ = s.cmd.Wait()
@@ -94,16 +121,6 @@ func (s *server) token(user, role string) string {
 		s.t.Fatalf("platform token: %v", err)
 	}
 	return strings.TrimSpace(string(out))
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // terminal is a person with nc: lines over TCP.
