@@ -65,6 +65,7 @@ func TestOneWay(t *testing.T) {
 	}
 	say(t, b.j, message("theirs"))
 	wantTops(t, "lobby", "[3 4]", a, b)
+	until(t, "what was carried is counted", patience, func() bool { return m.Stats()[0].Stored == 3 })
 	if st := m.Stats(); len(st) != 1 || st[0].Stored != 3 || st[0].Rooms != 1 || st[0].Max <= 0 && st[0].P50 > st[0].Max {
 		t.Errorf("got %+v, want one direction with three entries of one room", st)
 	}
@@ -149,6 +150,7 @@ func TestWhatIsSaid(t *testing.T) {
 	}
 	says("a room is behind")
 	says("mirror is held up")
+	until(t, "a call ends by its time", patience, func() bool { return m.Stats()[0].Failed > 0 })
 	b.link.Release()
 	wantTops(t, "lobby", "[13 12]", a, b)
 	if st := m.Stats()[0]; st.Damaged != 1 || st.Failed == 0 {
@@ -166,6 +168,7 @@ func TestWhatIsSaid(t *testing.T) {
 	m, _ = start(t, settings("*"), a, b, log)
 	says("dropped by retention before they were carried")
 	wantTops(t, "lobby", "[23 15]", a, b)
+	until(t, "what was carried is counted", patience, func() bool { return m.Stats()[0].Stored == 3 })
 	if st := m.Stats()[0]; st.Gone != 7 || st.Stored != 3 {
 		t.Errorf("got %+v, want 7 gone and 3 carried", st)
 	}

@@ -42,6 +42,7 @@ type Member struct {
 	*client.Resilient
 	log   *checker.Log
 	ended atomic.Int64 // connections that have ended
+	gave  atomic.Bool  // a message of it was given up
 }
 
 // Ended is how many of the member's connections have ended so far.
@@ -187,6 +188,24 @@ func (c *Crowd) say(m *Member, room chat.RoomID, text string) {
 	case c.t.Context().Err() != nil: // the test has ended
 	case c.GiveUp == 0 || !errors.Is(err, context.DeadlineExceeded):
 		c.t.Errorf("send %s to %s: %v", nonce, room, err)
+	default:
+		m.gave.Store(true)
+	}
+}
+
+// outcomes waits until what was given up has happened, or never will: it may lie
+// at a node that has not come to it, and a connection's commands run one after the
+// other, so it is over when a further message is acknowledged.
+func (c *Crowd) outcomes() {
+	c.GiveUp = Patience
+	for i, m := range c.members {
+		if !m.gave.Load() {
+			continue
+		}
+		acked := c.acked.Load()
+		if c.say(m, c.rooms[0], fmt.Sprintf("the last message of talker %d", i)); c.acked.Load() == acked {
+			c.t.Errorf("%s: the last message was not acknowledged in %v", m.log.Client, Patience)
+		}
 	}
 }
 
@@ -239,12 +258,13 @@ func (c *Crowd) Hush() {
 	c.talking.Wait()
 }
 
-// Settle ends the talk, waits until everyone stands at the top of every room,
-// reads the final history over a fresh connection and judges the run by the
-// rules that the caller has put into run.
+// Settle ends the talk, waits for what was given up and until everyone stands at
+// the top of every room, reads the final history over a fresh connection and judges
+// the run by the rules that the caller has put into run.
 func (c *Crowd) Settle(reader client.Options, rules ...func(*checker.Run)) *checker.Report {
 	c.t.Helper()
 	c.Hush()
+	c.outcomes()
 	run := checker.Run{}
 	for _, rule := range rules {
 		rule(&run)

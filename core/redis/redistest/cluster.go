@@ -85,7 +85,10 @@ func (c *Cluster) ready() {
 	known := fmt.Sprintf("cluster_known_nodes:%d\r\n", len(all))
 	for _, s := range all {
 		s.AwaitLog(0, "Cluster state changed: ok")
-		Await(s.t, s.Addr()+" knows all nodes", func() bool { return strings.Contains(s.Do("CLUSTER", "INFO"), known) })
+		Await(s.t, s.Addr()+" knows all nodes and who has which slot", func() bool { // which "ok" does not say without full coverage
+			info := s.Do("CLUSTER", "INFO")
+			return strings.Contains(info, known) && strings.Contains(info, fmt.Sprintf("cluster_slots_assigned:%d\r\n", slots))
+		})
 	}
 	for i, master := range c.Masters {
 		id := master.Do("CLUSTER", "MYID")
