@@ -90,6 +90,7 @@ func (s *Syncer) obey(ctx context.Context, p *Pin) error {
 		if err := s.hooks.Apply(ctx, rev.files, Revision(rev.commit)); err != nil {
 			return fmt.Errorf("pin %s: %w", p.Revision, err)
 		}
+		s.pin, s.untold = p, s.cfg.Share // before took: the other nodes' revision is not to take the place of one without its pin
 		s.took(rev, fromPin)
 	}
 	s.seen, s.untold = p.Revision, s.cfg.Share

@@ -25,6 +25,9 @@ var (
 	ErrUnsound = errors.New("the revision is unsound")
 	// ErrBehind says that the revision in use descends from the offered one.
 	ErrBehind = errors.New("the revision is older than the one in use")
+	// ErrUntold says that an operator of this node has pinned, or ended a pin, since
+	// the offer was made: their word is to be shared first, see Told.
+	ErrUntold = errors.New("a pin of this node, or its end, was not shared yet")
 )
 
 // Shared is what a node has to offer.
@@ -91,7 +94,8 @@ func (s *Syncer) Told(ctx context.Context, turn uint64) error {
 // of the repository, which is not asked: its name is the hash of what it holds,
 // so it does not matter who brings it. It returns when it decides, or why it does
 // not; nothing has changed then, but that an offer without a pin ends the pin
-// where what it offers is sound. Run must be running.
+// where what it offers is sound. An operator's word that was not shared yet stands
+// above every offer: ErrUntold. Run must be running.
 func (s *Syncer) Accept(ctx context.Context, o Offer) error {
 	return s.order(ctx, func(ctx context.Context) error { return s.accept(ctx, o) })
 }
@@ -102,6 +106,9 @@ func (s *Syncer) AcceptFirst(ctx context.Context, o Offer) error { return s.acce
 func (s *Syncer) accept(ctx context.Context, o Offer) error {
 	if o.Pin != nil && !(wholeID(o.Pin.Revision) && len(o.Pin.By) <= maxByBytes && len(o.Pin.Reason) <= maxReasonBytes) {
 		return fmt.Errorf("%w: its pin is malformed", ErrUnsound)
+	}
+	if s.untold {
+		return ErrUntold
 	}
 	same := s.current != nil && s.current.commit == o.Parcel.Commit
 	unpins, behind := o.Pin == nil && s.pin != nil, o.Pin == nil && !same && s.current != nil && s.current.lineage.has(o.Parcel.Commit)

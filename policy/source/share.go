@@ -192,7 +192,7 @@ func (x *share) take(ctx context.Context, head objects.Head, own gitsync.Shared,
 		x.s.log.Info("policy taken from another node", "revision", revision, "node", v.Node)
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, gitsync.ErrBehind): // this node has found a newer one meanwhile
+	case errors.Is(err, gitsync.ErrBehind), errors.Is(err, gitsync.ErrUntold): // this node has something newer by now
 		x.poke()
 	default:
 		return x.cannot(head, own, v, err, errors.Is(err, gitsync.ErrUnsound))

@@ -61,13 +61,15 @@ func until(t *testing.T, s *source.Source, what string, ok func(source.Status) b
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
+	late := time.NewTimer(time.Minute) // far above what a busy machine needs
+	defer late.Stop()
 	for {
 		st := s.Status()
 		if ok(st) {
 			return st
 		}
 		select {
-		case <-t.Context().Done():
+		case <-late.C:
 			t.Fatalf("never %s: %+v", what, st)
 		case <-tick.C:
 		}
