@@ -344,9 +344,11 @@ func (n *Names) tell(ctx context.Context, all []auth.Registered) (untold []auth.
 // renewBatch is how many names are said at a time.
 const renewBatch = 200
 
-// renew extends the claims of all names that this node's guests have.
+// renew extends the claims of all names that this node's guests have. One that
+// was given back meanwhile has been claimed anew by that, and is given back again.
 func (n *Names) renew(ctx context.Context, guests *auth.Guests) {
 	held := guests.Held()
+	defer n.releaseLeft(guests, held)
 	for len(held) > 0 && ctx.Err() == nil {
 		batch := held[:min(renewBatch, len(held))]
 		held = held[len(batch):]
@@ -362,6 +364,22 @@ func (n *Names) renew(ctx context.Context, guests *auth.Guests) {
 			if who, err := owner(r.Value); err == nil && who != auth.Caller {
 				guests.Lose(batch[i].Folded)
 			}
+		}
+	}
+}
+
+// releaseLeft gives back the names of those who had one before and have left.
+func (n *Names) releaseLeft(guests *auth.Guests, before []auth.Held) {
+	if len(before) == 0 {
+		return
+	}
+	now := make(map[string][auth.NonceBytes]byte, len(before))
+	for _, h := range guests.Held() {
+		now[h.Folded] = h.Nonce
+	}
+	for _, h := range before {
+		if nonce, here := now[h.Folded]; !here || nonce != h.Nonce {
+			n.Release(h.Folded, h.Nonce)
 		}
 	}
 }

@@ -231,7 +231,9 @@ func TestARefusedGuestKeepsNoName(t *testing.T) {
 }
 
 func aRefusedGuestKeepsNoName(t *testing.T, store redistest.Store) {
-	a, b := newNode(t, store.URL(), patient()), newNode(t, store.URL(), patient())
+	cfg := patient()
+	cfg.Renew = 20 * time.Minute // see TestANameThatIsGivenBackWhileItIsRenewed
+	a, b := newNode(t, store.URL(), cfg), newNode(t, store.URL(), cfg)
 	a.enter("ann", "").Leave(false)
 	a.enter("ann", "").Leave(false) // the same person, once more
 	ann := b.enter("ann", "")
@@ -243,6 +245,29 @@ func aRefusedGuestKeepsNoName(t *testing.T, store redistest.Store) {
 	if _, err := a.guests.Enter("ann", "", nil); err == nil || !strings.Contains(err.Error(), "name_taken") {
 		t.Errorf("within grace: got %v, want the name taken", err)
 	}
+}
+
+// TestANameThatIsGivenBackWhileItIsRenewed: the renewal, which claims it anew, does
+// not keep it from the others.
+func TestANameThatIsGivenBackWhileItIsRenewed(t *testing.T) {
+	store := redistest.Start(t, redistest.Options{})
+	cfg := patient()
+	cfg.Renew = 20 * time.Minute
+	a, b := newNode(t, store.URL(), cfg), newNode(t, store.URL(), cfg)
+	ann, bob := a.enter("ann", ""), a.enter("bob", "")
+	held := a.guests.Held() // a renewal begins
+	ann.Leave(false)
+	for _, h := range held {
+		if who, err := a.names.Hold(h.Folded, h.Nonce); err != nil || who != auth.Caller {
+			t.Fatalf("renew %s: got %v, %v", h.Folded, who, err)
+		}
+	}
+	a.names.releaseLeft(a.guests, held)
+	b.enter("ann", "")
+	if _, err := b.guests.Enter("bob", "", nil); err == nil || !strings.Contains(err.Error(), "name_taken") {
+		t.Errorf("who has stayed: got %v, want the name taken", err)
+	}
+	bob.Leave(false)
 }
 
 // TestRegisteredUsersAreKnownEverywhere, also those who do not come: no guest of
