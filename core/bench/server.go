@@ -369,10 +369,11 @@ func Take(ctx context.Context, target, admin, token string, pids []int) (*Server
 }
 
 // Ports for servers, and whose turn it is: servers that start side by side must
-// not be given the same.
+// not be given the same. Tests of other packages use those above (core/e2e/rig,
+// core/redis/redistest).
 const (
-	firstPort = 21_000
-	ports     = 11_000
+	firstPort = 10_000
+	ports     = 2_000
 )
 
 var portTurn atomic.Uint32
