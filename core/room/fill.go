@@ -237,11 +237,6 @@ func (r *Room) forgetStaleLocked() {
 // takeOver follows the journal into another epoch, unless the room has moved
 // meanwhile. Members notice by the generation and are sent a reset.
 func (r *Room) takeOver(ctx context.Context, was sight) error {
-	if was.Seq > 0 {
-		if err := r.restore(ctx, r.State()); err != nil {
-			return err
-		}
-	}
 	took, err := r.reload(ctx, was)
 	if err != nil || !took {
 		return err

@@ -39,6 +39,12 @@ func (r *Room) load(ctx context.Context) error {
 // that has moved since it was seen at was: then somebody else has done so.
 func (r *Room) reload(ctx context.Context, was sight) (took bool, err error) {
 	info, es, err := r.snapshot(ctx)
+	if err == nil && was.Seq > 0 {
+		var restored bool
+		if restored, err = r.restore(ctx, info); restored {
+			info, es, err = r.snapshot(ctx)
+		}
+	}
 	if err != nil {
 		return false, err
 	}

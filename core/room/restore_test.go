@@ -18,11 +18,15 @@ import (
 type meddled struct {
 	journal.Journal
 	first atomic.Pointer[func(context.Context)] // done before the next append
+	fails atomic.Int32                          // the append, counted from the next, that fails; 0: none
 }
 
 func (j *meddled) Append(ctx context.Context, r journal.Request) (journal.Receipt, error) {
 	if first := j.first.Swap(nil); first != nil {
 		(*first)(ctx)
+	}
+	if j.fails.Load() > 0 && j.fails.Add(-1) == 0 {
+		return journal.Receipt{}, journal.ErrUnavailable
 	}
 	return j.Journal.Append(ctx, r)
 }
@@ -44,7 +48,7 @@ func TestTheStateOfALostRoomIsPutBack(t *testing.T) {
 			return err
 		}
 	}
-	for _, name := range []string{"nobody was there", "somebody was", "somebody goes on"} {
+	for _, name := range []string{"nobody was there", "somebody was", "somebody goes on", "it fails halfway"} {
 		t.Run(name, func(t *testing.T) {
 			server, node := onRedis(t, time.Hour)
 			j := &meddled{Journal: node}
@@ -73,7 +77,9 @@ func TestTheStateOfALostRoomIsPutBack(t *testing.T) {
 			}
 
 			server.Do("FLUSHALL")
-			if name != "nobody was there" {
+			if name == "it fails halfway" {
+				j.fails.Store(2)
+			} else if name != "nobody was there" {
 				if err := squat(node)(t.Context()); err != nil {
 					t.Fatal(err)
 				}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"parley/core/chat"
 	"parley/core/journal"
 )
 
@@ -16,7 +17,11 @@ import (
 // store holds it by now. A store that holds nothing has lost the room, and so has
 // one whose room began later than r did: that is another, made since under the
 // name. Where neither is so, or r never had settings of its own, there are none.
-func (r *Room) Restore(stored map[string][]byte) (changes, expect []journal.Change, err error) {
+//
+// Where there are more than one entry holds, the first of them makes the room
+// another that began now, with interim, and the last one ends that: what is half
+// done when a node dies is lost to the next one as well.
+func (r *Room) Restore(stored map[string][]byte, interim chat.MessageID) (changes, expect []journal.Change, err error) {
 	now, err := Load(stored)
 	if err != nil {
 		return nil, nil, err
@@ -39,6 +44,16 @@ func (r *Room) Restore(stored map[string][]byte) (changes, expect []journal.Chan
 			expect = append(expect, journal.Change{Key: key, Value: was})
 		}
 	}
+	if len(changes) <= journal.MaxChanges || now.First > r.First {
+		return changes, expect, nil
+	}
+	last := journal.Change{Key: keyFirst, Value: want[keyFirst]}
+	if n := len(changes) - 1; changes[n].Key == keyFirst {
+		changes, expect = changes[:n], expect[:n]
+	}
+	mark := SetFirst(interim)
+	changes = append(slices.Insert(changes, 1, mark), last)
+	expect = append(slices.Insert(expect, 1, journal.Change{Key: keyFirst, Value: stored[keyFirst]}), mark)
 	return changes, expect, nil
 }
 

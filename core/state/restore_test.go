@@ -45,7 +45,7 @@ func TestRestore(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			changes, expect, err := was.Restore(tt.stored)
+			changes, expect, err := was.Restore(tt.stored, "0199-i")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -71,15 +71,53 @@ func TestRestore(t *testing.T) {
 			}
 		})
 	}
-	if _, _, err := was.Restore(map[string][]byte{"first": []byte("7")}); err == nil || !strings.Contains(err.Error(), "first") {
+	if _, _, err := was.Restore(map[string][]byte{"first": []byte("7")}, ""); err == nil || !strings.Contains(err.Error(), "first") {
 		t.Errorf("got %v, want an error that names the key", err)
 	}
 	early, err := Load(stored(SetSettings(DefaultSettings()))) // as an earlier version left it
 	if err != nil {
 		t.Fatal(err)
 	}
-	if changes, _, err := early.Restore(stored(SetSettings(DefaultSettings()), SetFirst("0197-2"))); err != nil || len(changes) != 1 || changes[0].Key != "first" || changes[0].Value != nil {
+	if changes, _, err := early.Restore(stored(SetSettings(DefaultSettings()), SetFirst("0197-2")), ""); err != nil || len(changes) != 1 || changes[0].Key != "first" || changes[0].Value != nil {
 		t.Errorf("got %v, %v, want the first entry of the other taken away", changes, err)
+	}
+}
+
+// What takes several entries is lost to the next node as long as the last one is
+// missing.
+func TestRestoreByParts(t *testing.T) {
+	cs := []journal.Change{SetSettings(DefaultSettings()), SetFirst("0197-1")}
+	for i := range 2 * journal.MaxChanges {
+		cs = append(cs, SetBan(chat.UserID(fmt.Sprint("bad", i)), &Ban{}))
+	}
+	ours := stored(cs...)
+	was, err := Load(ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv := map[string][]byte{}
+	for try := range 3 { // two die after their first entry
+		changes, expect, err := was.Restore(kv, chat.MessageID(fmt.Sprint("0198-", try)))
+		if err != nil || len(changes) == 0 || len(expect) != len(changes) {
+			t.Fatalf("got %d changes upon %d, %v", len(changes), len(expect), err)
+		}
+		for i, c := range changes {
+			if try < 2 && i == journal.MaxChanges*(2-try)/2 {
+				break
+			}
+			if e := expect[i]; e.Key != c.Key || string(e.Value) != string(kv[c.Key]) {
+				t.Fatalf("%s rests on %s %q, want %q", c.Key, e.Key, e.Value, kv[c.Key])
+			}
+			if kv[c.Key] = c.Value; c.Value == nil {
+				delete(kv, c.Key)
+			}
+		}
+	}
+	if fmt.Sprint(kv) != fmt.Sprint(ours) {
+		t.Errorf("got %d keys, want %d", len(kv), len(ours))
+	}
+	if changes, _, err := was.Restore(kv, "0199"); err != nil || changes != nil {
+		t.Errorf("once more: got %v, %v", changes, err)
 	}
 }
 
