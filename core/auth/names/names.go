@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -348,7 +349,7 @@ const renewBatch = 200
 // was given back meanwhile has been claimed anew by that, and is given back again.
 func (n *Names) renew(ctx context.Context, guests *auth.Guests) {
 	held := guests.Held()
-	defer n.releaseLeft(guests, held)
+	defer n.releaseLeft(ctx, guests, held)
 	for len(held) > 0 && ctx.Err() == nil {
 		batch := held[:min(renewBatch, len(held))]
 		held = held[len(batch):]
@@ -369,7 +370,7 @@ func (n *Names) renew(ctx context.Context, guests *auth.Guests) {
 }
 
 // releaseLeft gives back the names of those who had one before and have left.
-func (n *Names) releaseLeft(guests *auth.Guests, before []auth.Held) {
+func (n *Names) releaseLeft(ctx context.Context, guests *auth.Guests, before []auth.Held) {
 	if len(before) == 0 {
 		return
 	}
@@ -377,10 +378,14 @@ func (n *Names) releaseLeft(guests *auth.Guests, before []auth.Held) {
 	for _, h := range guests.Held() {
 		now[h.Folded] = h.Nonce
 	}
+	var cmds []rds.Command
 	for _, h := range before {
 		if nonce, here := now[h.Folded]; !here || nonce != h.Nonce {
-			n.Release(h.Folded, h.Nonce)
+			cmds = append(cmds, rds.Command{Script: releaseScript, Keys: []string{n.key(h.Folded)}, Args: []any{hex.EncodeToString(h.Nonce[:])}})
 		}
+	}
+	for batch := range slices.Chunk(cmds, renewBatch) { // one that fails ends by itself
+		n.client.Pipeline(ctx, batch)
 	}
 }
 

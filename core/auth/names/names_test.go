@@ -262,7 +262,7 @@ func TestANameThatIsGivenBackWhileItIsRenewed(t *testing.T) {
 			t.Fatalf("renew %s: got %v, %v", h.Folded, who, err)
 		}
 	}
-	a.names.releaseLeft(a.guests, held)
+	a.names.releaseLeft(t.Context(), a.guests, held)
 	b.enter("ann", "")
 	if _, err := b.guests.Enter("bob", "", nil); err == nil || !strings.Contains(err.Error(), "name_taken") {
 		t.Errorf("who has stayed: got %v, want the name taken", err)
