@@ -78,22 +78,24 @@ func (s *Syncer) obey(ctx context.Context, p *Pin) error {
 	s.begun = time.Now()
 	bounded, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
+	var rev *revision
 	if s.current == nil || s.current.commit != p.Revision { // else: stay where we are, which needs nobody
 		who, err := s.signers()
 		if err != nil {
 			return err
 		}
-		rev, err := s.readPinned(bounded, p, request{want: plumbing.NewHash(p.Revision), who: who})
+		rev, err = s.readPinned(bounded, p, request{want: plumbing.NewHash(p.Revision), who: who})
 		if err != nil {
 			return fmt.Errorf("pin %s: %w", p.Revision, err)
 		}
 		if err := s.hooks.Apply(ctx, rev.files, Revision(rev.commit)); err != nil {
 			return fmt.Errorf("pin %s: %w", p.Revision, err)
 		}
-		s.pin, s.untold = p, s.cfg.Share // before took: the other nodes' revision is not to take the place of one without its pin
+	}
+	s.pin, s.seen, s.untold = p, p.Revision, s.cfg.Share
+	if rev != nil { // with its pin: others would be taken over what is shown without
 		s.took(rev, fromPin)
 	}
-	s.seen, s.untold = p.Revision, s.cfg.Share
 	s.setPin(p)
 	s.log.Warn("policy is pinned", "revision", p.Revision, "by", p.By, "reason", p.Reason)
 	if err := s.keep(); err != nil {
