@@ -149,15 +149,20 @@ func TestTreeListensToNewFolders(t *testing.T) {
 	<-calls
 }
 
-// A folder that is deleted and made again is another one to the kernel.
-func TestFolderMadeAgain(t *testing.T) {
+// below watches a tree with one folder in it, without rescans.
+func below(t *testing.T, quiet time.Duration) (sub string, calls <-chan struct{}) {
+	t.Helper()
 	dir := t.TempDir()
-	sub := filepath.Join(dir, "sub")
+	sub = filepath.Join(dir, "sub")
 	must(t, os.Mkdir(sub, 0o755))
 	cfg := config(dir)
-	cfg.Tree = true
-	cfg.Rescan = time.Hour
-	calls := start(t, cfg)
+	cfg.Tree, cfg.Quiet, cfg.Rescan = true, quiet, time.Hour
+	return sub, start(t, cfg)
+}
+
+// A folder that is deleted and made again is another one to the kernel.
+func TestFolderMadeAgain(t *testing.T) {
+	sub, calls := below(t, config("").Quiet)
 	for range 3 {
 		drain(calls)
 		must(t, os.Remove(sub))
@@ -177,14 +182,7 @@ func TestFolderMadeAgain(t *testing.T) {
 // Deleted and made again between two looks, a folder may have the inode number
 // that it had, and is another one to the kernel all the same.
 func TestFolderMadeAgainUnseen(t *testing.T) {
-	dir := t.TempDir()
-	sub := filepath.Join(dir, "sub")
-	must(t, os.Mkdir(sub, 0o755))
-	cfg := config(dir)
-	cfg.Tree = true
-	cfg.Quiet = 50 * time.Millisecond
-	cfg.Rescan = time.Hour
-	calls := start(t, cfg)
+	sub, calls := below(t, 50*time.Millisecond)
 	for range 3 {
 		must(t, os.Remove(sub))
 		must(t, os.Mkdir(sub, 0o755))
