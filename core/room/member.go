@@ -130,6 +130,7 @@ type owed struct {
 	gen   uint32
 	mark  uint64 // Room.grown at next
 	more  bool   // the byte bound was reached before the head
+	alone bool   // something that others are sent was left out
 }
 
 // take moves the member past what was collected. The caller holds peer.mu.
@@ -182,9 +183,11 @@ func (r *Room) collect(m *Member, form wire.Form, arena *[]byte) owed {
 	}
 	held := uint64(len(r.eph))
 	for _, e := range r.eph[held-min(held, r.ephHead-o.eph):] {
-		if e.except == "" || e.except != m.peer.user {
-			*arena = append(*arena, e.frame.Bytes(form)...)
+		if e.except != "" && e.except == m.peer.user {
+			o.alone = true
+			continue
 		}
+		*arena = append(*arena, e.frame.Bytes(form)...)
 	}
 	o.eph = r.ephHead
 	o.data = (*arena)[start:len(*arena):len(*arena)]

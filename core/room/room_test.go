@@ -265,6 +265,31 @@ func TestFramesThatAreNotForSomebody(t *testing.T) {
 	}
 }
 
+// What was collected without a frame that is not for the member is marked: it
+// must not be what others at its place are sent.
+func TestCollectMarksWhatWasLeftOut(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	w.post("lobby", 1)
+	r := w.room("lobby")
+	members := make(map[chat.UserID]*Member)
+	for _, u := range []chat.UserID{"ann", "bob"} {
+		p := w.hub.NewPeer(newSink(-1), true)
+		p.Name(u)
+		members[u] = w.joinPeer("lobby", p, nil)
+	}
+	for _, m := range members {
+		m.peer.mu.Lock() // no pass moves it meanwhile
+		defer m.peer.mu.Unlock()
+	}
+	r.Announce(wire.Encode(wire.TypingEvent{Type: wire.Typing, Room: "lobby", User: "bob"}), "bob")
+	for u, m := range members {
+		o := r.collect(m, wire.FormLine, new([]byte))
+		if out := u == "bob"; o.alone != out || (len(o.data) == 0) != out {
+			t.Errorf("%s: got %q, alone %t; want nothing but for the writer", u, o.data, o.alone)
+		}
+	}
+}
+
 func TestStateFollowsTheLog(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	r := w.room("lobby")

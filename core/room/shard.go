@@ -307,6 +307,9 @@ func (s *shard) collect(m *Member, form wire.Form) owed {
 	if len(s.arena) > arenaKeep {
 		s.arena = nil // what was collected lives as long as it is cached; a pass for many places must not add up
 	}
-	*c = cached{owed: m.room.collect(m, form, &s.arena), fromNext: m.next, fromEph: m.eph, fromGen: m.gen, valid: true}
-	return c.owed
+	o := m.room.collect(m, form, &s.arena)
+	if !o.alone { // a frame that is not for it can have come since withholds
+		*c = cached{owed: o, fromNext: m.next, fromEph: m.eph, fromGen: m.gen, valid: true}
+	}
+	return o
 }

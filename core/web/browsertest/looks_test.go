@@ -93,7 +93,7 @@ func TestScreenshots(t *testing.T) {
 		case "refused":
 			ann.wait("the room", `document.getElementById("room-title").textContent === "Announcements"`)
 			ann.say("Release party on Friday!")
-			ann.wait("a reason", `document.querySelector("#notice .rule")`)
+			ann.wait("a reason", `document.querySelector("#notice .rule") && document.querySelector("#log .failed")`)
 		}
 		ann.wait("drawing to end", `document.getAnimations().every((a) => a.playState === "finished")`)
 		if wide := value[int](ann, `document.documentElement.scrollWidth`); wide > int(shape.width) {
