@@ -173,7 +173,9 @@ func (n *node) down() {
 	}
 }
 
-// drop installs a version, its manifest first.
+// drop installs a version, its manifest first. A node that runs has looked at it
+// when drop returns: what it may have judged with in between, the new manifest
+// with the old module, is not what a test goes on from.
 func (n *node) drop(name string, wasm []byte, manifest string) {
 	n.t.Helper()
 	put := func(name string, b []byte) {
@@ -185,6 +187,18 @@ func (n *node) drop(name string, wasm []byte, manifest string) {
 		put(name+".json", []byte(manifest))
 	}
 	put(name+".wasm", wasm)
+	if n.stop == nil {
+		return
+	}
+	var sidecar []byte // nil where there is none
+	if manifest != "" {
+		sidecar = []byte(manifest)
+	}
+	source := plugins.SourceDigest(wasm, sidecar)
+	await(n.t, fmt.Sprintf("%s to look at %s, %.12s", n.name, name, source), func() bool {
+		s := n.status(name)
+		return s.Source == source || s.ErrorSource == source || s.Candidate != nil && s.Candidate.Source == source
+	})
 }
 
 func (n *node) remove(name string) {

@@ -55,6 +55,7 @@ func TestEraseByHand(t *testing.T) {
 	ann, bob := join(t, s.http, "lobby", "ann"), join(t, s.http, "lobby", "bob")
 	mia := signIn(t, s.http, "lobby", "mia", s.token("mia", "moderator"))
 	ann.say("one of mine")
+	ann.sees("one of mine")
 	bob.say("one of his")
 	for _, b := range []*tab{ann, bob, mia} {
 		b.sees("one of his")
