@@ -28,10 +28,11 @@ func install(t *testing.T, path string, data []byte) {
 // pluginStatus is the part of /v1/plugins these tests read.
 type pluginStatus struct {
 	Name, State, Digest, Error string
-	Version                    string
+	Version, Source            string
+	ErrorSource                string `json:"error_source"`
 	Decisions                  uint64
 	Candidate                  *struct {
-		Version, Stage                 string
+		Version, Stage, Source         string
 		Percent                        int
 		Decisions, Compared, Disagreed uint64
 	}

@@ -9,6 +9,7 @@ import (
 
 	"parley/core/chat"
 	"parley/core/client"
+	"parley/plugins"
 	"parley/sdk/abi"
 )
 
@@ -65,7 +66,9 @@ func rollout(n *node, plugin string, order map[string]any) {
 	}
 }
 
-// drop installs a version of plugin p, its manifest first.
+// drop installs a version of plugin p, its manifest first, and returns when the
+// node has looked at both: in between it may judge with the new manifest and the
+// old module.
 func drop(n *node, dir string, module []byte, manifest map[string]any) {
 	n.T.Helper()
 	b, err := json.Marshal(manifest)
@@ -74,6 +77,11 @@ func drop(n *node, dir string, module []byte, manifest map[string]any) {
 	}
 	install(n.T, filepath.Join(dir, "p.json"), b)
 	install(n.T, filepath.Join(dir, "p.wasm"), module)
+	source := plugins.SourceDigest(module, b)
+	await(n.T, "the node looks at what was dropped", func() bool {
+		p := pluginOf(n, "p")
+		return p.Source == source || p.ErrorSource == source || p.Candidate != nil && p.Candidate.Source == source
+	})
 }
 
 // TestAPluginComesIntoForceStepByStep takes one version by shadow and canary
