@@ -39,7 +39,7 @@ func TestDescent(t *testing.T) {
 				if err := s.Sync(t.Context()); err != nil {
 					t.Fatalf("%s: %v", what, err)
 				}
-				if h := <-c; h.revision != "git:"+id {
+				if h := next(t, c); h.revision != "git:"+id {
 					t.Errorf("%s: got %+v, want %s", what, h, id)
 				}
 			}
@@ -48,7 +48,7 @@ func TestDescent(t *testing.T) {
 				if err := s.Sync(t.Context()); err == nil || !strings.Contains(err.Error(), "does not descend") {
 					t.Fatalf("%s: got %v, want it refused", what, err)
 				}
-				if h := <-c; h.refused == nil || s.Status().Commit != in {
+				if h := next(t, c); h.refused == nil || s.Status().Commit != in {
 					t.Errorf("%s: got %+v and %+v, want %s in use", what, h, s.Status(), in)
 				}
 			}
@@ -107,7 +107,7 @@ func TestDescentIsBounded(t *testing.T) {
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 	for range 20 {
 		noise := make([]byte, 2000) // does not compress
 		for i := range noise {
@@ -121,7 +121,7 @@ func TestDescentIsBounded(t *testing.T) {
 	if err := s.Sync(t.Context()); err == nil || !strings.Contains(err.Error(), "could not be shown") || !strings.Contains(err.Error(), "more than 10000 bytes") {
 		t.Errorf("got %v, want that its descent could not be shown", err)
 	}
-	if h := <-c; h.refused == nil {
+	if h := next(t, c); h.refused == nil {
 		t.Errorf("got %+v, want it refused", h)
 	}
 }
@@ -136,14 +136,14 @@ func TestDescentAcrossARestart(t *testing.T) {
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 	r.git("commit", "-q", "--amend", "-m", "rewritten")
 	r.git("push", "-q", "-f", bare, "main")
 	again, c := syncer(t, cfg)
 	if err := again.Restore(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 	if err := again.Sync(t.Context()); err == nil || !strings.Contains(err.Error(), "does not descend") {
 		t.Errorf("got %v, want it refused", err)
 	}
@@ -154,5 +154,5 @@ func TestDescentAcrossARestart(t *testing.T) {
 	if err := other.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 }

@@ -70,14 +70,14 @@ func TestHTTPFollows(t *testing.T) {
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 	r.write("p.rego", "2")
 	id := r.commit()
 	r.git("push", "-q", bare, "main")
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if h := <-c; h.revision != "git:"+id || string(h.files["p.rego"]) != "2" {
+	if h := next(t, c); h.revision != "git:"+id || string(h.files["p.rego"]) != "2" {
 		t.Errorf("got %+v, want %s", h, id)
 	}
 }
@@ -118,7 +118,7 @@ func TestHTTPCredentials(t *testing.T) {
 	if err := good.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 	bad, _ := syncer(t, config(strings.Replace(url, "http://", "http://ann:wr0ng@", 1)))
 	err := bad.Sync(t.Context())
 	if err == nil || strings.Contains(err.Error(), "wr0ng") {

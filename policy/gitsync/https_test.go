@@ -81,7 +81,7 @@ func TestHTTPSWithAToken(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if h := <-c; string(h.files["p.rego"]) != "1" {
+				if h := next(t, c); string(h.files["p.rego"]) != "1" {
 					t.Errorf("got %+v", h)
 				}
 				return
@@ -112,5 +112,5 @@ func TestTokenIsReadAgain(t *testing.T) {
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 }

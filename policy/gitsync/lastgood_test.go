@@ -26,7 +26,7 @@ func TestRestoreWithoutTheRemote(t *testing.T) {
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 	away := r.dir + " away"
 	if err := os.Rename(r.dir, away); err != nil {
 		t.Fatal(err)
@@ -36,7 +36,7 @@ func TestRestoreWithoutTheRemote(t *testing.T) {
 	if err := again.Restore(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if h := <-c; h.revision != "git:"+commit || string(h.files["p.rego"]) != "kept" {
+	if h := next(t, c); h.revision != "git:"+commit || string(h.files["p.rego"]) != "kept" {
 		t.Errorf("got %+v, want the files of %s", h, commit)
 	}
 	if err := again.Sync(t.Context()); err == nil {
@@ -66,7 +66,7 @@ func TestRestoreRefuses(t *testing.T) {
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 	name := filepath.Join(base.StateDir, lastGoodName)
 	good, err := os.ReadFile(name)
 	if err != nil {
@@ -131,7 +131,7 @@ func TestAPolicyThatCannotBeKeptIsLive(t *testing.T) {
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 	if st := s.Status(); st.SaveError == "" || st.Commit == "" {
 		t.Errorf("got %+v, want the commit live and the error of saving", st)
 	}

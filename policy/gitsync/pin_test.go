@@ -49,13 +49,13 @@ func TestPin(t *testing.T) {
 			r.git("push", "-q", bare, "main")
 			s, c := syncer(t, cfg)
 			follow(t, s)
-			if h := <-c; h.revision != "git:"+last {
+			if h := next(t, c); h.revision != "git:"+last {
 				t.Fatalf("got %+v, want %s", h, last)
 			}
 			if err := s.Pin(t.Context(), Pin{Revision: first, By: "ann", Reason: "lock-out"}); err != nil {
 				t.Fatal(err)
 			}
-			if h := <-c; h.revision != "git:"+first || string(h.files["p.rego"]) != "1" {
+			if h := next(t, c); h.revision != "git:"+first || string(h.files["p.rego"]) != "1" {
 				t.Errorf("got %+v, want %s", h, first)
 			}
 			st := s.Status()
@@ -76,14 +76,14 @@ func TestPin(t *testing.T) {
 			if err := again.Restore(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if h := <-c2; h.revision != "git:"+first || again.Status().Pin == nil {
+			if h := next(t, c2); h.revision != "git:"+first || again.Status().Pin == nil {
 				t.Errorf("after a restart: got %+v, %+v", h, again.Status())
 			}
 			follow(t, again)
 			if err := again.Unpin(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if h := <-c2; h.revision != "git:"+newer || again.Status().Pin != nil {
+			if h := next(t, c2); h.revision != "git:"+newer || again.Status().Pin != nil {
 				t.Errorf("unpinned: got %+v, %+v", h, again.Status())
 			}
 			if err := again.Unpin(t.Context()); !errors.Is(err, ErrPin) {
@@ -101,19 +101,19 @@ func TestPinTakesARewrittenHistory(t *testing.T) {
 	cfg.Interval, cfg.StateDir = time.Hour, t.TempDir()
 	s, c := syncer(t, cfg)
 	follow(t, s)
-	<-c
+	next(t, c)
 	before := r.git("rev-parse", "HEAD")
 	r.git("commit", "-q", "--amend", "-m", "rewritten")
 	rewritten := r.git("rev-parse", "HEAD")
 	r.git("push", "-q", "-f", bare, "main")
 	s.Trigger()
-	if h := <-c; h.refused == nil {
+	if h := next(t, c); h.refused == nil {
 		t.Fatalf("got %+v, want it refused", h)
 	}
 	if err := s.Pin(t.Context(), Pin{Revision: strings.ToUpper(rewritten)}); err != nil {
 		t.Fatal(err)
 	}
-	if h := <-c; h.revision != "git:"+rewritten {
+	if h := next(t, c); h.revision != "git:"+rewritten {
 		t.Errorf("got %+v, want %s", h, rewritten)
 	}
 	if err := s.Unpin(t.Context()); err != nil {
@@ -122,7 +122,7 @@ func TestPinTakesARewrittenHistory(t *testing.T) {
 	on := r.grow(1)
 	r.git("push", "-q", bare, "main")
 	s.Trigger()
-	if h := <-c; h.revision != "git:"+on {
+	if h := next(t, c); h.revision != "git:"+on {
 		t.Errorf("got %+v, want %s", h, on)
 	}
 
@@ -133,19 +133,19 @@ func TestPinTakesARewrittenHistory(t *testing.T) {
 	if err := s.Pin(t.Context(), Pin{Revision: side}); err != nil {
 		t.Fatal(err)
 	}
-	if h := <-c; h.revision != "git:"+side {
+	if h := next(t, c); h.revision != "git:"+side {
 		t.Errorf("got %+v, want %s", h, side)
 	}
 	again, c := syncer(t, cfg)
 	if err := again.Restore(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 	follow(t, again)
 	if err := again.Unpin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if h := <-c; h.revision != "git:"+on {
+	if h := next(t, c); h.revision != "git:"+on {
 		t.Errorf("got %+v, want %s", h, on)
 	}
 }
@@ -162,7 +162,7 @@ func TestPinThatFailsChangesNothing(t *testing.T) {
 	cfg.Interval, cfg.StateDir = time.Hour, t.TempDir()
 	s, c := syncer(t, cfg)
 	follow(t, s)
-	<-c
+	next(t, c)
 	for _, tt := range []struct {
 		name, want string
 		pin        Pin
@@ -213,14 +213,14 @@ func TestPinIsSigned(t *testing.T) {
 	cfg.Interval, cfg.StateDir, cfg.Signers = time.Hour, t.TempDir(), []string{by.list}
 	s, c := syncer(t, cfg)
 	follow(t, s)
-	<-c
+	next(t, c)
 	if err := s.Pin(t.Context(), Pin{Revision: plain}); err == nil || !strings.Contains(err.Error(), "it is not signed") {
 		t.Errorf("got %v, want that it is not signed", err)
 	}
 	if err := s.Pin(t.Context(), Pin{Revision: tag}); err != nil {
 		t.Fatal(err)
 	}
-	if h := <-c; h.revision != "git:"+plain || s.Status().Pin.Revision != tag {
+	if h := next(t, c); h.revision != "git:"+plain || s.Status().Pin.Revision != tag {
 		t.Errorf("got %+v, %+v", h, s.Status())
 	}
 }
@@ -234,11 +234,11 @@ func TestPinThatCannotBeRecordedSaysSo(t *testing.T) {
 	cfg.Interval, cfg.StateDir = time.Hour, file(t, "no folder")
 	s, c := syncer(t, cfg)
 	follow(t, s)
-	<-c
+	next(t, c)
 	if err := s.Pin(t.Context(), Pin{Revision: first}); err == nil || !strings.Contains(err.Error(), "a restart forgets the pin") {
 		t.Errorf("got %v, want that it is not recorded", err)
 	}
-	<-c
+	next(t, c)
 	if err := s.Unpin(t.Context()); err == nil || !strings.Contains(err.Error(), "could not be recorded") {
 		t.Errorf("got %v, want that it is not recorded", err)
 	}
@@ -303,12 +303,12 @@ func TestStats(t *testing.T) {
 	sync := func() { _ = s.Sync(t.Context()) }
 	s.Trigger()
 	sync() // the first does not count for since commit
-	<-c
+	next(t, c)
 	r.grow(1)
 	r.git("push", "-q", bare, "main")
 	s.Trigger()
 	sync()
-	<-c
+	next(t, c)
 	s.Trigger()
 	sync() // unchanged: nothing to wait for
 	r.write("bad.rego", "x")
@@ -316,7 +316,7 @@ func TestStats(t *testing.T) {
 	r.git("push", "-q", bare, "main")
 	s.Trigger()
 	sync()
-	<-c
+	next(t, c)
 	if err := os.Rename(bare, bare+"-away"); err != nil {
 		t.Fatal(err)
 	}

@@ -105,7 +105,7 @@ func config(url string) Config {
 func syncer(t *testing.T, cfg Config) (*Syncer, chan heard) {
 	t.Helper()
 	hooks, c := listen()
-	s, err := New(cfg, hooks, quiet())
+	s, err := New(cfg, hooks, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,6 +113,18 @@ func syncer(t *testing.T, cfg Config) (*Syncer, chan heard) {
 }
 
 // none fails when the hooks heard anything.
+// next is what is heard next.
+func next(t *testing.T, c chan heard) heard {
+	t.Helper()
+	select {
+	case h := <-c:
+		return h
+	case <-time.After(time.Minute):
+		t.Fatal("waited a minute and heard nothing")
+	}
+	return heard{}
+}
+
 func none(t *testing.T, c chan heard) {
 	t.Helper()
 	select {
@@ -162,7 +174,7 @@ func TestReadsACommit(t *testing.T) {
 			if err := s.Sync(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			got := <-c
+			got := next(t, c)
 			if got.revision != "git:"+commit || string(got.files["p.rego"]) != tt.want {
 				t.Errorf("got %+v, want p.rego %q of %s", got, tt.want, commit)
 			}
@@ -229,7 +241,7 @@ func TestRefusesACommit(t *testing.T) {
 			if !errors.As(err, &problems) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want Problems that say %q", err, tt.want)
 			}
-			if h := <-c; h.refused == nil || h.revision != "git:"+commit {
+			if h := next(t, c); h.refused == nil || h.revision != "git:"+commit {
 				t.Errorf("got %+v, want %s refused", h, commit)
 			}
 			if err := s.Sync(t.Context()); err != nil {
@@ -247,7 +259,7 @@ func TestRefusesACommit(t *testing.T) {
 			if err := s.Sync(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if h := <-c; h.revision != "git:"+fixed || h.refused != nil {
+			if h := next(t, c); h.revision != "git:"+fixed || h.refused != nil {
 				t.Errorf("got %+v, want %s taken", h, fixed)
 			}
 		})
@@ -286,7 +298,7 @@ func TestUnreadableRemote(t *testing.T) {
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 	if st := s.Status(); st.Error != "" || st.ErrorSince != nil || st.PolledAt == nil {
 		t.Errorf("status: got %+v, want the error gone", st)
 	}
@@ -311,11 +323,11 @@ func TestRunFollowsAndStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	<-c
+	next(t, c)
 	for i := range 3 {
 		r.write("p.rego", fmt.Sprint("change ", i))
 		id := r.commit()
-		if h := <-c; h.revision != "git:"+id {
+		if h := next(t, c); h.revision != "git:"+id {
 			t.Errorf("got %+v, want %s", h, id)
 		}
 	}
@@ -335,7 +347,7 @@ func TestRetry(t *testing.T) {
 		if err := s.Sync(t.Context()); err == nil {
 			t.Fatal("got no error for a bad commit")
 		}
-		if h := <-c; h.revision != "git:"+id || h.refused == nil {
+		if h := next(t, c); h.revision != "git:"+id || h.refused == nil {
 			t.Errorf("got %+v, want it refused", h)
 		}
 		if err := s.Sync(t.Context()); err != nil {
@@ -356,13 +368,13 @@ func TestTrigger(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	<-c
+	next(t, c)
 	r.write("p.rego", "2")
 	id := r.commit()
 	for range 10 {
 		s.Trigger() // never blocks
 	}
-	if h := <-c; h.revision != "git:"+id {
+	if h := next(t, c); h.revision != "git:"+id {
 		t.Errorf("got %+v, want %s", h, id)
 	}
 	cancel()

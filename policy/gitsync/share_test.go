@@ -87,7 +87,7 @@ func TestParcelTravels(t *testing.T) {
 				if err := s.Accept(t.Context(), offer(t, a)); err != nil {
 					t.Fatal(err)
 				}
-				if h := <-c; h.revision != "git:"+want || h.refused != nil {
+				if h := next(t, c); h.revision != "git:"+want || h.refused != nil {
 					t.Fatalf("got %+v, want %s", h, want)
 				}
 			}
@@ -161,7 +161,7 @@ func TestParcelsRefused(t *testing.T) {
 		if err := s.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		<-c
+		next(t, c)
 		return offer(t, s)
 	}
 	changed := func(change func(*Offer)) Offer {
@@ -194,12 +194,12 @@ func TestParcelsRefused(t *testing.T) {
 			if err := s.Accept(t.Context(), first); err != nil {
 				t.Fatal(err)
 			}
-			<-c
+			next(t, c)
 			if err := s.Accept(t.Context(), tt.offer); !errors.Is(err, ErrUnsound) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want it unsound: %s", err, tt.want)
 			}
 			if tt.name != "a pin that is none" {
-				if h := <-c; h.refused == nil || h.revision != Revision(tt.offer.Parcel.Commit) {
+				if h := next(t, c); h.refused == nil || h.revision != Revision(tt.offer.Parcel.Commit) {
 					t.Errorf("got %+v, want the refusal of %s", h, tt.offer.Parcel.Commit)
 				}
 			}
@@ -225,11 +225,11 @@ func TestParcelsRefused(t *testing.T) {
 	if err := s.Accept(t.Context(), second); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 	if err := s.Accept(t.Context(), offer(t, o)); !errors.Is(err, ErrUnsound) || !strings.Contains(err.Error(), "does not descend") {
 		t.Errorf("got %v, want that it does not descend", err)
 	}
-	<-c
+	next(t, c)
 	if err := s.Accept(t.Context(), first); !errors.Is(err, ErrBehind) {
 		t.Errorf("got %v, want that it is older", err)
 	}
@@ -440,14 +440,14 @@ func TestAnOldLastGoodGetsAParcel(t *testing.T) {
 	if err := s.Restore(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 	if s.Shared().Parcel != nil {
 		t.Error("got a parcel from nowhere")
 	}
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 	offer(t, s)
 }
 

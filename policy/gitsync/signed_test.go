@@ -92,7 +92,7 @@ func TestSignedCommits(t *testing.T) {
 			if err := s.Sync(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if h := <-c; h.revision != "git:"+first {
+			if h := next(t, c); h.revision != "git:"+first {
 				t.Errorf("got %+v, want %s", h, first)
 			}
 			if st := s.Status(); !strings.Contains(st.SignedBy, "ann@example.test") {
@@ -104,7 +104,7 @@ func TestSignedCommits(t *testing.T) {
 			if err := s.Sync(t.Context()); err == nil || !strings.Contains(err.Error(), "it is not signed") {
 				t.Errorf("got %v, want that it is not signed", err)
 			}
-			if h := <-c; h.refused == nil {
+			if h := next(t, c); h.refused == nil {
 				t.Errorf("got %+v, want the refusal", h)
 			}
 			if st := s.Status(); st.Commit != first {
@@ -115,14 +115,14 @@ func TestSignedCommits(t *testing.T) {
 			if err := s.Sync(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if h := <-c; h.revision != "git:"+signed {
+			if h := next(t, c); h.revision != "git:"+signed {
 				t.Errorf("got %+v, want %s", h, signed)
 			}
 			again, c := syncer(t, cfg)
 			if err := again.Restore(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			<-c
+			next(t, c)
 			if err := again.Sync(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -223,13 +223,13 @@ func TestSignatureRefusals(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				<-c
+				next(t, c)
 				return
 			}
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want it to say %q", err, tt.want)
 			}
-			if h := <-c; h.refused == nil {
+			if h := next(t, c); h.refused == nil {
 				t.Errorf("got %+v, want it refused", h)
 			}
 		})
@@ -249,7 +249,7 @@ func TestSignersAreReadAgain(t *testing.T) {
 	if err := s.Sync(t.Context()); err == nil {
 		t.Fatal("got no error for an unknown signer")
 	}
-	<-c
+	next(t, c)
 	if err := s.Sync(t.Context()); err != nil { // the same list
 		t.Fatal(err)
 	}
@@ -266,7 +266,7 @@ func TestSignersAreReadAgain(t *testing.T) {
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if h := <-c; h.refused != nil {
+	if h := next(t, c); h.refused != nil {
 		t.Errorf("got %+v, want it taken", h)
 	}
 }
@@ -284,22 +284,22 @@ func TestSignersComeLater(t *testing.T) {
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 	cfg.Signers = []string{by.list}
 	s, c = syncer(t, cfg)
 	if err := s.Restore(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 	if err := s.Sync(t.Context()); err == nil || !strings.Contains(err.Error(), "it is not signed") {
 		t.Errorf("got %v, want that it is not signed", err)
 	}
-	if h := <-c; h.refused == nil || s.Status().Commit != first {
+	if h := next(t, c); h.refused == nil || s.Status().Commit != first {
 		t.Errorf("got %+v and %+v, want %s refused and still in use", h, s.Status(), first)
 	}
 	by.commit()
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 }

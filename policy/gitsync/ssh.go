@@ -205,7 +205,9 @@ func (u *sshUpload) send(req *packp.UploadPackRequest) (*packp.UploadPackRespons
 	if err := pktline.NewEncoder(u.in).EncodeString("done\n"); err != nil {
 		return nil, err
 	}
-	if err := u.in.Close(); err != nil {
+	// Who has heard "done" may answer and go before it hears of the end; what it
+	// has said can still be read.
+	if err := u.in.Close(); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("end the request: %w", err)
 	}
 	resp := packp.NewUploadPackResponse(req)

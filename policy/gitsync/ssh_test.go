@@ -2,8 +2,10 @@ package gitsync
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +14,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
+	"golang.org/x/crypto/ssh"
 )
 
 // sshd is a real ssh server on a free port that lets one key in.
@@ -129,7 +134,7 @@ func TestSSHFollows(t *testing.T) {
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	<-c
+	next(t, c)
 	for range 3 { // more than one commit in between: the history is read in a second session
 		r.write("p.rego", "2")
 		r.write("n", r.git("rev-list", "--count", "HEAD"))
@@ -140,7 +145,7 @@ func TestSSHFollows(t *testing.T) {
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if h := <-c; h.revision != "git:"+id || string(h.files["p.rego"]) != "2" {
+	if h := next(t, c); h.revision != "git:"+id || string(h.files["p.rego"]) != "2" {
 		t.Errorf("got %+v, want %s", h, id)
 	}
 	r.git("reset", "-q", "--hard", "HEAD~2")
@@ -205,6 +210,57 @@ func TestSSHRefusals(t *testing.T) {
 			}
 			none(t, c)
 		})
+	}
+}
+
+// lateEnd ends the request when the server has answered it and gone.
+type lateEnd struct {
+	io.WriteCloser
+	session *ssh.Session
+}
+
+func (e lateEnd) Close() error {
+	if err := e.session.Wait(); err != nil {
+		return err
+	}
+	return e.WriteCloser.Close()
+}
+
+// A server that answers and closes before it hears that the request is at its end
+// has answered all the same.
+func TestSSHAnswersAtOnce(t *testing.T) {
+	srv := newSSHD(t)
+	_, bare := bareRepo(t, "1")
+	cfg := srv.config(bare)
+	ep, err := cfg.endpoint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf, addr, err := cfg.sshConfig(ep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := ssh.Dial("tcp", addr, conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Wait() }()
+	defer client.Close()
+	r := &sshRemote{client: client, path: ep.path}
+	refs, err := r.start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.first.in = lateEnd{r.first.in, r.first.session}
+	req := packp.NewUploadPackRequestFromCapabilities(refs.Capabilities)
+	req.Wants = append(req.Wants, *refs.Head)
+	resp, err := r.upload(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Close()
+	if got, err := io.ReadAll(resp); err != nil || !bytes.Contains(got, []byte("PACK")) {
+		t.Errorf("got %d bytes, %v, want the objects", len(got), err)
 	}
 }
 
