@@ -78,10 +78,12 @@ func (s *Syncer) show() {
 	}
 }
 
-// Told notes that the state of that turn was shared.
-func (s *Syncer) Told(ctx context.Context, turn uint64) error {
+// Told notes that the pin of a Shared, or that there is none, was shared. It counts
+// for as long as that is what the operator has said last, whatever has changed beside
+// it: a word that was heard is not said again over another node's newer one.
+func (s *Syncer) Told(ctx context.Context, pin *Pin) error {
 	return s.order(ctx, func(context.Context) error {
-		if s.turn != turn || !s.untold {
+		if s.pin != pin || !s.untold {
 			return nil
 		}
 		s.untold = false

@@ -285,7 +285,7 @@ func TestPinsTravel(t *testing.T) {
 	if err := again.Restore(t.Context()); err != nil || !again.Shared().Untold {
 		t.Errorf("after a restart: got %v, %+v", err, again.Shared())
 	}
-	if err := a.Told(t.Context(), a.Shared().Turn); err != nil || a.Shared().Untold {
+	if err := a.Told(t.Context(), a.Shared().Pin); err != nil || a.Shared().Untold {
 		t.Errorf("told: got %v, %+v", err, a.Shared())
 	}
 	give(first)

@@ -18,9 +18,14 @@ func TestAnUntoldPinStandsAboveOffers(t *testing.T) {
 	hooks, heard := listen()
 	var s *Syncer
 	var naked atomic.Bool
+	var shown atomic.Pointer[Shared] // when the pin was seen first
 	hooks.Changed = func() {
-		if sh := s.Shared(); sh.Commit == first && (sh.Pin == nil || !sh.Untold) {
+		sh := s.Shared()
+		if sh.Commit == first && (sh.Pin == nil || !sh.Untold) {
 			naked.Store(true)
+		}
+		if sh.Pin != nil {
+			shown.CompareAndSwap(nil, &sh)
 		}
 	}
 	s, err := New(cfg, hooks, quiet())
@@ -44,20 +49,23 @@ func TestAnUntoldPinStandsAboveOffers(t *testing.T) {
 		t.Error("the pinned revision was shown without its pin")
 	}
 	pinned := offer(t, s)
-	tell := func() {
+	tell := func(sh Shared) {
 		t.Helper()
-		if err := s.Told(t.Context(), s.Shared().Turn); err != nil || s.Shared().Untold {
+		if err := s.Told(t.Context(), sh.Pin); err != nil || s.Shared().Untold {
 			t.Fatalf("told: got %v, %+v", err, s.Shared())
 		}
 	}
-	tell()
+	if err := s.Told(t.Context(), nil); err != nil || !s.Shared().Untold {
+		t.Fatalf("what was before the pin was told: got %v, %+v", err, s.Shared())
+	}
+	tell(*shown.Load()) // others may have heard it before all of it was done
 	if err := s.Unpin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Accept(t.Context(), pinned); !errors.Is(err, ErrUntold) || s.Status().Pin != nil {
 		t.Errorf("while its end is untold: got %v, %+v", err, s.Status().Pin)
 	}
-	tell()
+	tell(s.Shared())
 	if err := s.Accept(t.Context(), pinned); err != nil || s.Status().Pin == nil {
 		t.Errorf("afterwards: got %v, %+v", err, s.Status().Pin)
 	}

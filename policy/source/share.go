@@ -232,7 +232,7 @@ func (x *share) hand(ctx context.Context, head objects.Head, own gitsync.Shared)
 	x.given = time.Now()
 	x.saw(set)
 	x.s.log.Info("policy handed to the other nodes", "revision", gitsync.Revision(own.Commit), "pinned", own.Pin != nil)
-	return x.s.git.Told(ctx, own.Turn)
+	return x.s.git.Told(ctx, own.Pin)
 }
 
 // look repairs the object that the other nodes may need.
