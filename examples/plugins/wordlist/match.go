@@ -308,7 +308,7 @@ func gap(b []byte, i int) (after, sep int) {
 }
 
 // alone reports whether the spaced word b[start:end] is all there is of its
-// row of single letters, but for the one-letter words people write.
+// row of single letters, but for the one-letter words and digits people write.
 //
 //go:noinline
 func alone(b []byte, start, end int) bool {
@@ -347,4 +347,6 @@ func separates(c byte) bool { return c < 0x80 && ascii[c] == 0 }
 // edge reports whether c is the first or last byte of a part of a word.
 func edge(c byte) bool { return classes[c] != 0 }
 
-func oneLetterWord(c byte) bool { return c == 'a' || c == 'i' || c == 'o' || c == 'u' }
+func oneLetterWord(c byte) bool {
+	return c == 'a' || c == 'i' || c == 'o' || c == 'u' || '0' <= c && c <= '9'
+}

@@ -87,6 +87,8 @@ func TestMarks(t *testing.T) {
 		{"double letters are needed", "as bright as day, a hel lo", nil},
 		{"more of them", "asssss helllloooo", []string{"asssss", "helllloooo"}},
 		{"spelled-out class", "c l a s s", nil},
+		{"spelled-out word after a number", "gate 1, b a d 2 day", []string{"b a d"}},
+		{"digits in a spelled-out word", "c 1 a s s", nil},
 		{"spelled-out word", "you a s s hole", []string{"a s s"}},
 		{"partly spaced is two words", "b ad, ba d", nil},
 		{"letters far apart", "b     a     d", nil},
